@@ -1,0 +1,1 @@
+"""SRGAN on JAX: from a photograph on disk to a trained generator and an upscaled image."""
