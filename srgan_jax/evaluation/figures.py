@@ -1,0 +1,245 @@
+"""Results as people read them: the paper's side-by-side figure, and the score table.
+
+The figure is drawn pixel by pixel, not plotted: the inset shows the images' own
+pixels, magnified. Tables go to the terminal, Markdown, CSV and JSON, and every row
+names its protocol. Files are written whole or not at all.
+
+Refused: panels of different sizes, a region that is not inside the image.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.table import Table
+
+from srgan_jax.evaluation.benchmark import Result, Score
+
+WIDTH = 1660  # pixels: twice a README's column, for screens of double density
+GAP = 12
+FONT_SIZE = 28
+FRAME = (230, 30, 40)
+
+
+class Panel(NamedTuple):
+    """One column of a comparison: uint8 `[height, width, 3]` and the text around it."""
+
+    label: str
+    image: np.ndarray
+    caption: str
+
+
+class Region(NamedTuple):
+    """A rectangle of the image, in pixels, from the top left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def comparison(
+    panels: Sequence[tuple[str, np.ndarray, str]],
+    path: str | os.PathLike[str],
+    *,
+    inset: Region | None = None,
+) -> None:
+    """Writes the paper's figure (fig. 2): panels side by side, each with an inset.
+
+    From top to bottom a column holds the label, the image with the region framed, the
+    region magnified, and the caption (its lines separated by newlines).
+
+    Args:
+        panels: label, uint8 image `[height, width, 3]` and caption of each column.
+        path: the PNG to write.
+        inset: the region to magnify; by default the square where panels differ most.
+
+    Raises:
+        ValueError: panels of different sizes, or a region outside the image.
+    """
+    shown = [Panel(*panel) for panel in panels]
+    sizes = {panel.image.shape for panel in shown}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"a comparison needs panels of one size, not {sorted(sizes)}: "
+            "crop the images alike first"
+        )
+    height, width = shown[0].image.shape[:2]
+    column = (WIDTH - GAP * (len(shown) + 1)) // len(shown)
+    if inset is None:
+        # A whole magnification, so that every pixel of the inset is equally large.
+        magnification = max(1, round(4 * column / min(height, width)))
+        side = min(column // magnification, height, width)
+        inset = most_different([panel.image for panel in shown], side)
+    _check_inside(inset, height, width)
+
+    columns = [_column(panel, inset, column) for panel in shown]
+    figure = Image.new("RGB", (WIDTH, max(drawn.height for drawn in columns)), "white")
+    for index, drawn in enumerate(columns):
+        figure.paste(drawn, (GAP + index * (column + GAP), 0))
+    with _whole(path) as temporary:
+        figure.save(temporary, format="png", optimize=True)
+
+
+def most_different(images: Sequence[np.ndarray], side: int) -> Region:
+    """The square of `side` pixels with the largest variance between the images.
+
+    Args:
+        images: uint8 `[height, width, 3]`, of one size.
+        side: at most the images' height and width.
+    """
+    stack = np.stack([image.mean(axis=2) for image in images])
+    # An integral image gives the sum over every square by four look-ups.
+    integral = np.pad(stack.var(axis=0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    sums = (
+        integral[side:, side:]
+        - integral[:-side, side:]
+        - integral[side:, :-side]
+        + integral[:-side, :-side]
+    )
+    y, x = np.unravel_index(sums.argmax(), sums.shape)
+    return Region(int(x), int(y), side, side)
+
+
+def terminal_table(results: Sequence[Result], lpips: str | None = None) -> Table:
+    """The mean scores for a `rich` console; `lpips` names the network behind LPIPS."""
+    header, rows = _rows(results, lpips)
+    table = Table()
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index < 3 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(results: Sequence[Result], lpips: str | None = None) -> str:
+    """The mean scores as a Markdown table."""
+    header, rows = _rows(results, lpips)
+    rule = ["---"] * 3 + ["---:"] * (len(header) - 3)
+    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """Every image's scores, one line each, and after them the line of their mean."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    scores = [field.name for field in dataclasses.fields(Score)]
+    writer.writerow(["weights", "dataset", "protocol", *scores])
+    for result in results:
+        for score in (*result.per_image, result.mean):
+            row = dataclasses.astuple(score)
+            writer.writerow([result.weights, result.dataset, result.protocol, *row])
+    return text.getvalue()
+
+
+def as_json(results: Sequence[Result]) -> str:
+    """Every result's `record`, as a JSON list."""
+    records = [result.record() for result in results]
+    return json.dumps(records, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_tables(
+    results: Sequence[Result],
+    directory: str | os.PathLike[str],
+    lpips: str | None = None,
+) -> None:
+    """Writes `results.md`, `results.csv` and `results.json` into `directory`."""
+    folder = pathlib.Path(directory)
+    for name, text in (
+        ("results.md", markdown(results, lpips)),
+        ("results.csv", as_csv(results)),
+        ("results.json", as_json(results)),
+    ):
+        with _whole(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _column(panel: Panel, inset: Region, width: int) -> Image.Image:
+    image = Image.fromarray(panel.image)
+    zoom = width / image.width
+    x, y, right, bottom = corners = (
+        inset.x,
+        inset.y,
+        inset.x + inset.width,
+        inset.y + inset.height,
+    )
+    whole = image.resize((width, round(image.height * zoom)), Image.Resampling.LANCZOS)
+    frame = tuple(round(zoom * edge) for edge in (x, y, right - 1, bottom - 1))
+    ImageDraw.Draw(whole).rectangle(frame, outline=FRAME, width=3)
+    detail_size = (width, round(inset.height * width / inset.width))
+    detail = image.crop(corners).resize(detail_size, Image.Resampling.NEAREST)
+    ImageDraw.Draw(detail).rectangle(
+        (0, 0, width - 1, detail.height - 1), outline=FRAME, width=3
+    )
+    label, caption = (_text(text, width) for text in (panel.label, panel.caption))
+    parts = [label, whole, detail, caption]
+    column = Image.new(
+        "RGB", (width, GAP + sum(part.height + GAP for part in parts)), "white"
+    )
+    top = GAP
+    for part in parts:
+        column.paste(part, (0, top))
+        top += part.height + GAP
+    return column
+
+
+def _text(text: str, width: int) -> Image.Image:
+    """Centred lines, in the largest size up to `FONT_SIZE` that fits the width."""
+    font = ImageFont.load_default(FONT_SIZE)
+    longest = max(font.getlength(line) for line in text.split("\n"))
+    if longest > width:
+        font = ImageFont.load_default(FONT_SIZE * width / longest)
+    lines = text.count("\n") + 1
+    drawn = Image.new("RGB", (width, round(1.3 * FONT_SIZE) * lines), "white")
+    ImageDraw.Draw(drawn).multiline_text(
+        (width / 2, 0), text, font=font, fill="black", anchor="ma", align="center"
+    )
+    return drawn
+
+
+def _rows(
+    results: Sequence[Result], lpips: str | None
+) -> tuple[list[str], list[list[str]]]:
+    header = ["Weights", "Dataset", "Protocol", "Images", "PSNR (dB)", "SSIM"]
+    if lpips:
+        header.append(f"LPIPS ({lpips})")
+    rows = []
+    for result in results:
+        mean = result.mean
+        row = [result.weights, result.dataset, result.protocol, str(result.images)]
+        row += [f"{mean.psnr:.2f}", f"{mean.ssim:.4f}"]
+        if lpips:
+            row.append("-" if mean.lpips is None else f"{mean.lpips:.4f}")
+        rows.append(row)
+    return header, rows
+
+
+def _check_inside(region: Region, height: int, width: int) -> None:
+    x, y, region_width, region_height = region
+    empty = min(region_width, region_height) < 1
+    if empty or min(x, y) < 0 or x + region_width > width or y + region_height > height:
+        raise ValueError(
+            f"region {x},{y},{region_width},{region_height} (x, y, width, height) is "
+            f"not inside the image of {width}x{height} pixels"
+        )
+
+
+@contextlib.contextmanager
+def _whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """A temporary file that takes the place of `path` once it is written."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
