@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from srgan_jax.models import layers
 from srgan_jax.models.layers import BatchNorm, Conv, Dense
 
-# Width as a multiple of `channels` and stride of each convolution: k3n64s1, k3n64s2, ...
+# Width as a multiple of `channels`, and stride: k3n64s1, k3n64s2, ...
 CONVOLUTIONS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
 POOLED = 6  # AdaptiveAvgPool's cells; what 96x96 crops have anyway
 
@@ -29,7 +29,7 @@ class Discriminator(nn.Module):
       padding: of stride-2 convolutions: 'torch' (1, 1) or 'tf' (0, 1).
       input_range: 'symmetric', 'unit', 'byte' or 'imagenet'.
       bn_epsilon, bn_momentum, running_variance: see BatchNorm.
-      initializer: 'torch' or 'glorot'.
+      initializer: 'torch', 'glorot' or 'he'.
       dtype: of the computation; parameters, statistics and logits are float32.
       axis_name: mapped axis over which batch statistics are synchronised, or None.
     """

@@ -30,7 +30,7 @@ class Generator(nn.Module):
       output: last activation: 'none', 'clip' (to `output_range`) or 'tanh'.
       output_range: what the last layer speaks: 'symmetric' or 'unit'.
       bn_epsilon, bn_momentum, running_variance: see BatchNorm.
-      initializer: 'torch' or 'glorot'.
+      initializer: 'torch', 'glorot' or 'he'.
       dtype: of the computation; parameters, statistics and SR are float32.
       axis_name: mapped axis over which batch statistics are synchronised, or None.
 

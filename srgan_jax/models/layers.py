@@ -54,16 +54,19 @@ def from_symmetric(images: jax.Array, input_range: str) -> jax.Array:
 
 
 def kernel_init(initializer: str) -> Callable:
-    """`torch`: U(+-1/sqrt(fan_in)), PyTorch's default; `glorot`: Keras's default."""
-    one_of("initializer", initializer, ("torch", "glorot"))
+    """`torch`: U(+-1/sqrt(fan_in)), PyTorch's default; `glorot`: Keras's default; `he`:
+    N(0, 2/fan_in) (He et al. 2015), PyTorch's `kaiming_normal_`."""
+    one_of("initializer", initializer, ("torch", "glorot", "he"))
     if initializer == "torch":
         return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    if initializer == "he":
+        return nn.initializers.variance_scaling(2.0, "fan_in", "normal")
     return nn.initializers.glorot_uniform()
 
 
 def bias_init(initializer: str, fan_in: int) -> Callable:
-    """`torch`: U(+-1/sqrt(fan_in)), PyTorch's default; `glorot`: zero, as in Keras."""
-    if initializer == "glorot":
+    """`torch`: U(+-1/sqrt(fan_in)), PyTorch's default; `glorot`, `he`: zero."""
+    if initializer != "torch":
         return nn.initializers.zeros
     bound = fan_in**-0.5
 
@@ -195,7 +198,7 @@ class PReLU(nn.Module):
 
 
 def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
-    """`[b, h, w, c r^2]` to `[b, r h, r w, c]`, channels in PyTorch's order (c, i, j)."""
+    """`[b, h, w, c r^2]` to `[b, r h, r w, c]`; channels as in PyTorch: (c, i, j)."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, c // factor**2, factor, factor)
     x = x.transpose(0, 1, 4, 2, 5, 3)
@@ -203,7 +206,7 @@ def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """Averages any `[b, h, w, c]` to `[b, size, size, c]` (AdaptiveAvgPool2d's cells)."""
+    """Averages `[b, h, w, c]` to `[b, size, size, c]`, AdaptiveAvgPool2d's cells."""
 
     def cells(length: int) -> jax.Array:
         i = jnp.arange(size)[:, None]

@@ -14,7 +14,7 @@ INPUT_RANGES = {"caffe": "caffe", "torchvision": "imagenet"}
 
 
 class VGG19(nn.Module):
-    """Images `[batch, h, w, 3]` in [-1, 1] to phi_{i,j} `[batch, h', w', c]` in float32.
+    """Images `[batch, h, w, 3]` in [-1, 1] to phi_{i,j} `[batch, h', w', c]`, float32.
 
     Attributes:
       layer: (i, j), for example (5, 4) or (2, 2).
