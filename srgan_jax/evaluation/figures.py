@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
-from srgan_jax.evaluation.benchmark import Result, Score
+from srgan_jax.evaluation.benchmark import Result
 
 WIDTH = 1660  # pixels: twice a README's column, for screens of double density
 GAP = 12
@@ -131,19 +131,33 @@ def as_csv(results: Sequence[Result]) -> str:
     """Every image's scores, one line each, and after them the line of their mean."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    scores = [field.name for field in dataclasses.fields(Score)]
-    writer.writerow(["weights", "dataset", "protocol", *scores])
+    writer.writerow(
+        ["dataset", "protocol", "weights", "image", "psnr", "ssim", "lpips"]
+    )
     for result in results:
         for score in (*result.per_image, result.mean):
             row = dataclasses.astuple(score)
-            writer.writerow([result.weights, result.dataset, result.protocol, *row])
+            writer.writerow([result.dataset, result.protocol, result.weights, *row])
     return text.getvalue()
 
 
 def as_json(results: Sequence[Result]) -> str:
-    """Every result's `record`, as a JSON list."""
-    records = [result.record() for result in results]
-    return json.dumps(records, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """The results as a JSON list; an infinite PSNR (equal images) becomes null."""
+    records = [
+        {
+            "weights": result.weights,
+            "dataset": result.dataset,
+            "protocol": result.protocol,
+            "psnr": result.mean.psnr,
+            "ssim": result.mean.ssim,
+            "lpips": result.mean.lpips,
+            "images": len(result.per_image),
+            "per_image": [dataclasses.asdict(score) for score in result.per_image],
+        }
+        for result in results
+    ]
+    finite = json.loads(json.dumps(records), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_tables(
@@ -208,14 +222,13 @@ def _text(text: str, width: int) -> Image.Image:
 def _rows(
     results: Sequence[Result], lpips: str | None
 ) -> tuple[list[str], list[list[str]]]:
-    header = ["Weights", "Dataset", "Protocol", "Images", "PSNR (dB)", "SSIM"]
-    if lpips:
-        header.append(f"LPIPS ({lpips})")
+    header = ["Dataset", "Protocol", "Weights", "Images", "PSNR (dB)", "SSIM"]
+    header += [f"LPIPS ({lpips})"] if lpips else []
     rows = []
     for result in results:
         mean = result.mean
-        row = [result.weights, result.dataset, result.protocol, str(result.images)]
-        row += [f"{mean.psnr:.2f}", f"{mean.ssim:.4f}"]
+        row = [result.dataset, result.protocol, result.weights]
+        row += [str(len(result.per_image)), f"{mean.psnr:.2f}", f"{mean.ssim:.4f}"]
         if lpips:
             row.append("-" if mean.lpips is None else f"{mean.lpips:.4f}")
         rows.append(row)
