@@ -1,0 +1,123 @@
+"""What a run says: JSON lines, TensorBoard events, and a progress bar or plain lines.
+
+Only process 0 writes. A resumed run continues its metrics file from the checkpoint's
+step: later lines, of the steps that will be done again, are cut off.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+SECONDS_BETWEEN_LINES = 10.0
+SHOWN = ("content", "adversarial", "discriminator", "d_hr", "d_sr", "images_per_second")
+
+
+class RunLog:
+    """The log of one run in its directory; a context manager."""
+
+    def __init__(
+        self, workdir: Path, *, first_step: int, last_step: int, active: bool
+    ) -> None:
+        self._active = active
+        self._last_step = last_step
+        self._said = time.monotonic()
+        if not active:
+            return
+        import tensorflow as tf  # for event files alone
+
+        path = workdir / "metrics.jsonl"
+        _cut(path, first_step)
+        self._lines = path.open("a")
+        self._events = tf.summary.create_file_writer(str(workdir))
+        self._summary = tf.summary
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "", total=last_step, completed=first_step, figures=""
+        )
+        self._progress.start()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._active:
+            self._progress.stop()
+            self._lines.close()
+            self._events.close()
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if self._active:
+            self._progress.console.print(text, highlight=False, markup=False)
+
+    def scalars(self, step: int, stage: str, values: dict[str, float]) -> None:
+        """One line of metrics.jsonl and one point a value in TensorBoard."""
+        if not self._active:
+            return
+        self._lines.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
+        self._lines.flush()
+        with self._events.as_default(step=step):
+            for name, value in values.items():
+                self._summary.scalar(name, value)
+
+    def show(self, step: int, stage: str, values: dict[str, float]) -> None:
+        """Moves the progress bar, or prints a plain line now and then."""
+        if not self._active:
+            return
+        figures = "  ".join(f"{k} {values[k]:.4g}" for k in SHOWN if k in values)
+        if not self._progress.disable:
+            self._progress.update(
+                self._task, description=stage, completed=step, figures=figures
+            )
+        elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            self.say(f"{stage} {step}/{self._last_step}  {figures}")
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """An image `[height, width, 3]` in uint8 for TensorBoard."""
+        if self._active:
+            with self._events.as_default(step=step):
+                self._summary.image(name, image[None])
+
+
+def _cut(path: Path, last_step: int) -> None:
+    """Keeps the complete lines up to `last_step`."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step(line) <= last_step]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    os.replace(temporary, path)
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:  # a line that was being written when the run was killed
+        return float("inf")

@@ -1,0 +1,282 @@
+"""One run from configuration to report: `train_and_evaluate(config, workdir)`.
+
+Refuses a batch that does not divide over the devices and a directory that holds another
+run; stops at the first loss that is not finite.
+"""
+
+import dataclasses
+import functools
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from srgan_jax.data import pipeline, sources
+from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.training import parallel, report, settings, steps
+from srgan_jax.training.checkpoint import Checkpoints
+from srgan_jax.training.logging import RunLog
+from srgan_jax.training.state import TrainState, Variables, create_network
+from srgan_jax.weights import store
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message says why and what is safe."""
+
+
+class Preempted(Exception):
+    """The run was told to stop and has saved; the same command resumes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same from stage to stage."""
+
+    config: ConfigDict
+    workdir: Path
+    profile: range
+    mesh: jax.sharding.Mesh
+    source: sources.Source
+    pairs: list[pipeline.Pair]
+    checkpoints: Checkpoints
+    log: RunLog
+
+    @property
+    def writes(self) -> bool:
+        return jax.process_index() == 0
+
+
+def train_and_evaluate(
+    config: ConfigDict, workdir: Path, profile: range = range(0)
+) -> TrainState:
+    """Trains all stages, or what is left of them, and writes the report.
+
+    Args:
+      config: as `settings.resolve` returns it.
+      workdir: the run's directory; made if need be, resumed if it holds this run.
+      profile: steps to trace with JAX's profiler.
+
+    Returns:
+      The final state, on the devices.
+
+    Raises:
+      ValueError: the configuration, the data or the weights are not what they must be.
+      TrainingError: a loss became NaN or infinite.
+      Preempted: SIGTERM came; a checkpoint is saved.
+    """
+    parallel.check_batch_size(config.batch_size)
+    workdir.mkdir(parents=True, exist_ok=True)
+    settings.claim(workdir, config, write=jax.process_index() == 0)
+    evaluation, last_step = config.evaluation, sum(s.steps for s in config.stages)
+    pairs = pipeline.evaluation_pairs(
+        evaluation.source, scale=config.generator.scale, border=evaluation.border
+    )
+    source = sources.open_source(config.data.source, minimum_size=config.data.crop)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+    resumed_at = checkpoints.latest_step() or 0
+    log = RunLog(
+        workdir,
+        first_step=resumed_at,
+        last_step=last_step,
+        active=jax.process_index() == 0,
+    )
+    mesh = parallel.create_mesh()
+    run = Run(config, workdir, profile, mesh, source, pairs, checkpoints, log)
+    with log:
+        if resumed_at:
+            log.say(f"resuming at step {resumed_at} of {last_step}")
+        state, rate = train_stages(run, resumed_at)
+    checkpoints.close()
+    if run.writes:
+        if not report.is_finished(workdir, last_step):
+            report.write(
+                workdir, config, pairs, steps=last_step, images_per_second=rate
+            )
+        report.show(workdir)
+    return state
+
+
+def train_stages(run: Run, resumed_at: int) -> tuple[TrainState, float]:
+    """The final state, and images a second in the last stage (NaN if none was run)."""
+    stages = run.config.stages
+    firsts = [sum(s.steps for s in stages[:i]) for i in range(len(stages))]
+    if resumed_at:
+        run.checkpoints.check_stage(resumed_at, dict(zip(firsts, stages, strict=True)))
+    last = len(stages) - 1
+    for i, (first, stage) in enumerate(zip(firsts, stages, strict=True)):
+        if i == last or resumed_at < first + stage.steps:
+            state, rate = train_stage(run, i, first, resumed_at)
+    return state, rate
+
+
+def train_stage(
+    run: Run, index: int, first: int, resumed_at: int
+) -> tuple[TrainState, float]:
+    """Runs one stage from its first step, or from a checkpoint inside it, to its end.
+
+    The order of what happens at a step must not change: step, evaluation, save. A
+    state saved at step s has consumed exactly the examples before s * batch_size.
+    """
+    config, stage, log = run.config, run.config.stages[index], run.log
+    end = first + stage.steps
+    vgg_params, preprocessing = None, "caffe"
+    if settings.content_layer(stage.content):
+        vgg_params, preprocessing = store.load_vgg19(config.content.weights)
+    recipe = settings.recipe(config, stage, preprocessing)
+    state = begin_stage(run, recipe, index, first, resumed_at)
+    start = int(state.step)
+    if start == end:
+        return state, math.nan
+
+    transform = config.parallel.transform
+    function = steps.adversarial_step if stage.adversarial else steps.pretrain_step
+    step_function = parallel.compile_step(
+        functools.partial(function, recipe), run.mesh, transform
+    )
+    constants = parallel.replicate(vgg_params, run.mesh)
+    batches = parallel.feed(training_batches(run, start), run.mesh, transform)
+
+    durations: list[float] = []
+    waiting: jax.Array | None = None
+    began = time.perf_counter()
+    for step in range(start + 1, end + 1):
+        if step == run.profile.start + 1 and run.profile:
+            jax.profiler.start_trace(run.workdir / "profile")
+        state, metrics = step_function(state, constants, next(batches))
+        evaluates = step % config.evaluation.every == 0 or step == end
+        stops = run.checkpoints.reached_preemption(step)
+        saves = step % config.checkpoint.every == 0 or step == end or stops
+        # Metrics are fetched one step late, so that the device never waits for the
+        # host; before anything is kept of this step they must be known to be finite.
+        if waiting is not None:
+            record(run, stage, step - 1, waiting, durations)
+        waiting = metrics
+        if step == start + 1:
+            jax.block_until_ready(metrics)
+            seconds = time.perf_counter() - began
+            log.say(f"{stage.name}: compiled, first step after {seconds:.0f} s")
+        else:
+            durations.append(time.perf_counter() - began)
+        if evaluates or saves:
+            record(run, stage, step, waiting, durations)
+            waiting = None
+        if step == run.profile.stop and run.profile:
+            jax.profiler.stop_trace()
+        if evaluates:
+            evaluate(run, stage, step, state)
+        if step == end and run.writes:
+            save_generator(run, state, report.generator_file(run.workdir, stage.name))
+            save_generator(run, state, report.generator_file(run.workdir))
+        if saves:
+            run.checkpoints.save(step, state, stage.name, first)
+        if stops:
+            run.checkpoints.close()
+            raise Preempted(f"stopped at step {step}; the same command resumes")
+        began = time.perf_counter()
+    run.checkpoints.wait()
+    rate = config.batch_size / statistics.median(durations) if durations else math.nan
+    return state, rate
+
+
+def begin_stage(
+    run: Run, recipe: steps.Recipe, index: int, first: int, resumed_at: int
+) -> TrainState:
+    """The state at the stage's first step, or at the checkpoint inside the stage."""
+    config = run.config
+
+    def fresh(variables: Variables | None) -> TrainState:
+        key = jax.random.fold_in(jax.random.key(config.seed), index)
+        crop, scale = config.data.crop, config.generator.scale
+        small, large = crop // scale, crop
+        if variables is None:
+            variables = recipe.generator.init(key, jnp.zeros((1, small, small, 3)))
+        critic = None
+        if config.stages[index].adversarial:
+            images = jnp.zeros((1, large, large, 3))
+            critic = create_network(
+                recipe.discriminator.init(key, images), recipe.optimizer
+            )
+        generator = create_network(variables, recipe.optimizer)
+        return TrainState(jnp.int32(first), generator, critic, variables)
+
+    abstract = parallel.abstract(jax.eval_shape(fresh, None), run.mesh)
+    if resumed_at > first:
+        return run.checkpoints.restore(resumed_at, abstract)
+    variables = None
+    if first:  # the averaged generator of the stage before, as its file has it
+        variables = run.checkpoints.restore_generator(first, abstract.ema)
+    elif config.init_from is not None:
+        _, variables = store.load_generator(config.init_from)
+    return parallel.replicate(fresh(variables), run.mesh)
+
+
+def training_batches(run: Run, step: int) -> Any:
+    """This process's share of the global batches from `step` on."""
+    data = run.config.data
+    return pipeline.training_batches(
+        run.source,
+        batch_size=run.config.batch_size,
+        crop=data.crop,
+        scale=run.config.generator.scale,
+        seed=run.config.seed,
+        first_step=step,
+        flips=data.flips,
+        rotations=data.rotations,
+        border=data.border,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def record(
+    run: Run, stage: ConfigDict, step: int, metrics: Any, durations: list[float]
+) -> None:
+    """Logs the metrics of a step.
+
+    Raises:
+      TrainingError: one of them is NaN or infinite.
+    """
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        saved = run.checkpoints.latest_step()
+        good = f"the checkpoint of step {saved}" if saved else "none was saved yet"
+        raise TrainingError(
+            f"step {step} of stage {stage.name}: {', '.join(wrong)} is not finite; "
+            f"last good checkpoint in {run.workdir}: {good}"
+        )
+    if durations:
+        values["images_per_second"] = run.config.batch_size / durations[-1]
+    if step % run.config.log_every == 0:
+        run.log.scalars(step, stage.name, values)
+    run.log.show(step, stage.name, values)
+
+
+def evaluate(run: Run, stage: ConfigDict, step: int, state: TrainState) -> None:
+    """Scores the averaged generator on the evaluation set."""
+    if not run.writes:
+        return
+    config = run.config
+    upscaler = Upscaler(config.generator.to_dict(), parallel.to_host(state.ema))
+    result, images = report.score(stage.name, upscaler, run.pairs, config.evaluation)
+    mean = result.mean
+    values = {"evaluation_psnr": mean.psnr, "evaluation_ssim": mean.ssim}
+    if mean.lpips is not None:
+        values["evaluation_lpips"] = mean.lpips
+    run.log.scalars(step, stage.name, values)
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+    run.log.say(f"{stage.name} {step}: {figures}")
+    enlarged = report.bicubic(config)(run.pairs[0].lr)
+    picture = report.strip(run.pairs[0], enlarged, images[0])
+    run.log.picture(step, run.pairs[0].name, picture)
+
+
+def save_generator(run: Run, state: TrainState, path: Path) -> None:
+    """Writes the averaged generator's file."""
+    variables = parallel.to_host(state.ema)
+    store.save_generator(path, run.config.generator.to_dict(), variables)

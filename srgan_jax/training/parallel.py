@@ -1,0 +1,128 @@
+"""The seam between per-device steps and devices; nothing else in training knows them.
+
+A step `(state, constants, batch) -> (state, metrics)` names the axis `steps.AXIS` and
+is run over all devices of all hosts, `state` and `constants` replicated, the batch
+divided. Two transforms give the same bits: `shard_map`, the default, and the literal
+`pmap`, slower by its host time a step.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from srgan_jax.models.layers import one_of
+from srgan_jax.training.steps import AXIS
+from srgan_jax.weights import store
+
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+TRANSFORMS = ("shard_map", "pmap")
+
+
+def create_mesh() -> Mesh:
+    """One axis over all devices of all hosts."""
+    axis_type = jax.sharding.AxisType.Auto
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(axis_type,))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises a ValueError where the global batch does not divide over the devices."""
+    if batch_size % jax.device_count():
+        raise ValueError(
+            f"batch_size {batch_size} is the global batch and does not divide over "
+            f"{jax.device_count()} devices; choose a multiple of their number"
+        )
+
+
+def compile_step(step: Step, mesh: Mesh, transform: str = "shard_map") -> Step:
+    """Maps a per-device step over the mesh and jit-compiles it; donates the state."""
+    one_of("parallel.transform", transform, TRANSFORMS)
+    if transform == "pmap":
+        in_axes = (None, None, 0)
+        return jax.pmap(step, axis_name=AXIS, in_axes=in_axes, out_axes=None)
+    sharded = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(P(), P(), P(AXIS)),
+        out_specs=P(),
+        # under check_vma=True a pmean of gradients comes out n_devices times too large
+        check_vma=False,
+    )
+    return jax.jit(sharded, donate_argnums=0)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts the same values on every device."""
+    sharding = NamedSharding(mesh, P())
+
+    def place(leaf: Any) -> jax.Array:
+        # a copy, since a donated state must not share buffers with its source
+        return jax.make_array_from_process_local_data(sharding, np.array(leaf))
+
+    return jax.tree.map(place, tree)
+
+
+def abstract(tree: Any, mesh: Mesh) -> Any:
+    """Shapes, dtypes and replicated shardings of a tree: what a restore is told."""
+    sharding = NamedSharding(mesh, P())
+
+    def describe(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(describe, tree)
+
+
+def feed(
+    batches: Iterator[dict[str, np.ndarray]], mesh: Mesh, transform: str = "shard_map"
+) -> Iterator[dict[str, jax.Array]]:
+    """Sends this process's shares of the global batches to its devices, one ahead."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    local = jax.local_device_count()
+
+    def place(batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        if transform == "pmap":
+            return {k: v.reshape(local, -1, *v.shape[1:]) for k, v in batch.items()}
+        return {
+            k: jax.make_array_from_process_local_data(sharding, v)
+            for k, v in batch.items()
+        }
+
+    ahead = None
+    for batch in batches:
+        placed = place(batch)
+        if ahead is not None:
+            yield ahead
+        ahead = placed
+    if ahead is not None:
+        yield ahead
+
+
+def initialize_distributed() -> None:
+    """Joins the other hosts; call before anything else uses JAX.
+
+    On a TPU pod the runtime tells address, number and index of the processes; elsewhere
+    they come from COORDINATOR_ADDRESS, PROCESS_COUNT and PROCESS_INDEX.
+    """
+    address = os.environ.get("COORDINATOR_ADDRESS")
+    if address is None:
+        jax.distributed.initialize()
+    else:
+        jax.distributed.initialize(
+            address,
+            int(os.environ["PROCESS_COUNT"]),
+            int(os.environ["PROCESS_INDEX"]),
+        )
+
+
+def to_host(tree: Any) -> Any:
+    """Replicated arrays as NumPy arrays."""
+    return jax.tree.map(np.asarray, tree)
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that a resumed run starts at once."""
+    jax.config.update("jax_compilation_cache_dir", str(store.cache_dir() / "xla"))

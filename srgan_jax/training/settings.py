@@ -1,0 +1,168 @@
+"""From the configuration as given to what a stage computes with.
+
+Refuses an override that conflicts with `init_from`, a stage that cannot be, and to
+continue a run under another configuration than it began with.
+"""
+
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from srgan_jax.models import generator as generators
+from srgan_jax.models.discriminator import Discriminator
+from srgan_jax.models.layers import one_of
+from srgan_jax.models.vgg import VGG19
+from srgan_jax.training import losses, steps
+from srgan_jax.weights import catalog, store
+
+DTYPES = ("float32", "bfloat16", "float64")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be trained; the message names the field."""
+
+
+def resolve(config: ConfigDict, overrides: Collection[str] = ()) -> ConfigDict:
+    """Expands `preset`, then takes over the generator's settings of `init_from`.
+
+    Args:
+      config: as the configuration file gives it, overrides applied.
+      overrides: fields set on the command line, such as 'generator.blocks'. They win
+        over the preset; against `init_from` they are an error.
+
+    Raises:
+      ConfigError: a conflict, or an unknown value.
+    """
+    config = ConfigDict(config).copy_and_resolve_references()
+    if config.preset is not None:
+        for section, fields in _preset(config.preset).items():
+            for field, value in fields.items():
+                if f"{section}.{field}" not in overrides:
+                    config[section][field] = value
+    if config.init_from is not None:
+        settings, _ = store.load_generator(config.init_from)
+        for field, value in settings.items():
+            given = config.generator[field]
+            if f"generator.{field}" in overrides and given != value:
+                raise ConfigError(
+                    f"generator.{field}={given!r} conflicts with the generator of "
+                    f"init_from={config.init_from!r}, which has {value!r}"
+                )
+            config.generator[field] = value
+        config.stages = tuple(s for s in config.stages if not s.only_from_scratch)
+    _check(config)
+    return config
+
+
+def _preset(name: str) -> dict[str, dict[str, Any]]:
+    if name not in catalog.PRESETS:
+        raise ConfigError(
+            f"unknown preset {name!r}; known: {', '.join(catalog.PRESETS)}"
+        )
+    return catalog.PRESETS[name]
+
+
+def _check(config: ConfigDict) -> None:
+    try:
+        one_of("dtype", config.dtype, DTYPES)
+        one_of("batch_norm", config.batch_norm, ("per_replica", "synchronised"))
+        one_of("content.reduction", config.content.reduction, losses.REDUCTIONS)
+        one_of("content.range", config.content.range, ("symmetric", "unit"))
+        one_of("adversarial.form", config.adversarial.form, losses.ADVERSARIAL_FORMS)
+        one_of("adversarial.order", config.adversarial.order, steps.ORDERS)
+        one_of("evaluation.lpips", config.evaluation.lpips, ("alex", "vgg", "none"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if not config.stages:
+        raise ConfigError("stages is empty: nothing to train")
+    for stage in config.stages:
+        content_layer(stage.content)
+        if stage.steps < 1:
+            raise ConfigError(
+                f"stage {stage.name!r} has {stage.steps} steps; expected 1+"
+            )
+    if config.data.crop % config.generator.scale:
+        raise ConfigError(
+            f"data.crop {config.data.crop} is not a multiple of generator.scale "
+            f"{config.generator.scale}"
+        )
+
+
+def content_layer(content: str) -> tuple[int, int] | None:
+    """`vggij` as (i, j), `mse` as None."""
+    if content == "mse":
+        return None
+    if len(content) == 5 and content.startswith("vgg") and content[3:].isdigit():
+        return int(content[3]), int(content[4])
+    raise ConfigError(
+        f"a stage's content is {content!r}; expected 'mse' or a layer such as 'vgg54'"
+    )
+
+
+def recipe(config: ConfigDict, stage: ConfigDict, preprocessing: str) -> steps.Recipe:
+    """What `stage` computes with; `preprocessing` is that of the VGG19 weights."""
+    axis_name = steps.AXIS if config.batch_norm == "synchronised" else None
+    execution = {"dtype": jnp.dtype(config.dtype), "axis_name": axis_name}
+    layer = content_layer(stage.content)
+    learning_rate = optax.piecewise_constant_schedule(
+        stage.learning_rate, dict.fromkeys(stage.decay_at, stage.decay_factor)
+    )
+    return steps.Recipe(
+        generator=generators.from_settings(config.generator, **execution),
+        discriminator=Discriminator(**config.discriminator, **execution),
+        optimizer=optax.adam(learning_rate, **config.optimizer),
+        vgg=layer and VGG19(layer, preprocessing, jnp.dtype(config.dtype)),
+        feature_scale=config.content.feature_scale,
+        reduction=config.content.reduction,
+        mse_range=config.content.range,
+        tv_weight=stage.tv_weight,
+        adversarial_weight=config.adversarial.weight,
+        adversarial_form=config.adversarial.form,
+        order=config.adversarial.order,
+        ema_decay=config.ema_decay,
+    )
+
+
+def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:
+    """Writes config.json into a new run's directory, or checks that it is the same.
+
+    Raises:
+      ConfigError: the directory holds a run whose configuration differs in anything
+        but the number of steps; the field is named.
+    """
+    path = workdir / "config.json"
+    text = config.to_json_best_effort(indent=2, sort_keys=True)
+    if path.exists():
+        differing = _difference(json.loads(path.read_text()), json.loads(text))
+        if differing:
+            field, before, now = differing
+            raise ConfigError(
+                f"{workdir} holds a run with {field}={before!r}, not {now!r}; give "
+                f"--{field} its former value or choose another --workdir"
+            )
+    if write:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text + "\n")
+        os.replace(temporary, path)
+
+
+def _difference(before: Any, now: Any, field: str = "config") -> tuple | None:
+    """The first field that differs, with both values; numbers of steps may."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(set(before) | set(now))
+        pairs = [(f"{field}.{k}", before.get(k), now.get(k)) for k in keys]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        both = enumerate(zip(before, now, strict=True))
+        pairs = [(f"{field}[{i}]", *pair) for i, pair in both]
+    elif before == now or field.endswith("].steps"):
+        return None
+    else:
+        return field, before, now
+    found = (_difference(b, n, f) for f, b, n in pairs)
+    return next((difference for difference in found if difference), None)

@@ -1,0 +1,51 @@
+"""What training carries from step to step: plain records of arrays."""
+
+from typing import Any
+
+import flax
+import jax
+import optax
+
+Variables = dict[str, Any]  # {"params": ..., "batch_stats": ...}
+
+
+@flax.struct.dataclass
+class Network:
+    """A network under training: its variables and its optimiser's moments."""
+
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> Variables:
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@flax.struct.dataclass
+class TrainState:
+    """The whole state of one stage.
+
+    `step` counts from the start of the run, through all stages. `ema` holds the
+    generator's exponential moving average, batch statistics included: every score and
+    every saved generator is of these weights. `discriminator` is None in a stage
+    without one.
+    """
+
+    step: jax.Array
+    generator: Network
+    discriminator: Network | None
+    ema: Variables
+
+
+def create_network(
+    variables: Variables, optimizer: optax.GradientTransformation
+) -> Network:
+    """A network at the start of a stage, its optimiser's moments at zero."""
+    params = variables["params"]
+    return Network(params, variables["batch_stats"], optimizer.init(params))
+
+
+def move_average(average: Variables, current: Variables, decay: float) -> Variables:
+    """The exponential moving average after `current`: it moves by 1 - decay."""
+    return jax.tree.map(lambda a, c: a + (1.0 - decay) * (c - a), average, current)

@@ -1,0 +1,201 @@
+"""One update of each stage: per-device pure functions, the mathematics alone.
+
+They run under a mapped axis `AXIS` (shard_map, pmap or vmap): each device sees its part
+of the global batch, and gradients, batch statistics and metrics are averaged over the
+axis. With per-replica batch normalisation the statistics are averaged too, or the
+replicas' states would drift apart.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from srgan_jax.models.discriminator import Discriminator
+from srgan_jax.models.generator import Generator
+from srgan_jax.models.vgg import VGG19
+from srgan_jax.training import losses
+from srgan_jax.training.state import Network, TrainState, move_average
+
+AXIS = "batch"
+ORDERS = ("generator_first", "discriminator_first")
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a stage computes with: networks, optimiser and the weights of the losses.
+
+    Attributes:
+      generator, discriminator, optimizer: of this stage.
+      vgg: features for the content loss (eq. 5), or None for the MSE (eq. 4).
+      feature_scale: factor on the features; 1/12.75 makes eq. 5 0.006 times itself.
+      reduction: of the content loss, see losses.squared_distance.
+      mse_range: 'symmetric' (sec. 3.2) or 'unit', a quarter of it.
+      tv_weight: of the total variation.
+      adversarial_weight: 1e-3 in eq. 3.
+      adversarial_form: see losses.adversarial_loss.
+      order: whether G's step sees D before its update ('generator_first', as in the
+        PyTorch references; D's pass over SR then serves both) or after it
+        ('discriminator_first', the order of Goodfellow's algorithm 1).
+      ema_decay: of the generator's average.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+    optimizer: optax.GradientTransformation
+    vgg: VGG19 | None = None
+    feature_scale: float = 1 / 12.75
+    reduction: str = "mean"
+    mse_range: str = "symmetric"
+    tv_weight: float = 0.0
+    adversarial_weight: float = 1e-3
+    adversarial_form: str = "non_saturating"
+    order: str = "generator_first"
+    ema_decay: float = 0.999
+
+
+def pretrain_step(
+    recipe: Recipe, state: TrainState, vgg_params: Any, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """Updates the generator on the content loss alone (SRResNet, sec. 3.2).
+
+    Args:
+      recipe: of the stage.
+      state: replicated.
+      vgg_params: VGG19's parameters, or None where the recipe has no `vgg`.
+      batch: this device's 'lr' `[b, h, w, 3]` and 'hr' `[b, rh, rw, 3]` in uint8.
+
+    Returns:
+      The next state and the metrics, both equal on all devices.
+    """
+    lr, hr = paper_ranges(batch)
+    sr, pull_back, stats = forward(recipe.generator, state.generator, lr)
+    metrics, at_sr = image_losses(recipe, vgg_params, sr, hr)
+    (gradient, _) = pull_back(at_sr)
+    return finish(recipe, state, gradient, stats, state.discriminator, metrics)
+
+
+def adversarial_step(
+    recipe: Recipe, state: TrainState, vgg_params: Any, batch: Batch
+) -> tuple[TrainState, Metrics]:
+    """Updates D on eq. 2 and G on eq. 3, k = 1, from one forward pass of G.
+
+    Arguments and results are those of `pretrain_step`.
+    """
+    lr, hr = paper_ranges(batch)
+    sr, pull_back, stats = forward(recipe.generator, state.generator, lr)
+
+    critic = state.discriminator
+    assert critic is not None
+    on_sr, pull_sr, after_sr = forward(recipe.discriminator, critic, sr)
+    critic_after_sr = critic.replace(batch_stats=after_sr)
+    on_hr, pull_hr, after_hr = forward(recipe.discriminator, critic_after_sr, hr)
+    loss_d, (at_hr, at_sr) = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
+        on_hr, on_sr
+    )
+    gradient_d = jax.tree.map(jnp.add, pull_hr(at_hr)[0], pull_sr(at_sr)[0])
+    gradient_d, stats_d = lax.pmean((gradient_d, after_hr), AXIS)
+    updated = update(recipe.optimizer, critic, gradient_d, stats_d)
+    metrics = {
+        "discriminator": loss_d,
+        "d_hr": jnp.mean(jax.nn.sigmoid(on_hr)),
+        "d_sr": jnp.mean(jax.nn.sigmoid(on_sr)),
+        "discriminator_gradient": optax.global_norm(gradient_d),
+    }
+
+    if recipe.order == "discriminator_first":
+        on_sr, pull_sr, stats_d = forward(recipe.discriminator, updated, sr)
+    else:  # G's step and D's step both show SR to the same D
+        momentum = recipe.discriminator.bn_momentum
+        stats_d = seen_again(critic.batch_stats, after_sr, after_hr, momentum)
+    updated = updated.replace(batch_stats=lax.pmean(stats_d, AXIS))
+
+    adversarial, at_logits = jax.value_and_grad(losses.adversarial_loss)(
+        on_sr, recipe.adversarial_form
+    )
+    parts, at_sr = image_losses(recipe, vgg_params, sr, hr)
+    at_sr = at_sr + recipe.adversarial_weight * pull_sr(at_logits)[1]
+    (gradient, _) = pull_back(at_sr)
+    metrics |= parts | {"adversarial": adversarial}
+    return finish(recipe, state, gradient, stats, updated, metrics)
+
+
+def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """LR in [0, 1] and HR in [-1, 1] (sec. 3.2) from 8 bits."""
+    return batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
+
+
+def forward(
+    module: Generator | Discriminator, network: Network, images: jax.Array
+) -> tuple[jax.Array, Any, Any]:
+    """Output in training mode, its pull-back to (parameters, images), statistics."""
+
+    def apply(params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        variables = {"params": params, "batch_stats": network.batch_stats}
+        output, changed = module.apply(variables, images, True, mutable=["batch_stats"])
+        return output, changed["batch_stats"]
+
+    return jax.vjp(apply, network.params, images, has_aux=True)
+
+
+def image_losses(
+    recipe: Recipe, vgg_params: Any, sr: jax.Array, hr: jax.Array
+) -> tuple[Metrics, jax.Array]:
+    """Content loss (eq. 4 or 5) and total variation, and the gradient of both at SR."""
+
+    def loss(sr: jax.Array) -> tuple[jax.Array, Metrics]:
+        if recipe.vgg is None:
+            scale = 1.0 if recipe.mse_range == "symmetric" else 0.5
+            a, b = scale * sr, scale * hr
+        else:
+            variables = {"params": vgg_params}
+            a = recipe.feature_scale * recipe.vgg.apply(variables, sr)
+            b = recipe.feature_scale * recipe.vgg.apply(variables, hr)
+        content = losses.squared_distance(a, b, recipe.reduction)
+        if not recipe.tv_weight:
+            return content, {"content": content}
+        variation = losses.total_variation(sr)
+        total = content + recipe.tv_weight * variation
+        return total, {"content": content, "total_variation": variation}
+
+    (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(sr)
+    return parts, gradient
+
+
+def seen_again(before: Any, after: Any, latest: Any, momentum: float) -> Any:
+    """`latest` running statistics once the batch that moved `before` to `after` is seen
+    again: momentum latest + (1 - momentum) batch, without another forward pass."""
+    return jax.tree.map(
+        lambda b, a, x: momentum * x + (a - momentum * b), before, after, latest
+    )
+
+
+def update(
+    optimizer: optax.GradientTransformation, network: Network, gradient: Any, stats: Any
+) -> Network:
+    """One step of the optimiser."""
+    updates, opt_state = optimizer.update(gradient, network.opt_state, network.params)
+    params = optax.apply_updates(network.params, updates)
+    return Network(params, stats, opt_state)
+
+
+def finish(
+    recipe: Recipe,
+    state: TrainState,
+    gradient: Any,
+    stats: Any,
+    discriminator: Network | None,
+    metrics: Metrics,
+) -> tuple[TrainState, Metrics]:
+    """The generator's update and average, and the metrics of all devices."""
+    gradient, stats, metrics = lax.pmean((gradient, stats, metrics), AXIS)
+    generator = update(recipe.optimizer, state.generator, gradient, stats)
+    ema = move_average(state.ema, generator.variables, recipe.ema_decay)
+    metrics["generator_gradient"] = optax.global_norm(gradient)
+    return TrainState(state.step + 1, generator, discriminator, ema), metrics

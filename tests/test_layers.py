@@ -1,0 +1,116 @@
+"""Layers against their definitions in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from srgan_jax.models import layers
+from srgan_jax.models.layers import BatchNorm, Conv, PReLU
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+
+
+def test_pixel_shuffle_has_pytorch_s_channel_order():
+    x = RNG.normal(size=(2, 3, 4, 5 * 4)).astype(np.float32)
+    y = layers.pixel_shuffle(x, 2)
+    for c in range(5):
+        for i in range(2):
+            for j in range(2):
+                np.testing.assert_array_equal(
+                    y[:, i::2, j::2, c], x[..., c * 4 + i * 2 + j]
+                )
+
+
+@pytest.mark.parametrize("slopes", ["shared", "per_channel"])
+def test_prelu_before_the_shuffle_equals_prelu_after_it(slopes):
+    x = RNG.normal(size=(1, 3, 3, 8)).astype(np.float32)
+    count = 1 if slopes == "shared" else 2
+    variables = {"params": {"slope": RNG.uniform(size=count).astype(np.float32)}}
+    before = layers.pixel_shuffle(PReLU(slopes, repeat=4).apply(variables, x))
+    after = PReLU(slopes).apply(variables, layers.pixel_shuffle(x))
+    np.testing.assert_array_equal(before, after)
+
+
+def test_prelu_starts_at_a_quarter():
+    y, _ = PReLU().init_with_output(KEY, jnp.array([[[[-2.0, 2.0]]]]))
+    np.testing.assert_array_equal(y[0, 0, 0], [-0.5, 2.0])
+
+
+@pytest.mark.parametrize("running_variance", ["biased", "unbiased"])
+def test_batch_norm_normalises_by_the_batch_and_moves_the_statistics(running_variance):
+    x = RNG.normal(2, 3, size=(4, 5, 6, 7)).astype(np.float32)
+    norm = BatchNorm(momentum=0.9, running_variance=running_variance)
+    variables = norm.init(KEY, x, True)
+    y, changed = norm.apply(variables, x, True, mutable=["batch_stats"])
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
+    n = 4 * 5 * 6
+    kept = var * n / (n - 1) if running_variance == "unbiased" else var
+    stats = changed["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * kept, rtol=1e-5)
+    running = norm.apply({**variables, **changed}, x, False)
+    expected = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+    np.testing.assert_allclose(running, expected, atol=1e-5)
+
+
+def test_synchronised_batch_norm_sees_the_global_batch():
+    x = RNG.normal(2, 3, size=(4, 2, 3, 3, 5)).astype(np.float32)
+    plain, synchronised = BatchNorm(), BatchNorm(axis_name="batch")
+    variables = plain.init(KEY, x[0], True)
+
+    def apply(x):
+        return synchronised.apply(variables, x, True, mutable=["batch_stats"])
+
+    y, stats = jax.vmap(apply, axis_name="batch")(x)
+    whole = x.reshape(-1, *x.shape[2:])
+    expected, expected_stats = plain.apply(
+        variables, whole, True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(y.reshape(expected.shape), expected, atol=1e-5)
+    for leaf, other in zip(
+        jax.tree.leaves(stats), jax.tree.leaves(expected_stats), strict=True
+    ):
+        np.testing.assert_allclose(leaf, jnp.broadcast_to(other, leaf.shape), rtol=1e-5)
+
+
+def test_input_ranges():
+    unit = jnp.array([[[[0.0, 0.5, 1.0]]]])
+    np.testing.assert_allclose(
+        layers.from_unit(unit, "symmetric").ravel(), [-1, 0, 1], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        layers.from_unit(unit, "caffe").ravel(),
+        [255 - 103.939, 127.5 - 116.779, -123.68],
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        layers.from_symmetric(2 * unit - 1, "imagenet").ravel(),
+        [-0.485 / 0.229, (0.5 - 0.456) / 0.224, (1 - 0.406) / 0.225],
+        rtol=1e-5,
+    )
+    with pytest.raises(ValueError, match="input_range is 'hsv'"):
+        layers.from_unit(unit, "hsv")
+
+
+def test_adaptive_average_pool_has_pytorch_s_cells():
+    x = RNG.normal(size=(1, 7, 13, 2)).astype(np.float32)
+    pooled = layers.adaptive_average_pool(x, 6)
+    for i in range(6):
+        for j in range(6):
+            rows = slice(i * 7 // 6, -(-(i + 1) * 7 // 6))
+            columns = slice(j * 13 // 6, -(-(j + 1) * 13 // 6))
+            np.testing.assert_allclose(
+                pooled[0, i, j], x[0, rows, columns].mean((0, 1)), rtol=1e-5
+            )
+
+
+def test_torch_initialisation_is_uniform_in_one_over_root_fan_in():
+    variables = Conv(64, 3).init(KEY, jnp.zeros((1, 4, 4, 16)))
+    bound = (9 * 16) ** -0.5
+    for leaf in jax.tree.leaves(variables):
+        assert np.abs(leaf).max() <= bound
+        assert np.abs(leaf).max() > 0.9 * bound
+        np.testing.assert_allclose(np.std(leaf), bound / np.sqrt(3), rtol=0.15)

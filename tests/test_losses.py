@@ -1,0 +1,67 @@
+"""Each loss against its equation, written out in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from srgan_jax.training import losses
+
+RNG = np.random.default_rng(0)
+
+
+def test_content_loss_is_the_mean_of_eq_4():
+    a, b = RNG.normal(size=(2, 3, 6, 5, 4)).astype(np.float32)
+    ours = losses.squared_distance(a, b)
+    np.testing.assert_allclose(ours, np.mean((a - b) ** 2), rtol=1e-6)
+
+
+def test_sum_channels_is_the_letter_of_eq_5():
+    a, b = RNG.normal(size=(2, 3, 6, 5, 4)).astype(np.float32)
+    batch, height, width, _ = a.shape
+    letter = sum(np.sum((a[i] - b[i]) ** 2) / (width * height) for i in range(batch))
+    ours = losses.squared_distance(a, b, "sum_channels")
+    np.testing.assert_allclose(ours, letter / batch, rtol=1e-6)
+
+
+def test_an_unknown_reduction_is_named():
+    with pytest.raises(ValueError, match=r"content\.reduction is 'max'"):
+        losses.squared_distance(jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)), "max")
+
+
+def test_adversarial_loss_is_minus_log_d():
+    logits = RNG.normal(size=(7,)).astype(np.float32)
+    probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    ours = losses.adversarial_loss(logits)
+    np.testing.assert_allclose(ours, np.mean(-np.log(probability)), rtol=1e-6)
+    ours = losses.adversarial_loss(logits, "saturating")
+    np.testing.assert_allclose(ours, np.mean(np.log(1 - probability)), rtol=1e-5)
+
+
+def test_minus_log_d_neither_overflows_nor_vanishes_where_d_is_certain():
+    certain = jnp.array([-500.0])
+    assert losses.adversarial_loss(certain) == 500.0
+    assert jax.grad(losses.adversarial_loss)(certain)[0] == -1.0
+    # why the paper does not minimise log(1 - D): nothing to learn from here
+    saturated = jax.grad(lambda x: losses.adversarial_loss(x, "saturating"))(certain)
+    assert saturated[0] == 0.0
+
+
+def test_discriminator_loss_is_the_cross_entropy_of_eq_2():
+    hr, sr = RNG.normal(size=(2, 7))
+    d_hr, d_sr = 1 / (1 + np.exp(-hr)), 1 / (1 + np.exp(-sr))
+    expected = -np.mean(np.log(d_hr)) - np.mean(np.log(1 - d_sr))
+    np.testing.assert_allclose(losses.discriminator_loss(hr, sr), expected, rtol=1e-6)
+
+
+def test_total_variation_sums_the_differences_of_neighbours():
+    x = RNG.normal(size=(2, 5, 4, 3)).astype(np.float32)
+    expected = 0.0
+    for image in x:
+        for i in range(5):
+            for j in range(4):
+                if i + 1 < 5:
+                    expected += np.abs(image[i + 1, j] - image[i, j]).sum()
+                if j + 1 < 4:
+                    expected += np.abs(image[i, j + 1] - image[i, j]).sum()
+    np.testing.assert_allclose(losses.total_variation(x), expected / 2, rtol=1e-6)

@@ -1,0 +1,59 @@
+"""Trains an SRGAN: python train.py --config=configs/srgan.py[:variant]
+
+The same command resumes a run. Exit status: 0 done; 1 the run failed; 2 wrong usage;
+75 told to stop, saved, and to be run again.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is loaded
+
+from absl import app, flags
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="FILE[:variant]")
+WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config>-<variant>")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts of a pod")
+PROFILE = flags.DEFINE_string("profile", None, "trace the steps from START:STOP")
+RESUME_ME = 75  # EX_TEMPFAIL
+
+
+def main(_: list[str]) -> int | None:
+    from srgan_jax.training import loop, parallel, settings
+
+    if DISTRIBUTED.value:
+        parallel.initialize_distributed()
+    parallel.enable_compilation_cache()
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    profile = range(*map(int, PROFILE.value.split(":"))) if PROFILE.value else range(0)
+    try:
+        config = settings.resolve(CONFIG.value, overrides)
+        name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+        workdir = Path(WORKDIR.value or f"runs/{name}-{config.variant}")
+        print(f"workdir: {workdir}", flush=True)
+        loop.train_and_evaluate(config, workdir, profile)
+    except loop.Preempted as stop:
+        print(stop, file=sys.stderr)
+        return RESUME_ME
+    except (ValueError, OSError, loop.TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return None
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parser, with one line for a mistyped flag or field instead of a trace."""
+    try:
+        if not any(arg.lstrip("-").startswith("config=") for arg in argv):
+            raise ValueError("give --config=configs/srgan.py or another configuration")
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)
