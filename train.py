@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is loaded
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="FILE[:variant]")
@@ -23,6 +23,7 @@ RESUME_ME = 75  # EX_TEMPFAIL
 def main(_: list[str]) -> int | None:
     from srgan_jax.training import loop, parallel, settings
 
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every rename
     if DISTRIBUTED.value:
         parallel.initialize_distributed()
     parallel.enable_compilation_cache()

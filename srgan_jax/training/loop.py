@@ -141,9 +141,8 @@ def train_stage(
     constants = parallel.replicate(vgg_params, run.mesh)
     batches = parallel.feed(training_batches(run, start), run.mesh, transform)
 
-    durations: list[float] = []
-    waiting: jax.Array | None = None
-    began = time.perf_counter()
+    clock = Clock(config.batch_size)
+    waiting: tuple[int, steps.Metrics] | None = None
     for step in range(start + 1, end + 1):
         if step == run.profile.start + 1 and run.profile:
             jax.profiler.start_trace(run.workdir / "profile")
@@ -154,16 +153,13 @@ def train_stage(
         # Metrics are fetched one step late, so that the device never waits for the
         # host; before anything is kept of this step they must be known to be finite.
         if waiting is not None:
-            record(run, stage, step - 1, waiting, durations)
-        waiting = metrics
+            record(run, stage, *waiting, clock)
+        waiting = step, metrics
         if step == start + 1:
             jax.block_until_ready(metrics)
-            seconds = time.perf_counter() - began
-            log.say(f"{stage.name}: compiled, first step after {seconds:.0f} s")
-        else:
-            durations.append(time.perf_counter() - began)
+            log.say(f"{stage.name}: compiled, first step after {clock.age():.0f} s")
         if evaluates or saves:
-            record(run, stage, step, waiting, durations)
+            record(run, stage, *waiting, clock)
             waiting = None
         if step == run.profile.stop and run.profile:
             jax.profiler.stop_trace()
@@ -177,10 +173,10 @@ def train_stage(
         if stops:
             run.checkpoints.close()
             raise Preempted(f"stopped at step {step}; the same command resumes")
-        began = time.perf_counter()
+        if evaluates or saves:
+            clock.restart()
     run.checkpoints.wait()
-    rate = config.batch_size / statistics.median(durations) if durations else math.nan
-    return state, rate
+    return state, clock.median_rate()
 
 
 def begin_stage(
@@ -233,8 +229,41 @@ def training_batches(run: Run, step: int) -> Any:
     )
 
 
+class Clock:
+    """Images a second, from when each step's metrics arrive on the host."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._began = time.perf_counter()
+        self._last: float | None = None
+        self._durations: list[float] = []
+
+    def age(self) -> float:
+        """Seconds since the stage began."""
+        return time.perf_counter() - self._began
+
+    def tick(self) -> float | None:
+        """A step is done: its rate, or None after a pause."""
+        now, last = time.perf_counter(), self._last
+        self._last = now
+        if last is None:
+            return None
+        self._durations.append(now - last)
+        return self._batch_size / (now - last)
+
+    def restart(self) -> None:
+        """What was done since the last step is not to count."""
+        self._last = None
+
+    def median_rate(self) -> float:
+        """Over all steps so far; NaN where none was timed."""
+        if not self._durations:
+            return math.nan
+        return self._batch_size / statistics.median(self._durations)
+
+
 def record(
-    run: Run, stage: ConfigDict, step: int, metrics: Any, durations: list[float]
+    run: Run, stage: ConfigDict, step: int, metrics: steps.Metrics, clock: Clock
 ) -> None:
     """Logs the metrics of a step.
 
@@ -250,8 +279,9 @@ def record(
             f"step {step} of stage {stage.name}: {', '.join(wrong)} is not finite; "
             f"last good checkpoint in {run.workdir}: {good}"
         )
-    if durations:
-        values["images_per_second"] = run.config.batch_size / durations[-1]
+    rate = clock.tick()
+    if rate is not None:
+        values["images_per_second"] = rate
     if step % run.config.log_every == 0:
         run.log.scalars(step, stage.name, values)
     run.log.show(step, stage.name, values)
