@@ -5,7 +5,10 @@ read or scored is named and left out of every mean, so that rows stay comparable
 """
 
 import contextlib
+import csv
 import dataclasses
+import io
+import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -165,3 +168,36 @@ class Benchmark:
                         distances.get(name),
                     )
         return scores
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """Every image's scores, one line each, and after them the line of their mean."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["dataset", "protocol", "weights", "image", "psnr", "ssim", "lpips"]
+    )
+    for result in results:
+        for score in (*result.per_image, result.mean):
+            row = dataclasses.astuple(score)
+            writer.writerow([result.dataset, result.protocol, result.weights, *row])
+    return text.getvalue()
+
+
+def as_json(results: Sequence[Result]) -> str:
+    """The results as a JSON list; an infinite PSNR (equal images) becomes null."""
+    records = [
+        {
+            "weights": result.weights,
+            "dataset": result.dataset,
+            "protocol": result.protocol,
+            "psnr": result.mean.psnr,
+            "ssim": result.mean.ssim,
+            "lpips": result.mean.lpips,
+            "images": len(result.per_image),
+            "per_image": [dataclasses.asdict(score) for score in result.per_image],
+        }
+        for result in results
+    ]
+    finite = json.loads(json.dumps(records), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=2, ensure_ascii=False) + "\n"

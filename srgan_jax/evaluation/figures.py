@@ -1,27 +1,23 @@
 """Results as people read them: the paper's side-by-side figure, and the score table.
 
 The figure is drawn pixel by pixel, not plotted: the inset shows the images' own
-pixels, magnified. Tables go to the terminal, Markdown, CSV and JSON, and every row
-names its protocol. Files are written whole or not at all.
+pixels, magnified. Every row of a table names its protocol. Files are written whole or
+not at all.
 
 Refused: panels of different sizes, a region that is not inside the image.
 """
 
 import contextlib
-import csv
-import dataclasses
-import io
-import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
-from srgan_jax.evaluation.benchmark import Result
+from srgan_jax.evaluation import benchmark
 
 WIDTH = 1660  # pixels: twice a README's column, for screens of double density
 GAP = 12
@@ -109,7 +105,46 @@ def most_different(images: Sequence[np.ndarray], side: int) -> Region:
     return Region(int(x), int(y), side, side)
 
 
-def terminal_table(results: Sequence[Result], lpips: str | None = None) -> Table:
+def write_comparisons(
+    report: benchmark.Report,
+    directory: str | os.PathLike[str],
+    insets: Mapping[str, Region | None],
+) -> list[pathlib.Path]:
+    """Writes `comparison-DATASET-IMAGE.png` of each picture that the report kept.
+
+    Bicubic stands first, then the generators, then the original; beneath, the image's
+    scores under the report's first protocol.
+
+    Args:
+        report: of a benchmark with `keep`.
+        directory: where to write.
+        insets: image name to the region to magnify, None for the automatic choice.
+    """
+    scores = {
+        (result.dataset, score.image, result.weights): score
+        for result in reversed(report.results)  # the first protocol is set last
+        for score in result.per_image
+    }
+    paths = []
+    for (dataset, image), pictures in report.kept.items():
+        panels = []
+        for name in ("bicubic", *(n for n in pictures if n not in benchmark.BUILT_IN)):
+            score = scores.get((dataset, image, name))
+            caption = (
+                _caption(score)
+                if score
+                else f"PSNR / SSIM, {report.results[0].protocol}"
+            )
+            panels.append(Panel(_label(name), pictures[name], caption))
+        name = f"comparison-{pathlib.Path(dataset).name}-{image}.png"
+        paths.append(pathlib.Path(directory) / name)
+        comparison(panels, paths[-1], inset=insets.get(image))
+    return paths
+
+
+def terminal_table(
+    results: Sequence[benchmark.Result], lpips: str | None = None
+) -> Table:
     """The mean scores for a `rich` console; `lpips` names the network behind LPIPS."""
     header, rows = _rows(results, lpips)
     table = Table()
@@ -120,48 +155,15 @@ def terminal_table(results: Sequence[Result], lpips: str | None = None) -> Table
     return table
 
 
-def markdown(results: Sequence[Result], lpips: str | None = None) -> str:
+def markdown(results: Sequence[benchmark.Result], lpips: str | None = None) -> str:
     """The mean scores as a Markdown table."""
     header, rows = _rows(results, lpips)
     rule = ["---"] * 3 + ["---:"] * (len(header) - 3)
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
 
 
-def as_csv(results: Sequence[Result]) -> str:
-    """Every image's scores, one line each, and after them the line of their mean."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "protocol", "weights", "image", "psnr", "ssim", "lpips"]
-    )
-    for result in results:
-        for score in (*result.per_image, result.mean):
-            row = dataclasses.astuple(score)
-            writer.writerow([result.dataset, result.protocol, result.weights, *row])
-    return text.getvalue()
-
-
-def as_json(results: Sequence[Result]) -> str:
-    """The results as a JSON list; an infinite PSNR (equal images) becomes null."""
-    records = [
-        {
-            "weights": result.weights,
-            "dataset": result.dataset,
-            "protocol": result.protocol,
-            "psnr": result.mean.psnr,
-            "ssim": result.mean.ssim,
-            "lpips": result.mean.lpips,
-            "images": len(result.per_image),
-            "per_image": [dataclasses.asdict(score) for score in result.per_image],
-        }
-        for result in results
-    ]
-    finite = json.loads(json.dumps(records), parse_constant=lambda _: None)
-    return json.dumps(finite, indent=2, ensure_ascii=False) + "\n"
-
-
 def write_tables(
-    results: Sequence[Result],
+    results: Sequence[benchmark.Result],
     directory: str | os.PathLike[str],
     lpips: str | None = None,
 ) -> None:
@@ -169,8 +171,8 @@ def write_tables(
     folder = pathlib.Path(directory)
     for name, text in (
         ("results.md", markdown(results, lpips)),
-        ("results.csv", as_csv(results)),
-        ("results.json", as_json(results)),
+        ("results.csv", benchmark.as_csv(results)),
+        ("results.json", benchmark.as_json(results)),
     ):
         with _whole(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -219,8 +221,19 @@ def _text(text: str, width: int) -> Image.Image:
     return drawn
 
 
+def _label(weights: str) -> str:
+    """A file's name without its folders, or its run's, where it is always the same."""
+    path = pathlib.Path(weights)
+    return path.parent.name if path.name == "generator.safetensors" else path.stem
+
+
+def _caption(score: benchmark.Score) -> str:
+    text = f"{score.psnr:.2f} dB / {score.ssim:.4f}"
+    return text if score.lpips is None else f"{text}\nLPIPS {score.lpips:.4f}"
+
+
 def _rows(
-    results: Sequence[Result], lpips: str | None
+    results: Sequence[benchmark.Result], lpips: str | None
 ) -> tuple[list[str], list[list[str]]]:
     header = ["Dataset", "Protocol", "Weights", "Images", "PSNR (dB)", "SSIM"]
     header += [f"LPIPS ({lpips})"] if lpips else []

@@ -32,6 +32,18 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants, K = (0.01, 0.
 BLOCK = 64
 
 
+def protocol_of(name: str) -> Protocol:
+    """The protocol of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for protocol in PROTOCOLS:
+        if name == protocol:
+            return protocol
+    raise ValueError(f"unknown protocol '{name}': choose from {', '.join(PROTOCOLS)}")
+
+
 def psnr(
     sr: np.ndarray,
     hr: np.ndarray,
@@ -106,10 +118,7 @@ def ssim(
 
 
 def _checked(sr: np.ndarray, hr: np.ndarray, protocol: str) -> tuple[np.ndarray, ...]:
-    if protocol not in PROTOCOLS:
-        raise ValueError(
-            f"unknown protocol '{protocol}': choose from {', '.join(PROTOCOLS)}"
-        )
+    protocol_of(protocol)
     for name, image in (("SR", sr), ("HR", hr)):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(

@@ -120,4 +120,4 @@ def _pair(images: list[Path], lr: list[Path] | None) -> list[Files]:
                 "this name (name.png or name_HR.png; name.png, name_LR.png or "
                 "namex4.png)"
             )
-    return [Files(name, *pair) for name, pair in partners.items()]
+    return [Files(found[0].stem, *found) for found in partners.values()]
