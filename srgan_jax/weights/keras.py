@@ -13,49 +13,40 @@ import h5py
 import numpy as np
 
 from srgan_jax.models import vgg
-from srgan_jax.weights import catalog, layout
-from srgan_jax.weights.layout import WeightsError
+from srgan_jax.weights import layout
+from srgan_jax.weights.layout import Weights, WeightsError
+from srgan_jax.weights.presets import PRESETS
 
 Layer = list[np.ndarray]
+Layers = dict[str, list[Layer]]
 
 
-def read_vgg19(path: Path) -> dict[str, Any]:
-    """Parameters of `models.vgg.VGG19`, for its 'caffe' preprocessing."""
-    convolutions = iter(_read(path)["convolution"])
-    params = {
-        f"conv{stage}_{j}": _dense(layer)
-        for stage, (_, count) in enumerate(vgg.STAGES, start=1)
-        for j, layer in zip(range(1, count + 1), convolutions, strict=False)
-    }
-    layout.check("vgg19", {}, {"params": params}, str(path))
-    return params
+def read(path: Path) -> Weights:
+    """The network in a file, recognised by its layers.
 
-
-def read_generator(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and variables of krasserm's SRResNet, of any size."""
+    Raises:
+      WeightsError: the file is damaged or holds another network.
+    """
     layers = _read(path)
-    convolutions, norms = layers["convolution"], layers["batch norm"]
-    blocks = (len(norms) - 1) // 2
-    ups = len(convolutions) - 2 * blocks - 3
-    if blocks < 1 or ups < 1:
-        raise WeightsError(
-            f"{path} is not krasserm's generator: it has {len(convolutions)} "
-            f"convolutions and {len(norms)} batch normalisations"
-        )
-    settings = {
-        **catalog.PRESETS["krasserm"]["generator"],
-        "scale": 2**ups,
-        "blocks": blocks,
-        "channels": convolutions[0][0].shape[-1],
-    }
+    if layers["prelu"]:
+        weights = _generator(layers, path)
+    elif layers["dense"]:
+        weights = _discriminator(layers, path)
+    else:
+        weights = _vgg19(layers, path)
+    return layout.check(weights, str(path))
+
+
+def _generator(layers: Layers, path: Path) -> Weights:
+    blocks = (len(layers["batch norm"]) - 1) // 2
+    ups = len(layers["convolution"]) - 2 * blocks - 3
     residual = [f"block_{i}/" for i in range(blocks)]
-    up = range(ups)
     names = {
         "convolution": [
             "conv_in",
             *(block + conv for block in residual for conv in ("conv1", "conv2")),
             "conv_mid",
-            *(f"up_{i}" for i in up),
+            *(f"up_{i}" for i in range(ups)),
             "conv_out",
         ],
         "batch norm": [
@@ -65,40 +56,45 @@ def read_generator(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "prelu": [
             "prelu_in",
             *(block + "prelu" for block in residual),
-            *(f"prelu_up_{i}" for i in up),
+            *(f"prelu_up_{i}" for i in range(ups)),
         ],
     }
     variables = _named(layers, names, path)
-    for i in up:
-        conv = variables["params"][f"up_{i}"]
-        variables["params"][f"up_{i}"] = {
-            name: _from_depth_to_space(array) for name, array in conv.items()
-        }
-    layout.check("generator", settings, variables, str(path))
-    return settings, variables
+    params = variables["params"]
+    for i in range(ups):
+        up = params[f"up_{i}"]
+        params[f"up_{i}"] = {leaf: _from_depth_to_space(a) for leaf, a in up.items()}
+    size = {"scale": 2**ups, "blocks": blocks}
+    size["channels"] = params["conv_in"]["kernel"].shape[-1]
+    settings = PRESETS["krasserm"]["generator"] | size
+    return Weights("generator", settings, variables)
 
 
-def read_discriminator(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and variables of krasserm's discriminator."""
-    layers = _read(path)
+def _discriminator(layers: Layers, path: Path) -> Weights:
     names = {
         "convolution": [f"conv_{i}" for i in range(8)],
         "batch norm": [f"bn_{i}" for i in range(1, 8)],
         "dense": ["dense_0", "dense_1"],
     }
     variables = _named(layers, names, path)
-    settings = {
-        **catalog.PRESETS["krasserm"]["discriminator"],
+    size = {
         "channels": layers["convolution"][0][0].shape[-1],
         "hidden": layers["dense"][0][0].shape[-1],
     }
-    layout.check("discriminator", settings, variables, str(path))
-    return settings, variables
+    settings = PRESETS["krasserm"]["discriminator"] | size
+    return Weights("discriminator", settings, variables)
 
 
-def _read(path: Path) -> dict[str, list[Layer]]:
+def _vgg19(layers: Layers, path: Path) -> Weights:
+    stages = enumerate(vgg.STAGES, start=1)
+    names = [f"conv{i}_{j + 1}" for i, (_, count) in stages for j in range(count)]
+    variables = _named(layers, {"convolution": names}, path)
+    return Weights("vgg19", {"preprocessing": "caffe"}, variables)
+
+
+def _read(path: Path) -> Layers:
     """The file's layers in order, by type, each with its arrays in Keras's order."""
-    layers: dict[str, list[Layer]] = {name: [] for name in (*READERS, "other")}
+    layers: Layers = {name: [] for name in (*READERS, "other")}
     try:
         with h5py.File(path) as file:
             root = file.get("model_weights", file)
@@ -127,9 +123,7 @@ def _type(arrays: Layer) -> str:
     return "other"
 
 
-def _named(
-    layers: dict[str, list[Layer]], names: dict[str, list[str]], path: Path
-) -> dict[str, Any]:
+def _named(layers: Layers, names: dict[str, list[str]], path: Path) -> dict[str, Any]:
     """Variables by our names, layer by layer."""
     leaves = {}
     for layer_type, found in layers.items():

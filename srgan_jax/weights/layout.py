@@ -4,28 +4,46 @@ Every reader ends here: a file that lacks a tensor, has one too many, or has one
 another shape is refused with all of them listed.
 """
 
+import contextlib
 import math
+import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from srgan_jax.models import vgg
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.models.vgg import VGG19
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "generator": Generator,
     "discriminator": Discriminator,
+    "vgg19": VGG19,
 }
-EXECUTION = ("dtype", "axis_name", "parent", "name")  # attributes, but no settings
+# Attributes that belong to a use of the weights, not to the weights.
+EXECUTION = ("dtype", "axis_name", "layer", "parent", "name")
 
 
 class WeightsError(ValueError):
     """Weights that cannot be had, read or believed; the message says what to do."""
+
+
+class Weights(NamedTuple):
+    """What a weight file holds.
+
+    Attributes:
+      kind: 'generator', 'discriminator' or 'vgg19'.
+      settings: Linen attributes of the network; of VGG19 its `preprocessing`.
+      variables: `{'params': ..., 'batch_stats': ...}` of float32 arrays.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    variables: dict[str, Any]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -50,7 +68,7 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network(kind: str, settings: Mapping[str, Any]) -> nn.Module:
-    """The generator or discriminator of these settings.
+    """The network of these settings.
 
     Raises:
       WeightsError: a setting is unknown.
@@ -66,59 +84,84 @@ def network(kind: str, settings: Mapping[str, Any]) -> nn.Module:
     return module(**settings)
 
 
-def check(
-    kind: str, settings: Mapping[str, Any], variables: Mapping[str, Any], source: str
-) -> None:
-    """Compares variables with what the network of these settings holds.
+def expected(
+    kind: str, settings: Mapping[str, Any], crop: int = 96
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's leaves.
 
     Args:
-      kind: 'generator', 'discriminator' or 'vgg19' (which has no settings).
-      settings: Linen attributes of the network.
-      variables: `{'params': ..., 'batch_stats': ...}` of arrays.
+      kind: of network.
+      settings: its Linen attributes.
+      crop: side of the images for which a discriminator's dense head is made.
+
+    Raises:
+      WeightsError: a setting is unknown or has an impossible value.
+    """
+    image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
+    try:
+        tree = jax.eval_shape(network(kind, settings).init, jax.random.key(0), image)
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"the {kind}'s settings are impossible: {error}") from error
+    return {name: leaf.shape for name, leaf in flatten(tree)}
+
+
+def check(weights: Weights, source: str) -> Weights:
+    """Compares variables with what the network of their settings holds.
+
+    Args:
+      weights: to be returned.
       source: where they come from, for the message.
 
     Raises:
       WeightsError: something is missing, left over or of another shape.
     """
+    kind, settings, variables = weights
     found = {name: tuple(leaf.shape) for name, leaf in flatten(variables)}
-    module = vgg.VGG19() if kind == "vgg19" else network(kind, settings)
-    side = _crop(found, settings) if kind == "discriminator" else 16
-    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    try:
-        tree = jax.eval_shape(module.init, jax.random.key(0), image)
-    except ValueError as error:
-        raise WeightsError(f"{source}: {error}") from error
-    wanted = {name: leaf.shape for name, leaf in flatten(tree)}
-    missing = [f"{name} {list(wanted[name])}" for name in wanted.keys() - found.keys()]
-    surplus = [f"{name} {list(found[name])}" for name in found.keys() - wanted.keys()]
-    other = [
-        f"{name} {list(found[name])}, expected {list(wanted[name])}"
-        for name in wanted.keys() & found.keys()
-        if wanted[name] != found[name]
-    ]
-    refuse_mismatch(source, kind, missing, surplus, other)
+    flat = found.get("params/dense_0/kernel")
+    crop = crop_of(flat[0], settings) if flat else 96
+    compare(found, expected(kind, settings, crop), f"{source} does not fit the {kind}")
+    return weights
 
 
-def refuse_mismatch(
-    source: str, kind: str, missing: list[str], surplus: list[str], other: list[str]
+def compare(
+    found: Mapping[str, tuple[int, ...]],
+    wanted: Mapping[str, tuple[int, ...]],
+    failure: str,
 ) -> None:
-    """Raises a WeightsError that lists all differences, if there are any."""
-    faults = {"missing": missing, "left over": surplus, "of another shape": other}
-    listed = [f"{what}: {'; '.join(sorted(v))}" for what, v in faults.items() if v]
+    """Raises a WeightsError that lists all differences in names and shapes."""
+    both = wanted.keys() & found.keys()
+    faults = {
+        "missing": [f"{k} {list(wanted[k])}" for k in wanted if k not in found],
+        "left over": [f"{k} {list(found[k])}" for k in found if k not in wanted],
+        "of another shape": [
+            f"{k} {list(found[k])}, expected {list(wanted[k])}"
+            for k in sorted(both)
+            if wanted[k] != found[k]
+        ],
+    }
+    listed = [
+        f"{fault}: {'; '.join(names)}" for fault, names in faults.items() if names
+    ]
     if listed:
-        raise WeightsError(f"{source} does not fit the {kind}. " + ". ".join(listed))
+        raise WeightsError(f"{failure}. {'. '.join(listed)}")
 
 
-def as_float32(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Contiguous float32 NumPy copies of JAX or NumPy leaves."""
-    return unflatten(
-        {k: np.ascontiguousarray(v, np.float32) for k, v in flatten(variables)}
-    )
+def crop_of(inputs: int, settings: Mapping[str, Any]) -> int:
+    """The crop for which a discriminator's first dense layer of so many inputs is made.
+
+    A pooled head takes any.
+    """
+    if settings.get("head") == "pooled":
+        return 96
+    return 16 * math.isqrt(inputs // (8 * settings.get("channels", 64)))
 
 
-def _crop(found: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]) -> int:
-    """The crop side that a discriminator's first dense layer was made for."""
-    units = found.get("params/dense_0/kernel", (0,))[0]
-    cells = units / (8 * settings.get("channels", Discriminator.channels))
-    pooled = settings.get("head") == "pooled"
-    return 96 if pooled or cells < 1 else 16 * math.isqrt(round(cells))
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its name when the block succeeds."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -7,75 +7,72 @@ refused.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
 from srgan_jax.weights import layout
-from srgan_jax.weights.layout import WeightsError
+from srgan_jax.weights.layout import Weights, WeightsError
 
 FORMAT_VERSION = "1"
 
 
-def read(kind: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and variables of a generator or discriminator (`kind`).
+def tensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and tensors of any safetensors file.
 
     Raises:
-      WeightsError: the file is none of ours, of another version or kind, or its
-        settings or tensors are not what this version expects.
+      WeightsError: the file is none, or is damaged.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
+            names = file.keys()
+            return file.metadata() or {}, {k: file.get_tensor(k) for k in names}
+    except (safetensors.SafetensorError, OSError, TypeError) as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from error
-    if "srgan_jax" not in metadata:
+
+
+def parse(
+    path: Path, metadata: Mapping[str, str], leaves: Mapping[str, np.ndarray]
+) -> Weights:
+    """The network in a file of ours.
+
+    Raises:
+      WeightsError: it is of another version, or its settings or tensors are not what
+        this version expects.
+    """
+    version = metadata["srgan_jax"]
+    if version != FORMAT_VERSION:
         raise WeightsError(
-            f"{path} was not written by srgan_jax; if it comes from another framework, "
-            f"`srgan-jax weights convert {path} OUT.safetensors` may read it"
+            f"{path} is of format version {version}; this version of srgan_jax reads "
+            f"version {FORMAT_VERSION}: install a newer one"
         )
-    if metadata["srgan_jax"] != FORMAT_VERSION:
-        raise WeightsError(
-            f"{path} is of format version {metadata['srgan_jax']}; this version of "
-            f"srgan_jax reads version {FORMAT_VERSION}: install a newer one"
-        )
-    if metadata["kind"] != kind:
-        raise WeightsError(f"{path} holds a {metadata['kind']}, expected a {kind}")
+    kind = metadata["kind"]
+    if kind not in layout.NETWORKS:
+        raise WeightsError(f"{path} holds a {kind!r}, which this version does not know")
     settings = json.loads(metadata["settings"])
-    variables = layout.unflatten(leaves)
-    layout.check(kind, settings, variables, str(path))
-    return settings, variables
+    return layout.check(Weights(kind, settings, layout.unflatten(leaves)), str(path))
 
 
-def write(
-    kind: str,
-    path: Path,
-    settings: Mapping[str, Any],
-    variables: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-) -> None:
+def write(path: Path, weights: Weights, metadata: Mapping[str, Any]) -> None:
     """Writes a file atomically; `metadata` (JSON values) is not read again.
 
     Raises:
       WeightsError: a setting is unknown or the variables are not those of the settings.
     """
-    variables = layout.as_float32(variables)
-    layout.check(kind, settings, variables, f"what was to be written to {path}")
+    layout.check(weights, f"what was to be written to {path}")
+    leaves = {
+        name: np.ascontiguousarray(leaf, np.float32)
+        for name, leaf in layout.flatten(weights.variables)
+    }
     header = {name: json.dumps(value) for name, value in metadata.items()}
     header |= {
         "srgan_jax": FORMAT_VERSION,
-        "kind": kind,
-        "settings": json.dumps(dict(settings)),
+        "kind": weights.kind,
+        "settings": json.dumps(dict(weights.settings)),
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        leaves = dict(layout.flatten(variables))
+    with layout.replacing(path) as unfinished:
         safetensors.numpy.save_file(leaves, unfinished, header)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

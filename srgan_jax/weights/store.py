@@ -16,9 +16,9 @@ from typing import Any
 import platformdirs
 import rich.console
 
-from srgan_jax.weights import carriers, keras, native
+from srgan_jax.weights import carriers, files, native
 from srgan_jax.weights.catalog import CATALOG, Address, Entry, Package
-from srgan_jax.weights.layout import WeightsError
+from srgan_jax.weights.layout import Weights, WeightsError
 
 
 def cache_dir() -> Path:
@@ -71,7 +71,7 @@ def load_generator(
     """Settings and variables of a generator.
 
     Args:
-      name_or_file: a catalog name, or a file that training or `weights convert` wrote.
+      name_or_file: a catalog name, or a file: of ours, or one that `files.read` knows.
       offline: refuse to download.
 
     Returns:
@@ -81,14 +81,16 @@ def load_generator(
     Raises:
       WeightsError: no such name or file, or it does not hold a generator.
     """
-    return _load("generator", keras.read_generator, name_or_file, offline)
+    weights = _load("generator", name_or_file, offline)
+    return weights.settings, weights.variables
 
 
 def load_discriminator(
     name_or_file: str | Path, *, offline: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and variables of a discriminator; otherwise as `load_generator`."""
-    return _load("discriminator", keras.read_discriminator, name_or_file, offline)
+    weights = _load("discriminator", name_or_file, offline)
+    return weights.settings, weights.variables
 
 
 def load_vgg19(
@@ -97,14 +99,14 @@ def load_vgg19(
     """Parameters of `models.vgg.VGG19` and the preprocessing that belongs to them.
 
     Args:
-      name_or_file: a catalog name, or Keras's no-top `.h5`.
+      name_or_file: a catalog name, Keras's no-top `.h5` or torchvision's state dict.
       offline: refuse to download.
 
     Raises:
       WeightsError: no such name or file, or it does not hold VGG19.
     """
-    path, _ = _find("vgg19", name_or_file, offline)
-    return keras.read_vgg19(path), "caffe"
+    weights = _load("vgg19", name_or_file, offline)
+    return weights.variables["params"], weights.settings["preprocessing"]
 
 
 def save_generator(
@@ -124,7 +126,8 @@ def save_generator(
     Raises:
       WeightsError: a setting is unknown or the variables are not those of it.
     """
-    native.write("generator", Path(path), settings, variables, metadata)
+    weights = Weights("generator", dict(settings), dict(variables))
+    native.write(Path(path), weights, metadata)
 
 
 def save_discriminator(
@@ -134,31 +137,31 @@ def save_discriminator(
     **metadata: Any,
 ) -> None:
     """Writes a discriminator; otherwise as `save_generator`."""
-    native.write("discriminator", Path(path), settings, variables, metadata)
+    weights = Weights("discriminator", dict(settings), dict(variables))
+    native.write(Path(path), weights, metadata)
 
 
-def _load(
-    kind: str, read: Any, name_or_file: str | Path, offline: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    path, entry = _find(kind, name_or_file, offline)
-    return read(path) if entry else native.read(kind, path)
-
-
-def _find(
-    kind: str, name_or_file: str | Path, offline: bool
-) -> tuple[Path, Entry | None]:
-    """The path of a catalog name or file, and the entry if it was a name."""
+def _load(kind: str, name_or_file: str | Path, offline: bool) -> Weights:
+    """A network of this kind, by its catalog name or from a file."""
     name = str(name_or_file)
     names = [known for known, entry in CATALOG.items() if entry.kind == kind]
     if name in names:
-        return fetch(name, offline=offline), CATALOG[name]
-    if Path(name).is_file():
-        return Path(name), None
-    if name in CATALOG:
-        problem = f"{name} is not a {kind} but a {CATALOG[name].kind}"
+        weights = files.read(fetch(name, offline=offline))
+    elif name in CATALOG:
+        known = ", ".join(names)
+        raise WeightsError(
+            f"{name} is not a {kind} but {CATALOG[name].kind}; use {known}"
+        )
+    elif Path(name).is_file():
+        weights = files.read(Path(name))
     else:
-        problem = f"there is no file and no {kind} of the name {name}"
-    raise WeightsError(f"{problem}{_known(name, names)}, or a file")
+        raise WeightsError(
+            f"there is no file and no {kind} of the name {name}{_known(name, names)}, "
+            "or a file"
+        )
+    if weights.kind != kind:
+        raise WeightsError(f"{name} holds a {weights.kind}, expected a {kind}")
+    return weights
 
 
 def _entry(name: str) -> Entry:
