@@ -55,7 +55,9 @@ def _by_http(carrier: Address, folder: Path, console: rich.console.Console) -> P
     with (
         urllib.request.urlopen(carrier.url, timeout=CONNECT_TIMEOUT) as reply,
         rich.progress.Progress(*columns, console=console, transient=True) as progress,
-        progress.wrap_file(reply, reply.length, description=target.name) as content,
+        progress.wrap_file(
+            reply, int(reply.headers["Content-Length"] or 0), description=target.name
+        ) as content,
         target.open("wb") as copy,
     ):
         shutil.copyfileobj(content, copy)

@@ -100,7 +100,7 @@ def expected(
     image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
     try:
         tree = jax.eval_shape(network(kind, settings).init, jax.random.key(0), image)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise WeightsError(f"the {kind}'s settings are impossible: {error}") from error
     return {name: leaf.shape for name, leaf in flatten(tree)}
 
@@ -153,7 +153,7 @@ def crop_of(inputs: int, settings: Mapping[str, Any]) -> int:
     """
     if settings.get("head") == "pooled":
         return 96
-    return 16 * math.isqrt(inputs // (8 * settings.get("channels", 64)))
+    return 16 * max(1, math.isqrt(inputs // (8 * settings.get("channels", 64))))
 
 
 @contextlib.contextmanager

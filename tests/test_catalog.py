@@ -1,0 +1,42 @@
+"""The catalog and the presets say nothing that the rest of the house does not know."""
+
+import dataclasses
+import re
+
+import pytest
+
+from srgan_jax.models.discriminator import Discriminator
+from srgan_jax.models.generator import Generator
+from srgan_jax.weights.catalog import CATALOG, Address, Package
+from srgan_jax.weights.layout import EXECUTION, NETWORKS
+from srgan_jax.weights.presets import PRESETS
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_entries_are_pinned_and_complete(name: str) -> None:
+    entry = CATALOG[name]
+    assert entry.kind in (*NETWORKS, "lpips")
+    assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
+    assert entry.size > 1_000_000
+    assert entry.licence
+    assert entry.summary
+    assert entry.carriers
+    for carrier in entry.carriers:
+        if isinstance(carrier, Package):
+            assert re.fullmatch(r"[\w-]+==[\d.]+", carrier.requirement)
+            assert re.fullmatch("[0-9a-f]{64}", carrier.sha256)
+        else:
+            assert isinstance(carrier, Address)
+            assert carrier.url.startswith("https://")
+
+
+def test_cached_names_are_distinct() -> None:
+    files = [entry.file for entry in CATALOG.values()]
+    assert len(set(files)) == len(files)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("network", [Generator, Discriminator])
+def test_presets_set_every_attribute(name: str, network: type) -> None:
+    known = {field.name for field in dataclasses.fields(network)} - set(EXECUTION)
+    assert set(PRESETS[name][network.__name__.lower()]) == known

