@@ -28,8 +28,8 @@ def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
     Args:
         image: uint8 `[height, width]` or `[height, width, channels]`.
         scale: output size over input size: `Fraction(1, 4)`, `0.25` or `4`.
-        border: `mirrored` (MATLAB today, DIV2K) or `clamped` (older MATLAB: the files of the
-            SelfExSR supplementary: Set5, Set14, BSD100, Urban100).
+        border: `mirrored` (MATLAB today, DIV2K) or `clamped` (older MATLAB: the
+            SelfExSR supplementary's Set5, Set14, BSD100, Urban100).
 
     Returns:
         uint8 `[ceil(height * scale), ceil(width * scale), ...]`.

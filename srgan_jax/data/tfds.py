@@ -1,0 +1,81 @@
+"""Encoded photographs of TensorFlow Datasets, by random access (ArrayRecord).
+
+Prepares the dataset where that has not been done. Where its host cannot be reached it
+says so within seconds, since TFDS itself tries for minutes. Datasets without a feature
+`hr` or `image` are refused.
+"""
+
+import logging
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from srgan_jax.data.sources import ELSEWHERE, SourceError
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = 10  # to wait for the first answer of a dataset's host
+
+
+def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], bytes]]:
+    """Labels of a split's photographs, and a function giving their encoded bytes.
+
+    Raises:
+        SourceError: an unknown dataset or split, no photographs in it, or a dataset
+            that is neither prepared nor can be downloaded.
+    """
+    import srgan_jax.data.tensorflow  # noqa: F401, I001  silences TensorFlow first
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, file_format="array_record")
+    except (ValueError, tfds.core.DatasetNotFoundError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SourceError(f"TFDS has no dataset {name!r} ({reason})") from error
+    feature = next((f for f in ("hr", "image") if f in builder.info.features), None)
+    if feature is None:
+        raise SourceError(
+            f"The TFDS dataset {name!r} has neither a feature 'hr' nor 'image', but "
+            f"{', '.join(builder.info.features)}."
+        )
+    if not builder.is_prepared():
+        _prepare(builder)
+    try:
+        records = builder.as_data_source(
+            split, decoders={feature: tfds.decode.SkipDecoding()}
+        )
+    except (ValueError, NotImplementedError) as error:
+        raise SourceError(f"The TFDS dataset {name!r}: {error}") from error
+    labels = [f"{name}/{split}[{index}]" for index in range(len(records))]
+    return labels, lambda index: records[index][feature]
+
+
+def _prepare(builder: Any) -> None:
+    urls = list(builder.url_infos or ())
+    for host in {urllib.parse.urlsplit(url)[:2]: url for url in urls}.values():
+        _check_reachable(builder.name, host)
+    logger.info("TFDS prepares %s in %s", builder.name, builder.data_path)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # manual downloads, checksums, disks, networks
+        raise SourceError(
+            f"TFDS cannot prepare {builder.name!r} in {builder.data_path}: {error}\n"
+            f"Otherwise {ELSEWHERE}."
+        ) from error
+
+
+def _check_reachable(name: str, url: str) -> None:
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, whatever it says of HEAD
+    except OSError as error:
+        raise SourceError(
+            f"TFDS dataset {name!r} is not on this machine, and "
+            f"{urllib.parse.urlsplit(url).hostname} cannot be reached ({error}). "
+            "Prepare it where there is a network and set TFDS_DATA_DIR, or "
+            f"{ELSEWHERE}."
+        ) from error
