@@ -51,7 +51,7 @@ SCALE = (0.458, 0.448, 0.450)
 
 
 class Features(nn.Module):
-    """Images `[batch, height, width, 3]` in [-1, 1] to five feature maps.
+    """An image `[height, width, 3]` in [-1, 1] to five feature maps.
 
     Attributes:
         network: whose convolutions; see `STAGES`.
@@ -60,8 +60,8 @@ class Features(nn.Module):
     network: Network
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> list[jax.Array]:
-        x = (images - jnp.array(SHIFT)) / jnp.array(SCALE)
+    def __call__(self, image: jax.Array) -> list[jax.Array]:
+        x = (image - jnp.array(SHIFT)) / jnp.array(SCALE)
         maps = []
         for i, (window, convolutions) in enumerate(STAGES[self.network]):
             if window:
@@ -115,7 +115,9 @@ class Lpips:
                 f"LPIPS with '{self.network}' takes images of at least "
                 f"{SMALLEST[self.network]} pixels a side, not {x.shape[1]}x{x.shape[0]}"
             )
-        return float(_distance(self.network, self._variables, np.stack([x, y])))
+        params, linear = self._variables["params"], self._variables["linear"]
+        features = partial(_unit_features, self.network, params)
+        return float(_distance(features(x), features(y), linear))
 
 
 def load(network: Network) -> Lpips:
@@ -135,11 +137,10 @@ def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
     Raises:
         ValueError: the file holds something else than arrays, or another network.
     """
-    file = pathlib.Path(path)
+    content = io.BytesIO(pathlib.Path(path).read_bytes())
     try:
-        carried = _ArraysOnly(io.BytesIO(file.read_bytes())).load()
-        (name,) = (key for key in carried if key.endswith(("Net_0", "VGG16_0")))
-        trunk = carried[name]
+        carried = _ArraysOnly(content).load()
+        trunk = carried[{"alex": "AlexNet_0", "vgg": "VGG16_0"}[network]]
         convolutions = iter(trunk[f"Conv_{i}"] for i in range(len(trunk)))
         params = {
             f"conv{i + 1}_{j + 1}": next(convolutions)
@@ -150,9 +151,9 @@ def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
             carried[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)
             for i in range(len(STAGES[network]))
         ]
-    except (pickle.UnpicklingError, EOFError, KeyError, StopIteration) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(
-            f"{file} holds no LPIPS weights for '{network}' ({error}): "
+            f"{path} holds no LPIPS weights for '{network}' ({error!r}): "
             "remove it and fetch it again"
         ) from error
     return {"params": params, "linear": linear}
@@ -176,19 +177,26 @@ class _ArraysOnly(pickle.Unpickler):
             ) from None
 
 
+# Two programs, not one: the same one gives both images' features, so that those of
+# equal images are equal in every bit and their distance is exactly 0.
 @partial(jax.jit, static_argnums=0)
-def _distance(
-    network: Network, variables: Mapping[str, Any], pair: jax.Array
-) -> jax.Array:
-    """Eq. 1: weighted squared distance of unit-normalised features, averaged in space.
+def _unit_features(
+    network: Network, params: Mapping[str, Any], image: jax.Array
+) -> list[jax.Array]:
+    """Feature maps of a uint8 image, each position scaled to unit length."""
+    maps = Features(network).apply(
+        {"params": params}, image.astype(jnp.float32) / 127.5 - 1
+    )
+    return [x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10) for x in maps]
 
-    `pair` is uint8 `[2, height, width, 3]`.
-    """
-    images = pair.astype(jnp.float32) / 127.5 - 1
-    maps = Features(network).apply({"params": variables["params"]}, images)
-    total = jnp.zeros(())
-    for features, weights in zip(maps, variables["linear"], strict=True):
-        norm = jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True))
-        x, y = features / (norm + 1e-10)
-        total += jnp.mean(jnp.square(x - y), axis=(0, 1)) @ weights
-    return total
+
+@jax.jit
+def _distance(
+    x: list[jax.Array], y: list[jax.Array], linear: list[jax.Array]
+) -> jax.Array:
+    """Eq. 1: squared differences, weighted by channel and averaged over positions."""
+    terms = [
+        jnp.mean(jnp.square(a - b), axis=(0, 1)) @ weights
+        for a, b, weights in zip(x, y, linear, strict=True)
+    ]
+    return jnp.stack(terms).sum()

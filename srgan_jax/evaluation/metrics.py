@@ -27,9 +27,9 @@ LUMA_601 = np.array([65.481, 128.553, 24.966]) / 255
 LUMA_709 = np.array([0.2126, 0.7152, 0.0722]) * 219 / 255
 GREY_601 = np.array([0.299, 0.587, 0.114])  # full range: MATLAB's rgb2gray
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants, K = (0.01, 0.03)
-# Outputs of one matrix product in `_blur`: large enough to keep BLAS busy, small
-# enough that the band of zeros it multiplies in vain stays short.
-BLOCK = 64
+# Rows and columns of one matrix product in `_blur`: it stays in the cache, and below
+# the size at which BLAS calls threads, whose waiting costs tenfold on a busy machine.
+TILE = (64, 32)
 
 
 def protocol_of(name: str) -> Protocol:
@@ -207,18 +207,20 @@ def _blur(maps: np.ndarray, taps: np.ndarray) -> np.ndarray:
 
 
 def _blur_rows(maps: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """Correlates the last axis with `taps`, block by block as a banded product."""
+    """Correlates the last axis with `taps`, tile by tile as a banded product."""
     reach = len(taps) - 1
-    band = np.zeros((BLOCK + reach, BLOCK))
-    for column in range(BLOCK):
+    rows, columns = TILE
+    band = np.zeros((columns + reach, columns))
+    for column in range(columns):
         band[column : column + len(taps), column] = taps
     blurred = np.empty((*maps.shape[:-1], maps.shape[-1] - reach))
-    for start in range(0, blurred.shape[-1], BLOCK):
-        stop = min(start + BLOCK, blurred.shape[-1])
-        width = stop - start
-        np.matmul(
-            maps[..., start : stop + reach],
-            band[: width + reach, :width],
-            out=blurred[..., start:stop],
-        )
+    for top in range(0, maps.shape[-2], rows):
+        tiles, outputs = (z[..., top : top + rows, :] for z in (maps, blurred))
+        for left in range(0, blurred.shape[-1], columns):
+            width = min(columns, blurred.shape[-1] - left)
+            np.matmul(
+                tiles[..., left : left + width + reach],
+                band[: width + reach, :width],
+                out=outputs[..., left : left + width],
+            )
     return blurred
