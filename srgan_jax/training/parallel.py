@@ -76,6 +76,17 @@ def abstract(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(describe, tree)
 
 
+def abstract_batch(batch_size: int, sizes: dict[str, int], mesh: Mesh) -> Any:
+    """Shapes, dtypes and shardings of a global batch: `sizes` are of its crops."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return {
+        name: jax.ShapeDtypeStruct(
+            (batch_size, size, size, 3), np.uint8, sharding=sharding
+        )
+        for name, size in sizes.items()
+    }
+
+
 def feed(
     batches: Iterator[dict[str, np.ndarray]], mesh: Mesh, transform: str = "shard_map"
 ) -> Iterator[dict[str, jax.Array]]:

@@ -1,0 +1,255 @@
+"""What a configuration costs on a TPU pod, compiled for it without one.
+
+libtpu holds the TPU compiler and runs it on any machine: each stage's real step is
+compiled for the devices of a named topology and never run. All figures are estimates
+by the TPU compiler. Refuses chips it has no data of, topologies that libtpu does not
+know, and to run without libtpu.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from srgan_jax.training import parallel, settings, steps
+from srgan_jax.training.state import TrainState, create_network
+
+TOP = 10  # operations shown
+COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+
+
+class PodError(ValueError):
+    """A topology that cannot be compiled for; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One TPU chip, as Google documents it.
+
+    Attributes:
+      flops: multiply-adds counted as two, a second, in bfloat16. The MXU takes float32
+        operands in the same passes at JAX's default precision.
+      clock: cycles a second.
+      memory: bytes of HBM.
+      options: what libtpu must be told to make a device of the whole chip.
+    """
+
+    flops: float
+    clock: float
+    memory: int
+    options: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+CHIPS = {
+    "v4": Chip(275e12, 1.05e9, 32 * 2**30, {"chip_config_name": "megacore"}),
+    "v5e": Chip(197e12, 1.5e9, 16 * 2**30),
+    "v5p": Chip(459e12, 1.75e9, 95 * 2**30),
+    "v6e": Chip(918e12, 1.75e9, 32 * 2**30),
+}
+
+
+def estimate(
+    config: ConfigDict, stage: ConfigDict, topology: str, batch_per_chip: int = 16
+) -> dict[str, Any]:
+    """Compiles one stage's step for a topology.
+
+    Args:
+      config: as `settings.resolve` returns it; its batch_size is replaced by
+        `batch_per_chip` times the number of chips.
+      stage: one of `config.stages`.
+      topology: chip and layout, such as 'v5e:16x16'.
+      batch_per_chip: HR crops that each chip sees in a step.
+
+    Returns:
+      A record of JSON values. All but `chips` is for one chip and one step:
+      `memory_bytes` against `available_bytes` (`fits`), `flops`, `estimated_cycles` and
+      their share by `operations`, `seconds` and `utilisation` of the chip's peak at
+      these cycles, `collectives` with `collective_bytes`. Where the step does not fit,
+      the figures that need a finished compilation are None.
+
+    Raises:
+      PodError: libtpu is missing, or the topology is unknown.
+    """
+    chip, mesh = open_topology(topology)
+    record = {
+        "topology": topology,
+        "chips": mesh.size,
+        "batch_per_chip": batch_per_chip,
+        "stage": stage.name,
+        "dtype": config.dtype,
+        "source": "estimate by the TPU compiler",
+        "available_bytes": chip.memory,
+    }
+    began = time.perf_counter()
+    try:
+        compiled = compile_stage(config, stage, mesh, batch_per_chip)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return record | does_not_fit(str(error))
+    seconds = time.perf_counter() - began
+    return record | {"compile_seconds": round(seconds, 1)} | cost(compiled, chip)
+
+
+def open_topology(topology: str) -> tuple[Chip, Mesh]:
+    """The chip and a mesh over all devices of a topology that need not exist."""
+    name = topology.partition(":")[0]
+    if name not in CHIPS:
+        raise PodError(
+            f"topology {topology!r}: expected a chip ({', '.join(CHIPS)}) and a "
+            "layout, such as v5e:16x16 or v4:4x4x4"
+        )
+    if importlib.util.find_spec("libtpu") is None:
+        raise PodError("the TPU compiler is missing: pip install 'srgan-jax[pod]'")
+    # a machine without a TPU: ask no metadata server, and wait for nobody's lock
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    chip = CHIPS[name]
+    try:
+        described = topologies.get_topology_desc(topology, "tpu", **chip.options)
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise PodError(f"topology {topology!r}: {reason}") from None
+    return chip, Mesh(np.array(described.devices).reshape(-1), (steps.AXIS,))
+
+
+def compile_stage(
+    config: ConfigDict, stage: ConfigDict, mesh: Mesh, batch_per_chip: int
+) -> Any:
+    """The stage's step as training would run it on these devices, compiled."""
+    recipe = settings.recipe(config, stage, "caffe")
+    crop = config.data.crop
+    small = crop // config.generator.scale
+
+    def initial() -> tuple[TrainState, Any]:
+        key = jax.random.key(0)
+        lr, hr = (jnp.zeros((1, size, size, 3)) for size in (small, crop))
+        variables: Any = recipe.generator.init(key, lr)
+        critic = vgg_params = None
+        if stage.adversarial:
+            seen: Any = recipe.discriminator.init(key, hr)
+            critic = create_network(seen, recipe.optimizer)
+        if recipe.vgg is not None:
+            vgg_params = recipe.vgg.init(key, hr)["params"]
+        network = create_network(variables, recipe.optimizer)
+        return TrainState(jnp.int32(0), network, critic, variables), vgg_params
+
+    state, vgg_params = parallel.abstract(jax.eval_shape(initial), mesh)
+    images = batch_per_chip * mesh.size
+    batch = parallel.abstract_batch(images, {"lr": small, "hr": crop}, mesh)
+    function = steps.adversarial_step if stage.adversarial else steps.pretrain_step
+    step: Any = parallel.compile_step(functools.partial(function, recipe), mesh)
+    return step.lower(state, vgg_params, batch).compile()
+
+
+def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
+    """What the compiler knows of a program, for one chip."""
+    text = compiled.as_text()
+    memory = compiled.memory_analysis()
+    flops = compiled.cost_analysis()["flops"]
+    operations = cycles_by_operation(text)
+    cycles = operations.total()
+    seconds = cycles / chip.clock
+    collectives = list(collectives_of(text))
+    # donated arguments are counted among the outputs too
+    used = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
+    return {
+        "fits": used <= chip.memory,
+        "memory_bytes": used,
+        "flops": flops,
+        "estimated_cycles": cycles,
+        "seconds": seconds,
+        "utilisation": flops / (seconds * chip.flops),
+        "collectives": dict(Counter(kind for kind, _ in collectives)),
+        "collective_bytes": sum(size for _, size in collectives),
+        "operations": [
+            {"operation": name, "source": line, "cycles": n, "share": n / cycles}
+            for (name, line), n in operations.most_common(TOP)
+        ],
+    }
+
+
+def does_not_fit(message: str) -> dict[str, Any]:
+    """The record of a program for which the chip's memory is too small."""
+    wanted = re.search(r"\(([\d.]+)([MGT])\) exceeds", message)
+    factor = {"M": 2**20, "G": 2**30, "T": 2**40}
+    return {
+        "fits": False,
+        "memory_bytes": wanted and int(float(wanted[1]) * factor[wanted[2]]),
+        "flops": None,
+        "estimated_cycles": None,
+    }
+
+
+def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
+    """Estimated cycles of a compiled program by (operation, source line).
+
+    Operations of the same kind in all residual blocks count as one.
+    """
+    line_of = source_lines(text)
+    cycles: Counter[tuple[str, str]] = Counter()
+    for line in text.splitlines():
+        estimated = re.search(r'"estimated_cycles":"(\d+)"', line)
+        if estimated is None:
+            continue
+        name = re.search(r'op_name="([^"]*)"', line)
+        frame = re.search(r"stack_frame_id=(\d+)", line)
+        operation = re.sub(r"^jit\(\w+\)/(shard_map/)?", "", name[1] if name else "?")
+        operation = re.sub(r"\bblock_\d+", "block_*", operation)
+        cycles[operation, line_of[frame[1]] if frame else "?"] += int(estimated[1])
+    return cycles
+
+
+def source_lines(text: str) -> dict[str, str]:
+    """For each stack frame of a compiled program, its innermost line of this package.
+
+    The program lists files, locations and frames in tables of their own.
+    """
+    package = Path(__file__).parent
+    files = dict(re.findall(r'^(\d+) "(/.*)"$', text, re.MULTILINE))
+    locations = {
+        number: (files[file], line)
+        for number, file, line in re.findall(
+            r"^(\d+) \{file_name_id=(\d+) .*?line=(\d+)", text, re.MULTILINE
+        )
+    }
+    lines: dict[str, str] = {}
+    frames = r"^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?"
+    for number, location, parent in re.findall(frames, text, re.MULTILINE):
+        file, line = locations[location]
+        if Path(file).is_relative_to(package):
+            lines[number] = f"{Path(file).relative_to(package.parent)}:{line}"
+        else:  # parents are counted from one, their parents stand before them
+            lines[number] = lines.get(str(int(parent or 1) - 1), "?")
+    return lines
+
+
+def collectives_of(text: str) -> Iterator[tuple[str, int]]:
+    """Each exchange between chips: its kind, and the bytes that one chip gives."""
+    pattern = rf"^\s*\S+ = (.*?) ({COLLECTIVES})(?:-start)?\("
+    for shapes, kind in re.findall(pattern, text, re.MULTILINE):
+        size = 0
+        for bits, dims in re.findall(r"\b[a-z]+(\d*)\[([\d,]*)\]", shapes):  # f32[3,64]
+            elements = math.prod(int(d) for d in dims.split(",") if d)
+            size += int(bits or 8) // 8 * elements
+        yield kind, size
