@@ -94,26 +94,28 @@ def adversarial_step(
     critic = state.discriminator
     assert critic is not None
     on_sr, pull_sr, after_sr = forward(recipe.discriminator, critic, sr)
-    critic_after_sr = critic.replace(batch_stats=after_sr)
-    on_hr, pull_hr, after_hr = forward(recipe.discriminator, critic_after_sr, hr)
+    on_hr, pull_hr, after_hr = forward(recipe.discriminator, critic, hr)
     loss_d, (at_hr, at_sr) = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
         on_hr, on_sr
     )
     gradient_d = jax.tree.map(jnp.add, pull_hr(at_hr)[0], pull_sr(at_sr)[0])
-    gradient_d, stats_d = lax.pmean((gradient_d, after_hr), AXIS)
+    gradient_d = lax.pmean(gradient_d, AXIS)
+    # The running statistics see D's passes in the order of the PyTorch references.
+    passes = [after_hr, after_sr]
+    if recipe.order == "generator_first":  # G's step and D's step show SR to the same D
+        passes.insert(0, after_sr)
+    momentum = recipe.discriminator.bn_momentum
+    stats_d = seen_in_turn(critic.batch_stats, passes, momentum)
     updated = update(recipe.optimizer, critic, gradient_d, stats_d)
     metrics = {
         "discriminator": loss_d,
         "d_hr": jnp.mean(jax.nn.sigmoid(on_hr)),
         "d_sr": jnp.mean(jax.nn.sigmoid(on_sr)),
-        "discriminator_gradient": optax.global_norm(gradient_d),
+        "discriminator_gradient": optax.tree.norm(gradient_d),
     }
 
     if recipe.order == "discriminator_first":
         on_sr, pull_sr, stats_d = forward(recipe.discriminator, updated, sr)
-    else:  # G's step and D's step both show SR to the same D
-        momentum = recipe.discriminator.bn_momentum
-        stats_d = seen_again(critic.batch_stats, after_sr, after_hr, momentum)
     updated = updated.replace(batch_stats=lax.pmean(stats_d, AXIS))
 
     adversarial, at_logits = jax.value_and_grad(losses.adversarial_loss)(
@@ -168,12 +170,18 @@ def image_losses(
     return parts, gradient
 
 
-def seen_again(before: Any, after: Any, latest: Any, momentum: float) -> Any:
-    """`latest` running statistics once the batch that moved `before` to `after` is seen
-    again: momentum latest + (1 - momentum) batch, without another forward pass."""
-    return jax.tree.map(
-        lambda b, a, x: momentum * x + (a - momentum * b), before, after, latest
-    )
+def seen_in_turn(before: Any, passes: list[Any], momentum: float) -> Any:
+    """Running statistics after several batches, from those after each one alone.
+
+    momentum * statistics + (1 - momentum) * batch, for each batch in turn, where a
+    single pass from `before` tells (1 - momentum) * batch.
+    """
+    stats = before
+    for after in passes:
+        stats = jax.tree.map(
+            lambda s, b, a: momentum * s + (a - momentum * b), stats, before, after
+        )
+    return stats
 
 
 def update(
@@ -197,5 +205,5 @@ def finish(
     gradient, stats, metrics = lax.pmean((gradient, stats, metrics), AXIS)
     generator = update(recipe.optimizer, state.generator, gradient, stats)
     ema = move_average(state.ema, generator.variables, recipe.ema_decay)
-    metrics["generator_gradient"] = optax.global_norm(gradient)
+    metrics["generator_gradient"] = optax.tree.norm(gradient)
     return TrainState(state.step + 1, generator, discriminator, ema), metrics
