@@ -28,6 +28,50 @@ def draws(seed: int, first: int, count: int) -> npt.NDArray[np.uint64]:
     return stream.random_raw(count * DRAWS).reshape(count, DRAWS)
 
 
+class Plan:
+    """What each example of a batch is, for one process's share of the batches.
+
+    Args:
+        sizes: int64 `[photographs, 2]`, none smaller than a crop.
+        batch_size: of all processes together.
+        crop: side of an HR crop, a multiple of `scale`.
+        scale: HR size over LR size.
+        seed: not negative.
+        process_index: which share this is.
+        process_count: the number of shares, a divisor of `batch_size`.
+    """
+
+    def __init__(
+        self,
+        sizes: Indices,
+        *,
+        batch_size: int,
+        crop: int,
+        scale: int,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> None:
+        self.share = batch_size // process_count
+        self._offset = process_index * self.share
+        self._order = Order(len(sizes), batch_size, seed)
+        self._scale = scale
+        # Crops begin at multiples of the scale, for LR crops to begin at a pixel.
+        self._places = (sizes // scale - crop // scale + 1).astype(np.uint64)
+
+    def examples(self, step: int) -> Indices:
+        """Rows `[share, 5]`: photograph, top, left, whether flipped, quarter turns."""
+        order = self._order
+        index = order.batch(step)[self._offset :][: self.share]
+        first = step * order.batch_size + self._offset
+        words = draws(order.seed, first, self.share)
+        corner = words[:, :2] % self._places[index] * np.uint64(self._scale)
+        turns = np.column_stack(
+            [words[:, 2] % np.uint64(2), words[:, 3] % np.uint64(4)]
+        )
+        return np.column_stack([index, corner.astype(np.int64), turns.astype(np.int64)])
+
+
 class Order:
     """The photographs of each batch.
 

@@ -1,0 +1,169 @@
+"""Evaluation sets: LR and HR as benchmarks have them.
+
+A set is a folder of originals (LR is then made by MATLAB's bicubic), a folder of `*_HR`
+and `*_LR` pairs, one folder of each, or a source of training photographs. Supplied LR
+files are used as they are. Files that do not pair up are refused, and so are pairs
+whose sizes do not belong together.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from srgan_jax.data import pictures, sources
+from srgan_jax.data.resize import imresize, mod_crop
+
+Image = npt.NDArray[np.uint8]
+
+
+class Pair(NamedTuple):
+    """An image of an evaluation set.
+
+    Attributes:
+        name: the HR file's name without its extension.
+        lr: uint8 `[height, width, 3]`.
+        hr: uint8 `[scale * height, scale * width, 3]`.
+        grey: whether the HR file has a single channel, which protocols score apart.
+    """
+
+    name: str
+    lr: Image
+    hr: Image
+    grey: bool
+
+
+class Files(NamedTuple):
+    """The files of a pair; without `lr`, LR is made from `hr`."""
+
+    name: str
+    hr: Path
+    lr: Path | None
+
+
+def evaluation_pairs(
+    spec: str,
+    *,
+    scale: int,
+    border: str = "mirrored",
+    lr_dir: str | os.PathLike[str] | None = None,
+) -> list[Pair]:
+    """All pairs of an evaluation set, in memory.
+
+    Args:
+        spec: as for `sources.open_source`; of `tfds:NAME` the split `validation`
+            unless another is named.
+        scale: HR size over LR size.
+        border: of the LR that is made here, `mirrored` or `clamped`.
+        lr_dir: a folder with the LR files of a `folder:` spec, see `find_pairs`.
+
+    Raises:
+        sources.SourceError: no such set, or files that do not pair up.
+        sources.ImageError: a file that cannot be read.
+        ValueError: LR and HR whose sizes do not belong together.
+    """
+    kind, _, argument = spec.partition(":")
+    if kind == "folder" and argument:
+        files = find_pairs(argument, lr_dir)
+        return [read_pair(pair, scale=scale, border=border) for pair in files]
+    if lr_dir is not None:
+        raise sources.SourceError(
+            f"A folder of LR files belongs to 'folder:PATH', not to {spec!r}."
+        )
+    if kind == "tfds" and ":" not in argument:
+        spec += ":validation"
+    source = sources.open_source(spec, minimum_size=scale)
+    pairs = []
+    for index, label in enumerate(source.labels):
+        hr = mod_crop(source.image(index), scale)
+        lr = imresize(hr, Fraction(1, scale), border=border)
+        pairs.append(Pair(label, lr, hr, grey=False))
+    return pairs
+
+
+def find_pairs(
+    folder: str | os.PathLike[str], lr_dir: str | os.PathLike[str] | None = None
+) -> list[Files]:
+    """Lists the pairs below a folder without reading them.
+
+    Args:
+        folder: of HR files, or of pairs `NAME_HR.png` and `NAME_LR.png`.
+        lr_dir: a folder with an LR file for each HR file, of the same name but for
+            `_LR` in place of `_HR`, or the scale (`0802x4`, as DIV2K has it).
+
+    Raises:
+        sources.SourceError: a folder is missing or empty, or its files do not pair up.
+    """
+    try:
+        found = pictures.find(Path(folder))
+        lr_files = None if lr_dir is None else pictures.find(Path(lr_dir))
+    except ValueError as error:
+        raise sources.SourceError(str(error)) from error
+    hr_files = [path for path in found if path.stem.endswith("_HR")]
+    if lr_files is None and not hr_files:
+        return [Files(path.stem, path, None) for path in found]
+    if lr_files is None:
+        lr_files = [path for path in found if path.stem.endswith("_LR")]
+        odd = set(found) - set(hr_files) - set(lr_files)
+        if odd:
+            raise sources.SourceError(
+                f"{min(odd)} is neither *_HR nor *_LR, as other files beside it are."
+            )
+    return _match(hr_files or found, Path(folder), lr_files, Path(lr_dir or folder))
+
+
+def read_pair(files: Files, *, scale: int, border: str = "mirrored") -> Pair:
+    """Reads a pair; HR is cut to a multiple of `scale`, as the makers of LR do.
+
+    Raises:
+        sources.ImageError: a file cannot be read.
+        ValueError: the supplied LR is not HR's size divided by `scale`.
+    """
+    whole = pictures.read_image(files.hr)
+    with PIL.Image.open(files.hr) as image:
+        grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+    hr = mod_crop(whole, scale)
+    if not hr.size:
+        raise ValueError(f"{files.hr} has fewer than {scale}x{scale} pixels.")
+    if files.lr is None:
+        return Pair(
+            files.name, imresize(hr, Fraction(1, scale), border=border), hr, grey
+        )
+    lr = pictures.read_image(files.lr)
+    if hr.shape[:2] != (scale * lr.shape[0], scale * lr.shape[1]):
+        raise ValueError(
+            f"{files.hr} of {whole.shape[1]}x{whole.shape[0]} pixels is not {scale} "
+            f"times {files.lr} of {lr.shape[1]}x{lr.shape[0]}: expected the LR file "
+            "that belongs to it, at the generator's scale."
+        )
+    return Pair(files.name, lr, hr, grey)
+
+
+def _match(
+    hr_files: Sequence[Path], hr_dir: Path, lr_files: Sequence[Path], lr_dir: Path
+) -> list[Files]:
+    def common(path: Path, folder: Path) -> tuple[Path, str]:
+        place = path.parent.relative_to(folder)
+        return place, re.sub(r"(_HR|_LR|x[0-9])$", "", path.stem)
+
+    partners: dict[tuple[Path, str], list[Path]] = {}
+    for path in lr_files:
+        partners.setdefault(common(path, lr_dir), []).append(path)
+    pairs = []
+    for path in hr_files:
+        found = partners.pop(common(path, hr_dir), [])
+        if len(found) != 1:
+            raise sources.SourceError(
+                f"{path} has {len(found)} LR files in {lr_dir}: expected one of the "
+                f"same name, or that of NAME_LR or NAMEx4."
+            )
+        pairs.append(Files(path.stem.removesuffix("_HR"), path, found[0]))
+    for extra in partners.values():
+        raise sources.SourceError(f"{extra[0]} has no HR file in {hr_dir}.")
+    return pairs
