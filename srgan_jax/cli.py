@@ -6,16 +6,14 @@ Figures go to standard output, everything else to standard error. Exit status: 0
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import json as json_
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich import progress
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from srgan_jax.evaluation.figures import Region
 
 app = typer.Typer(
     help="Photo-realistic single-image super-resolution (SRGAN) on JAX.",
@@ -101,21 +99,18 @@ def evaluate(
     literature means, `paper` what the SRGAN paper means, `rgb` what BasicSR means.
     """
     with _usage_errors():
-        from srgan_jax.evaluation import benchmark, figures, metrics, pairs
+        from srgan_jax.evaluation import benchmark, figures, metrics, tables
         from srgan_jax.evaluation import lpips as lpips_
 
-        insets = _insets(figure or [], regions or [])
+        insets = figures.insets(figure or [], regions or [])
         if insets and out is None:
             raise ValueError("figures need a folder to go to: give --out")
-        datasets = pairs.open_datasets(data, lr_data or [])
-        known = {files.name for dataset in datasets for files in dataset.images}
-        for name in insets:
-            if name not in known:
-                raise ValueError(f"there is no image '{name}' among {sorted(known)}")
-        generators, scale = _generators(weights or [])
+        datasets = benchmark.open_datasets(data, lr_data or [])
+        benchmark.check_names(insets, datasets)
+        generators, scale = benchmark.load_generators(weights or [])
         plan = benchmark.Benchmark(
             generators,
-            scale=scale,
+            scale,
             protocols=[metrics.protocol_of(p) for p in protocol or ["standard"]],
             distance=lpips_.load(lpips) if lpips else None,
             border=border,
@@ -127,13 +122,13 @@ def evaluate(
         report = plan.run(datasets, lambda: bar.advance(task))
 
     if json:
-        typer.echo(benchmark.as_json(report.results), nl=False)
+        typer.echo(tables.as_json(report.results), nl=False)
     else:
-        Console().print(figures.terminal_table(report.results, lpips))
+        Console().print(tables.terminal(report.results, lpips))
     spent = ", ".join(f"{part} {s:.1f} s" for part, s in report.seconds.items())
     notes.print(f"time: {spent}")
     if out:
-        figures.write_tables(report.results, out, lpips)
+        tables.write(report.results, out, lpips)
         with _usage_errors():  # a region outside its image
             figures.write_comparisons(report, out, insets)
         notes.print(f"results: {out}")
@@ -144,40 +139,49 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _generators(names: list[str]) -> tuple[dict[str, Callable], int]:
-    """Name to upscaling function, and the scale that all of them share."""
-    from srgan_jax.evaluation import benchmark
-    from srgan_jax.inference import upscaler
-    from srgan_jax.weights import store
+@app.command(
+    epilog="Example: srgan-jax pod --config=configs/srgan.py --topology=v5e:16x16"
+)
+def pod(
+    config: Annotated[
+        str, typer.Option(metavar="FILE[:VARIANT]", help="As train.py takes it.")
+    ],
+    topology: Annotated[
+        str, typer.Option(help="v4, v5e, v5p or v6e and a layout, such as v5e:16x16.")
+    ],
+    stage: Annotated[
+        Literal["pretrain", "adversarial"] | None,
+        typer.Option(help="One stage; all unless given."),
+    ] = None,
+    batch_per_chip: Annotated[
+        int, typer.Option(min=1, help="Crops a chip, instead of the global batch.")
+    ] = 16,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a list with one record a stage.")
+    ] = False,
+) -> None:
+    """Compile a configuration for a TPU pod without one: does it fit, what does it cost.
 
-    generators = {
-        name: upscaler.Upscaler(*store.load_generator(name))
-        for name in names
-        if name not in benchmark.BUILT_IN
-    }
-    scales = {name: generator.scale for name, generator in generators.items()}
-    if len(set(scales.values())) > 1:
-        raise ValueError(
-            "generators of different scales cannot share a table: "
-            + ", ".join(f"{name} is x{scale}" for name, scale in scales.items())
-        )
-    return dict(generators), next(iter(scales.values()), 4)
+    The real step of each stage is compiled by the TPU compiler (extra: pip install
+    'srgan-jax[pod]'); the figures are its estimates. Takes minutes a stage.
+    """
+    with _usage_errors():
+        from srgan_jax import pod as pods
 
-
-def _insets(figure: list[str], regions: list[str]) -> dict[str, "Region | None"]:
-    """Image name to the region of its inset; None for the automatic choice."""
-    from srgan_jax.evaluation.figures import Region
-
-    insets: dict[str, Region | None] = dict.fromkeys(figure)
-    for region in regions:
-        name, _, corners = region.rpartition("=")
-        try:
-            insets[name] = Region(*map(int, corners.split(",")))
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"'{region}' is no region: expected IMAGE=X,Y,WIDTH,HEIGHT in pixels"
-            ) from None
-    return insets
+        given = pods.read_config(config)
+        stages = [s for s in given.stages if stage in (None, s.name)]
+        if not stages:
+            names = ", ".join(s.name for s in given.stages)
+            raise ValueError(f"{config} has no stage {stage}; it has {names}")
+        records = []
+        for chosen in stages:
+            with notes.status(f"compiling {chosen.name} for {topology}"):
+                records.append(pods.estimate(given, chosen, topology, batch_per_chip))
+    if json:
+        typer.echo(json_.dumps(records, indent=2))
+    else:
+        for record in records:
+            Console(highlight=False).print(*pods.summary(record), sep="\n")
 
 
 @contextlib.contextmanager

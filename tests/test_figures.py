@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from srgan_jax.evaluation import benchmark, figures
+from srgan_jax.evaluation import figures, tables
 
 
 def _image(seed: int = 0, height: int = 60, width: int = 80) -> np.ndarray:
@@ -24,16 +24,16 @@ def _read(path) -> np.ndarray:
 
 
 RESULTS = [
-    benchmark.Result(
+    tables.Result(
         "bicubic",
         "set",
         "standard",
         (
-            benchmark.Score("a", 20.0, 0.5, 0.25),
-            benchmark.Score("b", 30.0, 0.7, 0.75),
+            tables.Score("a", 20.0, 0.5, 0.25),
+            tables.Score("b", 30.0, 0.7, 0.75),
         ),
     ),
-    benchmark.Result("same", "set", "paper", (benchmark.Score("a", math.inf, 1.0),)),
+    tables.Result("same", "set", "paper", (tables.Score("a", math.inf, 1.0),)),
 ]
 
 
@@ -108,22 +108,22 @@ def test_comparison_refuses_what_does_not_fit(tmp_path):
 
 
 def test_tables_name_protocol_and_network():
-    text = figures.markdown(RESULTS, "alex")
+    text = tables.markdown(RESULTS, "alex")
     assert text.splitlines() == [
         "| Dataset | Protocol | Weights | Images | PSNR (dB) | SSIM | LPIPS (alex) |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
         "| set | standard | bicubic | 2 | 25.00 | 0.6000 | 0.5000 |",
         "| set | paper | same | 1 | inf | 1.0000 | - |",
     ]
-    assert "LPIPS" not in figures.markdown(RESULTS)
+    assert "LPIPS" not in tables.markdown(RESULTS)
     console = Console(file=io.StringIO(), width=120)
-    console.print(figures.terminal_table(RESULTS, "alex"))
+    console.print(tables.terminal(RESULTS, "alex"))
     for cell in ("set", "standard", "bicubic", "25.00", "0.6000", "LPIPS (alex)"):
         assert cell in console.file.getvalue()
 
 
 def test_files_hold_every_image(tmp_path):
-    figures.write_tables(RESULTS, tmp_path / "out")
+    tables.write(RESULTS, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert found[0] == {
         "weights": "bicubic",

@@ -5,52 +5,32 @@ read or scored is named and left out of every mean, so that rows stay comparable
 """
 
 import contextlib
-import csv
 import dataclasses
-import io
-import json
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import product, zip_longest
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from srgan_jax.data import resize, sources
-from srgan_jax.evaluation import lpips, metrics, pairs
+from srgan_jax.data import pairs, resize
+from srgan_jax.evaluation import lpips, metrics
+from srgan_jax.evaluation.tables import Result, Score
+from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.weights import store
 
 BUILT_IN = ("nearest", "bicubic")
 
 Upscale = Callable[[np.ndarray], np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Scores of one image; `lpips` is None where it was not asked for."""
+class Dataset(NamedTuple):
+    """A named list of images to score."""
 
-    image: str
-    psnr: float
-    ssim: float
-    lpips: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """Scores of one generator on one data set under one protocol."""
-
-    weights: str
-    dataset: str
-    protocol: str
-    per_image: tuple[Score, ...]
-
-    @property
-    def mean(self) -> Score:
-        """The mean over images of each score, as every paper takes it."""
-        distances = [s.lpips for s in self.per_image if s.lpips is not None]
-        return Score(
-            image="mean",
-            psnr=float(np.mean([score.psnr for score in self.per_image])),
-            ssim=float(np.mean([score.ssim for score in self.per_image])),
-            lpips=float(np.mean(distances)) if distances else None,
-        )
+    name: str
+    images: list[pairs.Files]
 
 
 @dataclasses.dataclass
@@ -103,7 +83,7 @@ class Benchmark:
 
     def run(
         self,
-        datasets: Sequence[pairs.Dataset],
+        datasets: Sequence[Dataset],
         advance: Callable[[], None] = lambda: None,
     ) -> Report:
         """Scores every image of `datasets`; `advance` is called after each of them."""
@@ -112,19 +92,20 @@ class Benchmark:
             scores: dict[tuple[str, str], list[Score]] = {}
             for files in dataset.images:
                 try:
-                    lr, hr, grey = pairs.read_pair(files, self.scale, self.border)
-                    pictures = self._upscale(lr, report)
-                    found = self._score(files.name, pictures, hr, grey, report)
-                except sources.ImageError as error:  # says itself which file
-                    report.failures.append(str(error))
-                except ValueError as error:
-                    report.failures.append(f"{files.hr}: {error}")
+                    pair = pairs.read_pair(files, scale=self.scale, border=self.border)
+                    pictures = self._upscale(pair.lr, report)
+                    found = self._score(pair, pictures, report)
+                except (OSError, ValueError) as error:
+                    named = str(files.hr) in str(error)
+                    report.failures.append(
+                        f"{error}" if named else f"{files.hr}: {error}"
+                    )
                 else:
                     for key, score in found.items():
                         scores.setdefault(key, []).append(score)
-                    if files.name in self.keep:
-                        pictures["original"] = hr
-                        report.kept[dataset.name, files.name] = pictures
+                    if pair.name in self.keep:
+                        pictures["original"] = pair.hr
+                        report.kept[dataset.name, pair.name] = pictures
                 advance()
             for (protocol, name), per_image in scores.items():
                 result = Result(name, dataset.name, protocol, tuple(per_image))
@@ -142,62 +123,84 @@ class Benchmark:
         return pictures
 
     def _score(
-        self,
-        image: str,
-        pictures: Mapping[str, np.ndarray],
-        hr: np.ndarray,
-        grey: bool,
-        report: Report,
+        self, pair: pairs.Pair, pictures: Mapping[str, np.ndarray], report: Report
     ) -> dict[tuple[str, str], Score]:
         distances: dict[str, float] = {}
         if self.distance:
             with report.timing("lpips"):
-                distances = {n: self.distance(sr, hr) for n, sr in pictures.items()}
+                for name, sr in pictures.items():
+                    distances[name] = self.distance(sr, pair.hr)
         scores: dict[tuple[str, str], Score] = {}
         with report.timing("metrics"):
-            for protocol in self.protocols:
-                for name, sr in pictures.items():
-                    scores[protocol, name] = Score(
-                        image,
-                        metrics.psnr(
-                            sr, hr, protocol=protocol, scale=self.scale, grey=grey
-                        ),
-                        metrics.ssim(
-                            sr, hr, protocol=protocol, scale=self.scale, grey=grey
-                        ),
-                        distances.get(name),
+            for protocol, (name, sr) in product(self.protocols, pictures.items()):
+                psnr, ssim = (
+                    metric(
+                        sr, pair.hr, protocol=protocol, scale=self.scale, grey=pair.grey
                     )
+                    for metric in (metrics.psnr, metrics.ssim)
+                )
+                score = Score(pair.name, psnr, ssim, distances.get(name))
+                scores[protocol, name] = score
         return scores
 
 
-def as_csv(results: Sequence[Result]) -> str:
-    """Every image's scores, one line each, and after them the line of their mean."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["dataset", "protocol", "weights", "image", "psnr", "ssim", "lpips"]
-    )
-    for result in results:
-        for score in (*result.per_image, result.mean):
-            row = dataclasses.astuple(score)
-            writer.writerow([result.dataset, result.protocol, result.weights, *row])
-    return text.getvalue()
+def load_generators(names: Sequence[str]) -> tuple[dict[str, Upscale], int]:
+    """Name to upscaling function, and the scale that all of them share.
+
+    Args:
+        names: of the catalog, or of files; built-in rows need no loading.
+
+    Raises:
+        ValueError: weights that cannot be had, or generators of different scales.
+    """
+    generators = {
+        name: Upscaler(*store.load_generator(name))
+        for name in names
+        if name not in BUILT_IN
+    }
+    scales = {name: generator.scale for name, generator in generators.items()}
+    if len(set(scales.values())) > 1:
+        raise ValueError(
+            "generators of different scales cannot share a table: "
+            + ", ".join(f"{name} is x{scale}" for name, scale in scales.items())
+        )
+    return dict(generators), next(iter(scales.values()), 4)
 
 
-def as_json(results: Sequence[Result]) -> str:
-    """The results as a JSON list; an infinite PSNR (equal images) becomes null."""
-    records = [
-        {
-            "weights": result.weights,
-            "dataset": result.dataset,
-            "protocol": result.protocol,
-            "psnr": result.mean.psnr,
-            "ssim": result.mean.ssim,
-            "lpips": result.mean.lpips,
-            "images": len(result.per_image),
-            "per_image": [dataclasses.asdict(score) for score in result.per_image],
-        }
-        for result in results
+def check_names(images: Collection[str], datasets: Sequence[Dataset]) -> None:
+    """Raises a ValueError unless each of `images` is one of the data sets'."""
+    known = {files.name for dataset in datasets for files in dataset.images}
+    unknown = sorted(set(images) - known)
+    if unknown:
+        raise ValueError(
+            f"there is no image named {unknown[0]}: "
+            f"expected one of {', '.join(sorted(known))}"
+        )
+
+
+def open_datasets(
+    hr_folders: Sequence[str | os.PathLike[str]],
+    lr_folders: Sequence[str | os.PathLike[str]] = (),
+) -> list[Dataset]:
+    """Lists the images of each folder, without reading them.
+
+    Args:
+        hr_folders: see `data.pairs.find_pairs`.
+        lr_folders: none, or one for each of `hr_folders`.
+
+    Returns:
+        Data sets named like their folders; where names coincide, by the whole path.
+
+    Raises:
+        ValueError: a folder is missing or empty, or its files do not pair up.
+    """
+    if lr_folders and len(lr_folders) != len(hr_folders):
+        raise ValueError(
+            f"{len(hr_folders)} folders of HR images but {len(lr_folders)} of LR "
+            "images: give one LR folder for each HR folder, in the same order, or none"
+        )
+    names = [Path(folder).resolve().name for folder in hr_folders]
+    return [
+        Dataset(name if names.count(name) == 1 else str(hr), pairs.find_pairs(hr, lr))
+        for name, hr, lr in zip_longest(names, hr_folders, lr_folders)
     ]
-    finite = json.loads(json.dumps(records), parse_constant=lambda _: None)
-    return json.dumps(finite, indent=2, ensure_ascii=False) + "\n"

@@ -1,23 +1,20 @@
-"""Results as people read them: the paper's side-by-side figure, and the score table.
+"""The paper's figure: pictures side by side, an inset magnified, scores beneath.
 
-The figure is drawn pixel by pixel, not plotted: the inset shows the images' own
-pixels, magnified. Every row of a table names its protocol. Files are written whole or
-not at all.
+It is drawn pixel by pixel, not plotted: the inset shows the images' own pixels.
 
 Refused: panels of different sizes, a region that is not inside the image.
 """
 
-import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from rich.table import Table
 
-from srgan_jax.evaluation import benchmark
+from srgan_jax.evaluation import benchmark, tables
+from srgan_jax.weights.layout import replacing
 
 WIDTH = 1660  # pixels: twice a README's column, for screens of double density
 GAP = 12
@@ -81,7 +78,9 @@ def comparison(
     figure = Image.new("RGB", (WIDTH, max(drawn.height for drawn in columns)), "white")
     for index, drawn in enumerate(columns):
         figure.paste(drawn, (GAP + index * (column + GAP), 0))
-    with _whole(path) as temporary:
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
         figure.save(temporary, format="png", optimize=True)
 
 
@@ -105,10 +104,32 @@ def most_different(images: Sequence[np.ndarray], side: int) -> Region:
     return Region(int(x), int(y), side, side)
 
 
+def insets(images: Sequence[str], regions: Sequence[str]) -> dict[str, Region | None]:
+    """Image name to the region to magnify; None for the automatic choice.
+
+    Args:
+        images: names alone.
+        regions: `IMAGE=X,Y,WIDTH,HEIGHT`, in pixels.
+
+    Raises:
+        ValueError: a region is written otherwise.
+    """
+    chosen: dict[str, Region | None] = dict.fromkeys(images)
+    for region in regions:
+        name, _, corners = region.rpartition("=")
+        try:
+            chosen[name] = Region(*map(int, corners.split(",")))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"'{region}' is no region: expected IMAGE=X,Y,WIDTH,HEIGHT in pixels"
+            ) from None
+    return chosen
+
+
 def write_comparisons(
     report: benchmark.Report,
     directory: str | os.PathLike[str],
-    insets: Mapping[str, Region | None],
+    chosen: Mapping[str, Region | None],
 ) -> list[pathlib.Path]:
     """Writes `comparison-DATASET-IMAGE.png` of each picture that the report kept.
 
@@ -118,7 +139,7 @@ def write_comparisons(
     Args:
         report: of a benchmark with `keep`.
         directory: where to write.
-        insets: image name to the region to magnify, None for the automatic choice.
+        chosen: see `insets`.
     """
     scores = {
         (result.dataset, score.image, result.weights): score
@@ -138,44 +159,8 @@ def write_comparisons(
             panels.append(Panel(_label(name), pictures[name], caption))
         name = f"comparison-{pathlib.Path(dataset).name}-{image}.png"
         paths.append(pathlib.Path(directory) / name)
-        comparison(panels, paths[-1], inset=insets.get(image))
+        comparison(panels, paths[-1], inset=chosen[image])
     return paths
-
-
-def terminal_table(
-    results: Sequence[benchmark.Result], lpips: str | None = None
-) -> Table:
-    """The mean scores for a `rich` console; `lpips` names the network behind LPIPS."""
-    header, rows = _rows(results, lpips)
-    table = Table()
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index < 3 else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def markdown(results: Sequence[benchmark.Result], lpips: str | None = None) -> str:
-    """The mean scores as a Markdown table."""
-    header, rows = _rows(results, lpips)
-    rule = ["---"] * 3 + ["---:"] * (len(header) - 3)
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
-
-
-def write_tables(
-    results: Sequence[benchmark.Result],
-    directory: str | os.PathLike[str],
-    lpips: str | None = None,
-) -> None:
-    """Writes `results.md`, `results.csv` and `results.json` into `directory`."""
-    folder = pathlib.Path(directory)
-    for name, text in (
-        ("results.md", markdown(results, lpips)),
-        ("results.csv", benchmark.as_csv(results)),
-        ("results.json", benchmark.as_json(results)),
-    ):
-        with _whole(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
 
 def _column(panel: Panel, inset: Region, width: int) -> Image.Image:
@@ -227,25 +212,9 @@ def _label(weights: str) -> str:
     return path.parent.name if path.name == "generator.safetensors" else path.stem
 
 
-def _caption(score: benchmark.Score) -> str:
+def _caption(score: tables.Score) -> str:
     text = f"{score.psnr:.2f} dB / {score.ssim:.4f}"
     return text if score.lpips is None else f"{text}\nLPIPS {score.lpips:.4f}"
-
-
-def _rows(
-    results: Sequence[benchmark.Result], lpips: str | None
-) -> tuple[list[str], list[list[str]]]:
-    header = ["Dataset", "Protocol", "Weights", "Images", "PSNR (dB)", "SSIM"]
-    header += [f"LPIPS ({lpips})"] if lpips else []
-    rows = []
-    for result in results:
-        mean = result.mean
-        row = [result.dataset, result.protocol, result.weights]
-        row += [str(len(result.per_image)), f"{mean.psnr:.2f}", f"{mean.ssim:.4f}"]
-        if lpips:
-            row.append("-" if mean.lpips is None else f"{mean.lpips:.4f}")
-        rows.append(row)
-    return header, rows
 
 
 def _check_inside(region: Region, height: int, width: int) -> None:
@@ -256,16 +225,3 @@ def _check_inside(region: Region, height: int, width: int) -> None:
             f"region {x},{y},{region_width},{region_height} (x, y, width, height) is "
             f"not inside the image of {width}x{height} pixels"
         )
-
-
-@contextlib.contextmanager
-def _whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A temporary file that takes the place of `path` once it is written."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

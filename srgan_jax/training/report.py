@@ -16,8 +16,8 @@ from rich.console import Console
 
 from srgan_jax.data import resize
 from srgan_jax.data.pipeline import Pair
-from srgan_jax.evaluation import figures, lpips, metrics
-from srgan_jax.evaluation.benchmark import Result, Score
+from srgan_jax.evaluation import figures, lpips, metrics, tables
+from srgan_jax.evaluation.tables import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.weights import store
 
@@ -129,7 +129,7 @@ def show(workdir: Path) -> None:
     network = json.loads((workdir / "config.json").read_text())["evaluation"]["lpips"]
     shown = None if network == "none" else network
     console = Console()
-    console.print(figures.terminal_table(results, shown))
+    console.print(tables.terminal(results, shown))
     console.print(f"generator: {generator_file(workdir)}", soft_wrap=True)
     console.print(f"picture:   {workdir / 'comparison.png'}", soft_wrap=True)
 

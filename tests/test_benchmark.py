@@ -1,0 +1,211 @@
+"""Every image once, supplied and made LR, broken images, and the time it takes."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from srgan_jax.data import resize
+from srgan_jax.evaluation import benchmark, metrics
+from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.models import generator
+from srgan_jax.weights import store
+
+
+def _photograph(seed: int, height: int, width: int) -> np.ndarray:
+    """Smooth shapes, so that interpolations differ as they do on photographs."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return resize.imresize(coarse, 8)[:height, :width]
+
+
+def _save(path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def _brighter(lr: np.ndarray) -> np.ndarray:
+    return np.minimum(resize.imresize(lr, 4), 245) + 10
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images of different sizes, none of them a multiple of 4."""
+    for seed, (height, width) in enumerate([(50, 61), (45, 70), (63, 47)]):
+        _save(tmp_path / "set" / f"{seed}.png", _photograph(seed, height, width))
+    return tmp_path / "set"
+
+
+def test_scores_are_those_of_the_metrics_on_mod_cropped_images(folder):
+    advanced = []
+    plan = benchmark.Benchmark({"brighter": _brighter}, protocols=metrics.PROTOCOLS)
+    report = plan.run(
+        benchmark.open_datasets([folder]), advance=lambda: advanced.append(1)
+    )
+    assert len(advanced) == 3
+    assert not report.failures
+    assert [(r.protocol, r.weights) for r in report.results] == [
+        (protocol, name)
+        for protocol in ("standard", "paper", "rgb")
+        for name in ("nearest", "bicubic", "brighter")
+    ]
+    for result in report.results:
+        assert result.dataset == "set"
+        assert [score.image for score in result.per_image] == ["0", "1", "2"]
+    hr = resize.mod_crop(_photograph(1, 45, 70), 4)
+    sr = _brighter(resize.imresize(hr, 1 / 4))
+    options = {"protocol": "paper", "scale": 4}
+    score = next(
+        r for r in report.results if (r.protocol, r.weights) == ("paper", "brighter")
+    ).per_image[1]
+    assert score.psnr == metrics.psnr(sr, hr, **options)
+    assert score.ssim == metrics.ssim(sr, hr, **options)
+    assert score.lpips is None
+
+
+@pytest.mark.parametrize("layout", ["pairs", "folders", "div2k"])
+def test_supplied_lr_is_used_as_it_is(tmp_path, layout):
+    hr_name, lr_name = {
+        "pairs": ("hr/a_HR.png", "hr/a_LR.png"),
+        "folders": ("hr/a.png", "lr/a.png"),
+        "div2k": ("hr/a.png", "lr/ax4.png"),
+    }[layout]
+    hr, lr = _photograph(0, 48, 48), _photograph(1, 12, 12)
+    _save(tmp_path / hr_name, hr)
+    _save(tmp_path / lr_name, lr)
+    lr_folders = [] if layout == "pairs" else [tmp_path / "lr"]
+    datasets = benchmark.open_datasets([tmp_path / "hr"], lr_folders)
+    report = benchmark.Benchmark({}).run(datasets)
+    nearest, bicubic = (result.per_image for result in report.results)
+    assert len(nearest) == len(bicubic) == 1
+    expected = metrics.psnr(
+        lr.repeat(4, axis=0).repeat(4, axis=1), hr, protocol="standard", scale=4
+    )
+    assert nearest[0].psnr == expected
+
+
+def test_border_reaches_lr_and_bicubic(folder):
+    datasets = benchmark.open_datasets([folder])
+    scores = [
+        benchmark.Benchmark({}, border=border, protocols=["rgb"], scale=2).run(datasets)
+        for border in ("mirrored", "clamped")
+    ]
+    assert scores[0].results[1].mean.psnr != scores[1].results[1].mean.psnr
+
+
+def test_grey_file_is_scored_by_its_own_rule(tmp_path):
+    grey = _photograph(0, 48, 48)[..., 0]
+    _save(tmp_path / "grey" / "a.png", grey)
+    _save(tmp_path / "colour" / "a.png", np.repeat(grey[..., None], 3, axis=2))
+    datasets = benchmark.open_datasets([tmp_path / "grey", tmp_path / "colour"])
+    report = benchmark.Benchmark({}, protocols=["standard", "paper"]).run(datasets)
+    scores = {
+        (r.dataset, r.protocol): r.mean.psnr
+        for r in report.results
+        if r.weights == "bicubic"
+    }
+    hr = np.repeat(grey[..., None], 3, axis=2)
+    sr = resize.imresize(resize.imresize(hr, 1 / 4), 4)
+    options = {"protocol": "standard", "scale": 4}
+    assert scores["grey", "standard"] == metrics.psnr(sr, hr, grey=True, **options)
+    assert scores["colour", "standard"] == metrics.psnr(sr, hr, **options)
+    assert scores["grey", "standard"] < scores["colour", "standard"] - 1
+    assert scores["colour", "paper"] == scores["grey", "paper"]
+
+
+def test_broken_images_are_named_and_left_out_of_every_row(folder):
+    (folder / "1b.png").write_bytes((folder / "1.png").read_bytes()[:200])
+    (folder / "text.png").write_text("no picture")
+    _save(folder / "tiny.png", _photograph(0, 17, 60))
+    report = benchmark.Benchmark({"brighter": _brighter}).run(
+        benchmark.open_datasets([folder])
+    )
+    assert len(report.failures) == 3
+    for failure, name in zip(report.failures, ["1b", "text", "tiny"], strict=True):
+        assert str(folder / f"{name}.png") in failure
+    assert "11x11 must fit" in report.failures[2]
+    for result in report.results:
+        assert [score.image for score in result.per_image] == ["0", "1", "2"]
+
+
+def test_lr_of_another_scale_is_refused_image_by_image(tmp_path):
+    _save(tmp_path / "a_HR.png", _photograph(0, 48, 48))
+    _save(tmp_path / "a_LR.png", _photograph(0, 24, 24))
+    report = benchmark.Benchmark({}).run(benchmark.open_datasets([tmp_path]))
+    assert not report.results
+    assert "48x48" in report.failures[0]
+    assert "24x24" in report.failures[0]
+
+
+def test_pictures_are_kept_on_request(folder):
+    plan = benchmark.Benchmark({"brighter": _brighter}, keep=["1"])
+    report = plan.run(benchmark.open_datasets([folder]))
+    assert list(report.kept) == [("set", "1")]
+    pictures = report.kept["set", "1"]
+    assert list(pictures) == ["nearest", "bicubic", "brighter", "original"]
+    assert {picture.shape for picture in pictures.values()} == {(44, 68, 3)}
+
+
+def test_data_sets_of_one_name_are_told_apart(tmp_path):
+    for parent in ("a", "b"):
+        _save(tmp_path / parent / "HR" / "0.png", _photograph(0, 48, 48))
+    datasets = benchmark.open_datasets([tmp_path / "a/HR", tmp_path / "b/HR"])
+    assert [d.name for d in datasets] == [
+        str(tmp_path / "a/HR"),
+        str(tmp_path / "b/HR"),
+    ]
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path, folder):
+    with pytest.raises(ValueError, match="no folder"):
+        benchmark.open_datasets([tmp_path / "missing"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no picture"):
+        benchmark.open_datasets([tmp_path / "empty"])
+    with pytest.raises(ValueError, match="one LR folder for each HR folder"):
+        benchmark.open_datasets([folder, folder], [folder])
+    _save(tmp_path / "lr" / "0.png", _photograph(0, 12, 12))
+    with pytest.raises(ValueError, match=r"1\.png"):
+        benchmark.open_datasets([folder], [tmp_path / "lr"])
+
+
+def _random_generator(**settings):
+    network = generator.Generator(**settings)
+    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), lr)
+    variables = jax.tree.map(lambda x: np.full(x.shape, 0.01, np.float32), shapes)
+    return generator.settings_of(network), variables
+
+
+def test_generators_share_one_scale(tmp_path):
+    for scale in (2, 4):
+        made = _random_generator(scale=scale, blocks=1, channels=4)
+        store.save_generator(tmp_path / f"x{scale}.safetensors", *made)
+    two, four = (str(tmp_path / f"x{scale}.safetensors") for scale in (2, 4))
+    generators, scale = benchmark.load_generators([two, "bicubic"])
+    assert list(generators) == [two]
+    assert scale == 2
+    with pytest.raises(ValueError, match="different scales"):
+        benchmark.load_generators([two, four])
+    with pytest.raises(ValueError, match="no-such-name"):
+        benchmark.load_generators(["no-such-name"])
+
+
+def test_metrics_take_little_of_the_generators_time():
+    """Best of three, in turn: one protocol against the paper's generator."""
+    upscaler = Upscaler(*_random_generator())
+    hr = _photograph(0, 256, 256)
+    lr = resize.imresize(hr, 1 / 4)
+    sr = upscaler(lr)
+    generating, scoring = [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        upscaler(lr)
+        middle = time.perf_counter()
+        metrics.psnr(sr, hr, protocol="standard", scale=4)
+        metrics.ssim(sr, hr, protocol="standard", scale=4)
+        generating.append(middle - start)
+        scoring.append(time.perf_counter() - middle)
+    assert min(scoring) < 0.15 * min(generating)
