@@ -1,16 +1,24 @@
-"""Upscaler: a generator applied to a picture.
+"""Upscaler: a generator applied to pictures of any size.
+
+Windows of the picture stream through one compiled program for each shape of window;
+memory does not grow with the picture, except for the result.
 
 Refuses arrays that are not uint8 or uint16 `[height, width, 3]` or `[height, width]`.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from srgan_jax.inference import folded, tiles
 from srgan_jax.models import generator
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 class Upscaler:
@@ -19,42 +27,142 @@ class Upscaler:
     Attributes:
       settings: the generator's settings.
       scale: the factor in height and in width.
+      halo: radius of the receptive field, in LR pixels.
+      tile: side of a window's core in LR pixels: one compiled program for all pictures.
+        Or None: the window follows the picture's size, in steps and up to a limit. A
+        smaller tile takes less memory and more time; the result is the same but for
+        float rounding.
     """
 
-    def __init__(self, settings: Mapping[str, Any], variables: Mapping[str, Any]):
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        *,
+        tile: int | None = None,
+        dtype: jnp.dtype = jnp.float32,
+    ):
+        if tile is not None and tile < 1:
+            raise ValueError(f"tile is {tile}; expected a positive number of pixels")
+        network = generator.from_settings(settings, dtype=dtype)
         self.settings = dict(settings)
-        network = generator.from_settings(settings)
         self.scale = network.scale
-        self._variables = jax.device_put(dict(variables))
+        self.halo = folded.halo(network)
+        self.tile = tile
+        self._layers = folded.fold(network, variables)
+        program = functools.partial(_upscale, network)
+        self._program = jax.jit(program, static_argnames="cell")
 
-        @jax.jit
-        def apply(variables: Any, lr: jax.Array) -> jax.Array:
-            top = jnp.iinfo(lr.dtype).max
-            sr = network.apply(variables, lr[None].astype(jnp.float32) / top)[0]
-            levels = jnp.floor((sr + 1) * (top / 2) + 0.5)
-            return jnp.clip(levels, 0, top).astype(lr.dtype)
+    def __call__(
+        self, image: np.ndarray, progress: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
+        """Upscales one picture.
 
-        self._apply = apply
+        Args:
+          image: uint8 or uint16 `[h, w, 3]` RGB or `[h, w]` grey.
+          progress: called with the number of windows done and of all.
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """uint8 or uint16 `[h, w, 3]` or `[h, w]` to `[scale h, scale w, ...]`.
+        Returns:
+          The same type, `[scale h, scale w, 3]` or `[scale h, scale w]`.
 
         Raises:
           ValueError: another type or shape.
         """
         image = np.asarray(image)
-        check(image)
-        grey = image.ndim == 2
-        rgb = np.repeat(image[..., None], 3, axis=-1) if grey else image
-        sr = np.asarray(self._apply(self._variables, rgb))
-        return sr[..., 1] if grey else sr
+        _check(image)
+        height, width, *colours = image.shape
+        scale = self.scale
+        plan = tiles.plan(height, width, self.halo, self.tile)
+        sr = np.empty((scale * height, scale * width, *colours), image.dtype)
+        done = 0
+        for windows, result in _one_ahead(self._results(image, plan)):
+            for (rows, columns), piece in zip(
+                windows, np.asarray(result), strict=False
+            ):
+                sr[rows.core(scale), columns.core(scale)] = piece[
+                    rows.core_within(scale), columns.core_within(scale)
+                ]
+            done += len(windows)
+            if progress:
+                progress(done, len(plan.windows))
+        return sr
+
+    def _results(
+        self, image: np.ndarray, plan: tiles.Plan
+    ) -> Iterator[tuple[Sequence[tiles.Window], jax.Array]]:
+        """Batches of windows with their SR, which is still being computed."""
+        height, width = plan.sides
+        size = np.minimum(image.shape[:2], plan.sides).astype(np.int32)
+        for i in range(0, len(plan.windows), plan.batch):
+            windows = plan.windows[i : i + plan.batch]
+            lr = np.zeros((plan.batch, *plan.sides, *image.shape[2:]), image.dtype)
+            for window, (rows, columns) in zip(lr, windows, strict=False):
+                y, x = rows.start, columns.start
+                window[: size[0], : size[1]] = image[y : y + height, x : x + width]
+            listed = plan.cells(windows)
+            cells = np.zeros((plan.most_cells, 3), np.int32)
+            cells[: len(listed)] = listed
+            yield (
+                windows,
+                self._program(
+                    self._layers, lr, size, cells, len(listed), cell=plan.cell
+                ),
+            )
 
 
-def check(image: np.ndarray) -> None:
-    """Raises a ValueError unless `image` is a picture that an Upscaler takes."""
+def _upscale(
+    network: generator.Generator,
+    layers: folded.Folded,
+    windows: jax.Array,
+    size: jax.Array,
+    cells: jax.Array,
+    count: jax.Array,
+    *,
+    cell: tuple[int, int],
+) -> jax.Array:
+    """The program: windows `[batch, h, w, ...]` to their SR in the first `count` cells.
+
+    `size` is the part of each window that is picture. `cells` are `Plan.cells`, of
+    sides `cell`.
+    """
+    batch, height, width, *colours = windows.shape
+    scale, m = network.scale, folded.margin(network.scale)
+    top = np.iinfo(windows.dtype).max
+    lr = windows.astype(jnp.float32) / top
+    if not colours:
+        lr = jnp.repeat(lr[..., None], 3, axis=-1)
+    x = folded.features(network, layers, lr, size)
+    x = jnp.pad(x, ((0, 0), (m, m), (m, m), (0, 0)))
+    shape = (1, cell[0] + 2 * m, cell[1] + 2 * m, x.shape[-1])
+
+    def reconstruct(i: jax.Array, canvas: jax.Array) -> jax.Array:
+        window = cells[i, 0]
+        # A cell that would reach beyond its window is moved back into it.
+        start = jnp.minimum(cells[i, 1:], np.subtract((height, width), cell))
+        near = lax.dynamic_slice(x, (window, *start, 0), shape)
+        sr = folded.reconstruct(network, layers, near, start, size)
+        levels = jnp.floor(((sr if colours else sr @ LUMA) + 1) * (top / 2) + 0.5)
+        levels = jnp.clip(levels, 0, top).astype(canvas.dtype)
+        corner = (window, *(scale * start), *(0 for _ in colours))
+        return lax.dynamic_update_slice(canvas, levels, corner)
+
+    canvas = jnp.zeros((batch, scale * height, scale * width, *colours), windows.dtype)
+    return lax.fori_loop(0, count, reconstruct, canvas)
+
+
+def _check(image: np.ndarray) -> None:
     right_shape = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)
     if image.dtype not in (np.uint8, np.uint16) or not right_shape or not image.size:
         raise ValueError(
             f"the image is {image.dtype} {list(image.shape)}; expected uint8 or uint16 "
             "[height, width, 3] or [height, width] with at least one pixel"
         )
+
+
+def _one_ahead(items: Iterator) -> Iterator:
+    """Yields each item once the next is begun, so that the device does not wait."""
+    before = next(items)
+    for item in items:
+        yield before
+        before = item
+    yield before

@@ -78,7 +78,7 @@ class Generator(nn.Module):
             x = PReLU(self.prelu, repeat=4, name=f"prelu_up_{i}")(x)
             x = layers.pixel_shuffle(x)
         x = conv(3, 9, name="conv_out")(x)
-        return self._to_symmetric(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        return self.to_symmetric(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
 
     def _check(self) -> None:
         if self.scale not in (2, 4, 8):
@@ -89,7 +89,8 @@ class Generator(nn.Module):
         layers.one_of("output_range", self.output_range, ("symmetric", "unit"))
         layers.one_of("running_variance", self.running_variance, ("biased", "unbiased"))
 
-    def _to_symmetric(self, x: jax.Array) -> jax.Array:
+    def to_symmetric(self, x: jax.Array) -> jax.Array:
+        """The last activation, and the output's range to [-1, 1]."""
         unit = self.output_range == "unit"
         if self.output == "tanh":
             if unit:
