@@ -160,7 +160,7 @@ def pod(
         bool, typer.Option("--json", help="Print a list with one record a stage.")
     ] = False,
 ) -> None:
-    """Compile a configuration for a TPU pod without one: does it fit, what does it cost.
+    """Compile a configuration for a TPU pod without one: does it fit, what it costs.
 
     The real step of each stage is compiled by the TPU compiler (extra: pip install
     'srgan-jax[pod]'); the figures are its estimates. Takes minutes a stage.

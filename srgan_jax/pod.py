@@ -9,9 +9,10 @@ know, and to run without libtpu.
 import dataclasses
 import functools
 import importlib.util
-import math
 import os
 import re
+import runpy
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,12 +25,13 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from rich.table import Table
 
+from srgan_jax import program
 from srgan_jax.training import parallel, settings, steps
 from srgan_jax.training.state import TrainState, create_network
 
 TOP = 10  # operations shown
-COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 
 
 class PodError(ValueError):
@@ -60,6 +62,24 @@ CHIPS = {
     "v5p": Chip(459e12, 1.75e9, 95 * 2**30),
     "v6e": Chip(918e12, 1.75e9, 32 * 2**30),
 }
+
+
+def read_config(spec: str) -> ConfigDict:
+    """The configuration FILE[:variant], resolved.
+
+    Raises:
+      PodError: it is no configuration file.
+      ValueError: the variant or a field is not what it must be.
+    """
+    file, _, variant = spec.partition(":")
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise PodError(f"config {spec!r}: there is no file {file}")
+    sys.path.insert(0, str(path.parents[1]))  # configurations import one another
+    get_config = runpy.run_path(str(path)).get("get_config")
+    if get_config is None:
+        raise PodError(f"config {spec!r}: {file} has no function get_config")
+    return settings.resolve(get_config(variant) if variant else get_config())
 
 
 def estimate(
@@ -161,10 +181,10 @@ def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
     text = compiled.as_text()
     memory = compiled.memory_analysis()
     flops = compiled.cost_analysis()["flops"]
-    operations = cycles_by_operation(text)
+    operations = program.cycles_by_operation(text)
     cycles = operations.total()
     seconds = cycles / chip.clock
-    collectives = list(collectives_of(text))
+    collectives = list(program.collectives_of(text))
     # donated arguments are counted among the outputs too
     used = (
         memory.argument_size_in_bytes
@@ -201,55 +221,28 @@ def does_not_fit(message: str) -> dict[str, Any]:
     }
 
 
-def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
-    """Estimated cycles of a compiled program by (operation, source line).
-
-    Operations of the same kind in all residual blocks count as one.
-    """
-    line_of = source_lines(text)
-    cycles: Counter[tuple[str, str]] = Counter()
-    for line in text.splitlines():
-        estimated = re.search(r'"estimated_cycles":"(\d+)"', line)
-        if estimated is None:
-            continue
-        name = re.search(r'op_name="([^"]*)"', line)
-        frame = re.search(r"stack_frame_id=(\d+)", line)
-        operation = re.sub(r"^jit\(\w+\)/(shard_map/)?", "", name[1] if name else "?")
-        operation = re.sub(r"\bblock_\d+", "block_*", operation)
-        cycles[operation, line_of[frame[1]] if frame else "?"] += int(estimated[1])
-    return cycles
-
-
-def source_lines(text: str) -> dict[str, str]:
-    """For each stack frame of a compiled program, its innermost line of this package.
-
-    The program lists files, locations and frames in tables of their own.
-    """
-    package = Path(__file__).parent
-    files = dict(re.findall(r'^(\d+) "(/.*)"$', text, re.MULTILINE))
-    locations = {
-        number: (files[file], line)
-        for number, file, line in re.findall(
-            r"^(\d+) \{file_name_id=(\d+) .*?line=(\d+)", text, re.MULTILINE
-        )
-    }
-    lines: dict[str, str] = {}
-    frames = r"^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?"
-    for number, location, parent in re.findall(frames, text, re.MULTILINE):
-        file, line = locations[location]
-        if Path(file).is_relative_to(package):
-            lines[number] = f"{Path(file).relative_to(package.parent)}:{line}"
-        else:  # parents are counted from one, their parents stand before them
-            lines[number] = lines.get(str(int(parent or 1) - 1), "?")
-    return lines
-
-
-def collectives_of(text: str) -> Iterator[tuple[str, int]]:
-    """Each exchange between chips: its kind, and the bytes that one chip gives."""
-    pattern = rf"^\s*\S+ = (.*?) ({COLLECTIVES})(?:-start)?\("
-    for shapes, kind in re.findall(pattern, text, re.MULTILINE):
-        size = 0
-        for bits, dims in re.findall(r"\b[a-z]+(\d*)\[([\d,]*)\]", shapes):  # f32[3,64]
-            elements = math.prod(int(d) for d in dims.split(",") if d)
-            size += int(bits or 8) // 8 * elements
-        yield kind, size
+def summary(record: dict[str, Any]) -> Iterator[str | Table]:
+    """A record of `estimate` for people."""
+    yield (
+        f"{record['stage']} on {record['topology']} ({record['chips']} chips, "
+        f"{record['batch_per_chip']} crops a chip, {record['dtype']}): "
+        f"{record['source']}"
+    )
+    used, available = record["memory_bytes"], record["available_bytes"]
+    needs = "more than" if used is None else f"{used / 2**30:.2f} GiB of"
+    verdict = "fits" if record["fits"] else "does not fit"
+    yield f"memory       {needs} {available / 2**30:.0f} GiB a chip: {verdict}"
+    if record["estimated_cycles"] is None:
+        return
+    yield f"FLOPs        {record['flops']:.3g} a chip and step"
+    cycles, seconds = record["estimated_cycles"], record["seconds"]
+    yield f"cycles       {cycles:,} a step ({1e3 * seconds:.2f} ms)"
+    yield f"utilisation  {record['utilisation']:.1%} of the chip's bfloat16 peak"
+    kinds = [f"{count} {kind}" for kind, count in record["collectives"].items()]
+    exchanged = record["collective_bytes"] / 1e6
+    yield f"collectives  {', '.join(kinds) or 'none'}; {exchanged:.2f} MB a chip"
+    table = Table("cycles", "share", "operation", "source")
+    for row in record["operations"]:
+        cells = f"{row['cycles']:,}", f"{row['share']:.1%}"
+        table.add_row(*cells, row["operation"], row["source"])
+    yield table
