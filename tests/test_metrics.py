@@ -112,7 +112,7 @@ def test_rgb_is_the_mean_over_channels():
     assert metrics.psnr(sr, hr, protocol="rgb", scale=4) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("shape", [(40, 52), (9, 300), (300, 9)])
+@pytest.mark.parametrize("shape", [(40, 52), (9, 300), (220, 24)])
 def test_daala_ssim_is_its_definition_pixel_by_pixel(shape):
     """Against a direct loop over truncated windows, as Daala's `dump_ssim` has it."""
     sr, hr = _noisy_pair(3, *shape)
