@@ -7,7 +7,6 @@ whose sizes do not belong together.
 """
 
 import os
-import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -148,22 +147,23 @@ def read_pair(files: Files, *, scale: int, border: str = "mirrored") -> Pair:
 def _match(
     hr_files: Sequence[Path], hr_dir: Path, lr_files: Sequence[Path], lr_dir: Path
 ) -> list[Files]:
-    def common(path: Path, folder: Path) -> tuple[Path, str]:
-        place = path.parent.relative_to(folder)
-        return place, re.sub(r"(_HR|_LR|x[0-9])$", "", path.stem)
-
-    partners: dict[tuple[Path, str], list[Path]] = {}
-    for path in lr_files:
-        partners.setdefault(common(path, lr_dir), []).append(path)
+    left = {path.relative_to(lr_dir).with_suffix(""): path for path in lr_files}
     pairs = []
     for path in hr_files:
-        found = partners.pop(common(path, hr_dir), [])
+        place = path.relative_to(hr_dir).parent
+        name = path.stem.removesuffix("_HR")
+        stems = [
+            path.stem,
+            f"{name}_LR",
+            *(f"{name}x{scale}" for scale in (2, 3, 4, 8)),
+        ]
+        found = [left.pop(place / stem) for stem in stems if place / stem in left]
         if len(found) != 1:
             raise sources.SourceError(
                 f"{path} has {len(found)} LR files in {lr_dir}: expected one of the "
-                f"same name, or that of NAME_LR or NAMEx4."
+                f"same name, {name}_LR, or {name} and the scale, such as {name}x4."
             )
-        pairs.append(Files(path.stem.removesuffix("_HR"), path, found[0]))
-    for extra in partners.values():
-        raise sources.SourceError(f"{extra[0]} has no HR file in {hr_dir}.")
+        pairs.append(Files(name, path, found[0]))
+    if left:
+        raise sources.SourceError(f"{min(left.values())} has no HR file in {hr_dir}.")
     return pairs

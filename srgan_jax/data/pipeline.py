@@ -68,9 +68,11 @@ def training_batches(
     """
     if crop % scale or crop <= 0:
         raise ValueError(f"The crop ({crop}) is no multiple of the scale ({scale}).")
-    if batch_size % process_count:
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"The seed is a number from 0 to 2**64 - 1, not {seed}.")
+    if batch_size <= 0 or batch_size % process_count:
         raise ValueError(
-            f"A batch of {batch_size} does not divide over {process_count} processes."
+            f"{process_count} process(es) cannot share a batch of {batch_size} evenly."
         )
     if source.sizes.min() < crop:
         smallest = int(source.sizes.min(axis=1).argmin())

@@ -1,0 +1,246 @@
+"""Training batches: LR of a crop is the crop of LR, whatever the host and the step."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from srgan_jax.data import crops, pipeline, sampling, sources
+from srgan_jax.data.resize import imresize, mod_crop
+
+SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+
+def photograph(height: int, width: int, seed: int) -> np.ndarray:
+    """Smooth enough for JPEG, with chroma that its subsampling has to interpolate."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 5 + 2, width // 5 + 2, 3), np.uint8)
+    return imresize(coarse, 5)[:height, :width]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Seven photographs of sizes that are no multiples, in every JPEG layout."""
+    folder = tmp_path_factory.mktemp("photographs")
+    jpegs = {
+        "444": {"subsampling": 0},
+        "422": {"subsampling": 1},
+        "420": {"subsampling": 2},
+        "progressive": {"progressive": True},
+        "restart": {"restart_marker_rows": 1},
+    }
+    for seed, (name, options) in enumerate(jpegs.items()):
+        image = PIL.Image.fromarray(photograph(71 + seed, 90 - 3 * seed, seed))
+        image.save(folder / f"{name}.jpg", quality=90, **options)
+    grey = PIL.Image.fromarray(photograph(64, 77, 5)).convert("L")
+    grey.save(folder / "grey.jpg")
+    PIL.Image.fromarray(photograph(48, 51, 6)).save(folder / "whole.png")
+    return folder
+
+
+@pytest.fixture
+def source(folder) -> sources.Source:
+    return sources.open_source(f"folder:{folder}", minimum_size=48)
+
+
+def batches(source, count, **changes):
+    settings = {"batch_size": 4, "crop": 48, "scale": 4, "seed": 1, **changes}
+    return list(islice(pipeline.training_batches(source, **settings), count))
+
+
+def assert_same(one, other):
+    assert len(one) == len(other) > 0
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a["lr"], b["lr"])
+        np.testing.assert_array_equal(a["hr"], b["hr"])
+
+
+@pytest.mark.parametrize(
+    ("scale", "border"),
+    [(2, "mirrored"), (3, "clamped"), (4, "mirrored"), (4, "clamped"), (8, "mirrored")],
+)
+def test_lr_of_a_crop_is_the_crop_of_lr(source, scale, border):
+    made = batches(source, 14, scale=scale, border=border)
+    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=scale, seed=1)
+    side = 48 // scale
+    for step, batch in enumerate(made):
+        assert batch["lr"].shape == (4, side, side, 3)
+        assert batch["hr"].shape == (4, 48, 48, 3)
+        assert batch["lr"].dtype == batch["hr"].dtype == np.uint8
+        for row, lr, hr in zip(
+            plan.examples(step), batch["lr"], batch["hr"], strict=True
+        ):
+            index, top, left, *_ = row
+            whole = mod_crop(source.image(index), scale)
+            small = imresize(whole, Fraction(1, scale), border=border)
+            np.testing.assert_array_equal(hr, whole[top:, left:][:48, :48])
+            y, x = top // scale, left // scale
+            np.testing.assert_array_equal(lr, small[y:, x:][:side, :side])
+
+
+def test_a_part_of_a_jpeg_equals_the_whole(source):
+    """Every corner of every photograph, so that each alignment to blocks is met."""
+    reader = crops.CropReader(
+        source, crop=24, margin=0, multiple=1, border="clamped", cache_bytes=0
+    )
+    assert source.jpeg.sum() == 6
+    for index in np.flatnonzero(source.jpeg):
+        whole = source.image(index)
+        for top in range(0, whole.shape[0] - 23, 3):
+            for left in range(0, whole.shape[1] - 23, 5):
+                part = reader.read(index, top, left)
+                expected = whole[top : top + 24, left : left + 24]
+                np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_hosts_together_make_the_batch_of_one(source, process_count):
+    alone = batches(source, 6, flips=True, rotations=True)
+    shares = [
+        batches(
+            *(source, 6),
+            flips=True,
+            rotations=True,
+            process_index=index,
+            process_count=process_count,
+        )
+        for index in range(process_count)
+    ]
+    together = [
+        {name: np.concatenate([share[name] for share in step]) for name in ("lr", "hr")}
+        for step in zip(*shares, strict=True)
+    ]
+    assert_same(together, alone)
+
+
+def test_resumes_at_any_step(source):
+    settings = {"flips": True, "rotations": True}
+    run = batches(source, 9, **settings)
+    for step in (1, 4, 8):
+        resumed = batches(source, 9 - step, first_step=step, **settings)
+        assert_same(resumed, run[step:])
+
+
+def test_seeds_differ(source):
+    (one,), (other,) = batches(source, 1), batches(source, 1, seed=2)
+    assert not np.array_equal(one["hr"], other["hr"])
+
+
+def test_flips_and_quarter_turns_apply_to_both_images(source):
+    plain = batches(source, 8)
+    turned = batches(source, 8, flips=True, rotations=True)
+    flipped = batches(source, 8, flips=True)
+    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    met = set()
+    for step in range(8):
+        for k, (*_, flip, turns) in enumerate(plan.examples(step).tolist()):
+            met.add((flip, turns))
+            for name in ("lr", "hr"):
+                image = plain[step][name][k]
+                image = image[:, ::-1] if flip else image
+                np.testing.assert_array_equal(flipped[step][name][k], image)
+                image = np.rot90(image, turns)
+                np.testing.assert_array_equal(turned[step][name][k], image)
+    assert len(met) == 8
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10_000, 1 << 30])
+def test_memory_changes_no_bit(source, cache_bytes):
+    made = batches(source, 6, cache_bytes=cache_bytes)
+    assert_same(made, batches(source, 6))
+
+
+def test_photographs_in_memory_outlive_their_files(tmp_path):
+    for seed in range(2):
+        image = PIL.Image.fromarray(photograph(60, 60, seed))
+        image.save(tmp_path / f"{seed}.png")
+    source = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    stream = pipeline.training_batches(source, batch_size=2, crop=48, scale=4, seed=0)
+    next(stream)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for _ in range(20):
+        next(stream)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
+    for name in "abcd":
+        image = PIL.Image.fromarray(photograph(60, 60, 0))
+        image.save(tmp_path / f"{name}.{suffix}")
+    source = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    stream = pipeline.training_batches(
+        source, batch_size=2, crop=48, scale=4, seed=0, cache_bytes=0
+    )
+    next(stream)
+
+    def continue_run():
+        for _ in range(50):
+            next(stream)
+
+    victim = tmp_path / f"c.{suffix}"
+    if damage == "lost":
+        victim.unlink()
+    else:
+        victim.write_bytes(b"\xff\xd8 no longer a picture")
+    with pytest.raises(sources.ImageError, match=rf"c\.{suffix}: "):
+        continue_run()
+
+
+def test_the_interpreter_ends_with_batches_under_way(folder):
+    """TensorFlow's threads and Python's would otherwise wait for each other."""
+    code = (
+        "from srgan_jax.data import pipeline, sources\n"
+        f"source = sources.open_source({f'folder:{folder}'!r}, minimum_size=48)\n"
+        "settings = dict(batch_size=64, crop=48, scale=4, seed=0, rotations=True)\n"
+        "streams = [pipeline.training_batches(source, **settings) for _ in range(3)]\n"
+        "next(streams[0]), next(streams[1])\n"
+        "del streams[0]\n"
+        "raise SystemExit(3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"crop": 50}, r"crop \(50\) is no multiple of the scale \(4\)"),
+        ({"batch_size": 5, "process_count": 2}, "cannot share a batch of 5"),
+        ({"crop": 52}, r"whole\.png .* smaller than a crop of 52x52"),
+        ({"border": "zero"}, "'zero'"),
+        ({"seed": -1}, r"seed .* not -1"),
+        ({"batch_size": 0}, "batch of 0"),
+    ],
+)
+def test_refusals_name_what_was_given(source, changes, words):
+    with pytest.raises(ValueError, match=words):
+        batches(source, 1, **changes)
+
+
+def test_shared_photographs_equal_their_whole_decode():
+    if not (SHARED / "imagenet1000").exists():
+        pytest.skip("needs imagenet1000 of the shared data folder")
+    source = sources.open_source(f"folder:{SHARED / 'imagenet1000'}", minimum_size=96)
+    assert len(source) == 996
+    stream = pipeline.training_batches(source, batch_size=16, crop=96, scale=4, seed=0)
+    plan = sampling.Plan(source.sizes, batch_size=16, crop=96, scale=4, seed=0)
+    for step in range(4):
+        batch = next(stream)
+        for row, hr, lr in zip(
+            plan.examples(step), batch["hr"], batch["lr"], strict=True
+        ):
+            index, top, left, *_ = row
+            whole = mod_crop(source.image(index), 4)
+            np.testing.assert_array_equal(hr, whole[top:, left:][:96, :96])
+            small = imresize(whole, 0.25)[top // 4 :, left // 4 :][:24, :24]
+            np.testing.assert_array_equal(lr, small)
