@@ -4,11 +4,8 @@ The same command resumes a run. Exit status: 0 done; 1 the run failed; 2 wrong u
 75 told to stop, saved, and to be run again.
 """
 
-import os
 import sys
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is loaded
 
 from absl import app, flags, logging
 from ml_collections import config_flags

@@ -35,7 +35,7 @@ class RunLog:
         self._said = time.monotonic()
         if not active:
             return
-        import tensorflow as tf  # for event files alone
+        from srgan_jax.data.tensorflow import tf  # for event files alone
 
         path = workdir / "metrics.jsonl"
         _cut(path, first_step)
@@ -74,7 +74,8 @@ class RunLog:
     def say(self, text: str) -> None:
         """A line for people."""
         if self._active:
-            self._progress.console.print(text, highlight=False, markup=False)
+            console = self._progress.console
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def scalars(self, step: int, stage: str, values: dict[str, float]) -> None:
         """One line of metrics.jsonl and one point a value in TensorBoard."""

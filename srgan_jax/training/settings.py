@@ -110,13 +110,10 @@ def recipe(config: ConfigDict, stage: ConfigDict, preprocessing: str) -> steps.R
     axis_name = steps.AXIS if config.batch_norm == "synchronised" else None
     execution = {"dtype": jnp.dtype(config.dtype), "axis_name": axis_name}
     layer = content_layer(stage.content)
-    learning_rate = optax.piecewise_constant_schedule(
-        stage.learning_rate, dict.fromkeys(stage.decay_at, stage.decay_factor)
-    )
     return steps.Recipe(
         generator=generators.from_settings(config.generator, **execution),
         discriminator=Discriminator(**config.discriminator, **execution),
-        optimizer=optax.adam(learning_rate, **config.optimizer),
+        optimizer=optax.adam(learning_rate(stage), **config.optimizer),
         vgg=layer and VGG19(layer, preprocessing, jnp.dtype(config.dtype)),
         feature_scale=config.content.feature_scale,
         reduction=config.content.reduction,
@@ -127,6 +124,12 @@ def recipe(config: ConfigDict, stage: ConfigDict, preprocessing: str) -> steps.R
         order=config.adversarial.order,
         ema_decay=config.ema_decay,
     )
+
+
+def learning_rate(stage: ConfigDict) -> optax.Schedule:
+    """The rate at each step of a stage: a tenth, say, from every `decay_at` on."""
+    decays = dict.fromkeys(stage.decay_at, stage.decay_factor)
+    return optax.piecewise_constant_schedule(stage.learning_rate, decays)
 
 
 def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:

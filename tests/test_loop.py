@@ -1,0 +1,189 @@
+"""A run from configuration to report, interrupted and resumed, on tiny networks."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from srgan_jax.training import loop, report, settings
+from srgan_jax.training.checkpoint import CheckpointError
+from srgan_jax.weights import store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.photographs(tmp_path_factory.mktemp("data") / "photographs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Every run compiles the same programs: keep them from run to run."""
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = [getattr(jax.config, name) for name in names]
+    jax.config.update(names[0], str(tmp_path_factory.mktemp("xla")))
+    jax.config.update(names[1], 0.0)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    state = loop.train_and_evaluate(settings.resolve(tiny.config(folder)), workdir)
+    return workdir, to_host(state)
+
+
+def to_host(state):
+    return jax.tree.map(np.asarray, state)
+
+
+def assert_same(ours, expected):
+    ours, expected = to_host(ours), to_host(expected)
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(monkeypatch, steps):
+    """The run dies when it asks for its next batch after so many."""
+    original = loop.training_batches
+
+    def until(run, step):
+        for done, batch in enumerate(original(run, step), start=step):
+            if done == steps + 1:  # the feed is one batch ahead
+                raise Interrupted
+            yield batch
+
+    monkeypatch.setattr(loop, "training_batches", until)
+
+
+def test_a_run_leaves_everything_that_is_promised(uninterrupted):
+    workdir, state = uninterrupted
+    assert state.step == 6
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["protocol"] == "standard"
+    assert summary["steps"] == 6
+    assert summary["images_per_second"] > 0
+    assert list(summary["scores"]) == ["bicubic", "pretrain", "adversarial"]
+    assert set(summary["scores"]["adversarial"]) == {"psnr", "ssim"}
+    names = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "checkpoints", "comparison.png", "metrics.jsonl"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    lines = [
+        json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()
+    ]
+    losses = [line for line in lines if "content" in line]
+    assert [line["step"] for line in losses] == [1, 2, 3, 4, 5, 6]
+    assert [line["stage"] for line in losses] == ["pretrain"] * 3 + ["adversarial"] * 3
+    expected = {"adversarial", "discriminator", "d_hr", "d_sr", "generator_gradient"}
+    assert expected | {"discriminator_gradient"} <= set(losses[-1])
+    assert [x["step"] for x in lines if "evaluation_psnr" in x] == [2, 3, 4, 6]
+
+
+def test_saved_generators_are_the_averaged_ones(uninterrupted):
+    workdir, state = uninterrupted
+    saved_settings, variables = store.load_generator(report.generator_file(workdir))
+    assert saved_settings["blocks"] == 1
+    assert_same(variables, state.ema)
+    _, pretrained = store.load_generator(report.generator_file(workdir, "pretrain"))
+    kernel = pretrained["params"]["conv_in"]["kernel"]
+    assert np.abs(kernel - state.ema["params"]["conv_in"]["kernel"]).max() > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_resuming_equals_no_interruption(
+    folder, uninterrupted, tmp_path, monkeypatch, steps
+):
+    """Inside the first stage, at a checkpoint, at the border and in the second."""
+    config = settings.resolve(tiny.config(folder))
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt_after(patch, steps)
+        loop.train_and_evaluate(config, tmp_path)
+    state = loop.train_and_evaluate(config, tmp_path)
+    expected_workdir, expected = uninterrupted
+    assert_same(state, expected)
+    ours = json.loads((tmp_path / "summary.json").read_text())["scores"]
+    theirs = json.loads((expected_workdir / "summary.json").read_text())["scores"]
+    assert ours == theirs
+    lines = [
+        json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [x["step"] for x in lines if "content" in x] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_prints_its_table_again(folder, uninterrupted, capsys):
+    workdir, expected = uninterrupted
+    before = (workdir / "summary.json").stat().st_mtime_ns
+    state = loop.train_and_evaluate(settings.resolve(tiny.config(folder)), workdir)
+    assert_same(state, expected)
+    assert (workdir / "summary.json").stat().st_mtime_ns == before
+    assert "bicubic" in capsys.readouterr().out
+
+
+def test_sigterm_saves_at_once_and_the_run_resumes(
+    folder, uninterrupted, tmp_path, monkeypatch
+):
+    config = settings.resolve(tiny.config(folder))
+    original = loop.training_batches
+
+    def terminated(run, step):
+        for done, batch in enumerate(original(run, step), start=step):
+            if done == 1:  # fetched ahead, while step 1 is still to be computed
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_batches", terminated)
+        with pytest.raises(loop.Preempted, match="stopped at step 1"):
+            loop.train_and_evaluate(config, tmp_path)
+    assert (tmp_path / "checkpoints" / "1").is_dir()
+    assert_same(loop.train_and_evaluate(config, tmp_path), uninterrupted[1])
+
+
+def test_more_steps_continue_a_run(folder, tmp_path):
+    config = tiny.config(folder)
+    loop.train_and_evaluate(settings.resolve(config), tmp_path)
+    config.stages[1].steps = 4
+    assert loop.train_and_evaluate(settings.resolve(config), tmp_path).step == 7
+    config.stages[0].steps = 4
+    with pytest.raises(CheckpointError, match="former number of steps"):
+        loop.train_and_evaluate(settings.resolve(config), tmp_path)
+
+
+def test_another_configuration_is_refused_with_the_field(folder, uninterrupted):
+    config = tiny.config(folder)
+    config.adversarial.weight = 2e-3
+    with pytest.raises(
+        settings.ConfigError, match=r"config\.adversarial\.weight=0\.001"
+    ):
+        loop.train_and_evaluate(settings.resolve(config), uninterrupted[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
+    config = tiny.config(folder)
+    config.stages[0].learning_rate = 1e30
+    config.stages[0].steps = 8
+    with pytest.raises(
+        loop.TrainingError, match=r"step \d+ of stage pretrain: content"
+    ):
+        loop.train_and_evaluate(settings.resolve(config), tmp_path)
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        assert int(checkpoint.name) <= 4
+
+
+def test_init_from_skips_what_is_only_from_scratch(folder, uninterrupted, tmp_path):
+    config = tiny.config(folder)
+    config.init_from = str(report.generator_file(uninterrupted[0], "pretrain"))
+    config.stages[1].steps = 1
+    loop.train_and_evaluate(settings.resolve(config), tmp_path)
+    scores = json.loads((tmp_path / "summary.json").read_text())["scores"]
+    assert list(scores) == ["bicubic", "start", "adversarial"]
+    before = json.loads((uninterrupted[0] / "summary.json").read_text())["scores"]
+    assert scores["start"] == before["pretrain"]

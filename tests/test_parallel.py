@@ -1,0 +1,100 @@
+"""The device seam on four simulated devices."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import optax
+import pytest
+import tiny
+from jax.sharding import PartitionSpec as P
+
+from srgan_jax.models.vgg import VGG19
+from srgan_jax.training import parallel, steps
+from srgan_jax.training.steps import AXIS
+
+
+def train(transform, recipe, count=3):
+    mesh = parallel.create_mesh()
+    step = partial(steps.adversarial_step, recipe)
+    step = parallel.compile_step(step, mesh, transform)
+    state = parallel.replicate(tiny.state(recipe), mesh)
+    constants = parallel.replicate(tiny.vgg_params(), mesh)
+    batches = iter([tiny.batch(8, seed) for seed in range(count)])
+    for batch in parallel.feed(batches, mesh, transform):
+        state, metrics = step(state, constants, batch)
+    return parallel.to_host((state, metrics))
+
+
+def test_shard_map_and_pmap_give_the_same_bits():
+    recipe = tiny.recipe(vgg=VGG19((1, 2)))
+    jax.tree.map(
+        np.testing.assert_array_equal, train("shard_map", recipe), train("pmap", recipe)
+    )
+
+
+@pytest.mark.parametrize("transform", parallel.TRANSFORMS)
+def test_gradients_over_devices_are_the_mean_not_the_sum(transform):
+    """Descent with a rate of one shows the gradient itself, where Adam hides it."""
+    recipe = tiny.recipe(optimizer=optax.sgd(1.0), vgg=VGG19((1, 2)), synchronised=True)
+    before = tiny.state(recipe)
+    after, _ = train(transform, recipe, count=1)
+    one = jax.make_mesh((1,), (AXIS,), devices=jax.devices()[:1])
+    step = parallel.compile_step(partial(steps.adversarial_step, recipe), one)
+    (whole,) = parallel.feed(iter([tiny.batch(8, 0)]), one)
+    placed = parallel.replicate((before, tiny.vgg_params()), one)
+    expected, _ = parallel.to_host(step(*placed, whole))
+    for network in ("generator", "discriminator"):
+        start = getattr(before, network).params
+        ours = jax.tree.map(lambda a, b: a - b, getattr(after, network).params, start)
+        theirs = jax.tree.map(
+            lambda a, b: a - b, getattr(expected, network).params, start
+        )
+        a, b = optax.tree.norm(ours), optax.tree.norm(theirs)
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+        difference = jax.tree.map(lambda x, y: x - y, ours, theirs)
+        assert optax.tree.norm(difference) < 1e-4 * b
+
+
+def test_a_replicated_state_is_the_same_on_every_device():
+    recipe = tiny.recipe()
+    mesh = parallel.create_mesh()
+    step = partial(steps.adversarial_step, recipe)
+    step = parallel.compile_step(step, mesh)
+    state = parallel.replicate(tiny.state(recipe), mesh)
+    (batch,) = parallel.feed(iter([tiny.batch(8)]), mesh)
+    state, _ = step(state, None, batch)
+    for leaf in jax.tree.leaves(state):
+        first, *others = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(others) == 3
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+
+
+def test_replicate_copies_so_that_donation_cannot_reach_the_source():
+    source = {"a": np.ones(3, np.float32)}
+    mesh = parallel.create_mesh()
+    placed = parallel.replicate(source, mesh)
+    assert placed["a"].sharding.spec == P()
+    source["a"][:] = 7
+    np.testing.assert_array_equal(placed["a"], np.ones(3))
+
+
+def test_feed_divides_the_batch_in_order():
+    mesh = parallel.create_mesh()
+    batch = tiny.batch(8)
+    (placed,) = parallel.feed(iter([batch]), mesh)
+    np.testing.assert_array_equal(placed["hr"], batch["hr"])
+    shards = placed["hr"].addressable_shards
+    assert [shard.data.shape[0] for shard in shards] == [2, 2, 2, 2]
+
+
+def test_a_batch_that_does_not_divide_is_refused_in_a_sentence():
+    parallel.check_batch_size(8)
+    with pytest.raises(ValueError, match=r"batch_size 6 .* 4 devices"):
+        parallel.check_batch_size(6)
+
+
+def test_an_unknown_transform_is_refused():
+    with pytest.raises(ValueError, match=r"parallel\.transform is 'xmap'"):
+        parallel.compile_step(lambda s, c, b: (s, b), parallel.create_mesh(), "xmap")

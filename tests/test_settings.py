@@ -1,0 +1,105 @@
+"""Presets, init_from, overrides and the refusals of a configuration."""
+
+import jax
+import pytest
+import tiny
+
+from configs import srgan, srresnet
+from srgan_jax.models.vgg import VGG19
+from srgan_jax.training import settings
+from srgan_jax.weights import catalog, store
+
+
+def test_the_recipe_is_the_paper_s():
+    config = settings.resolve(srgan.get_config())
+    pretrain, adversarial = config.stages
+    assert (pretrain.steps, pretrain.learning_rate) == (1_000_000, 1e-4)
+    assert (pretrain.content, pretrain.adversarial) == ("mse", False)
+    assert adversarial.steps == 200_000
+    assert adversarial.content == "vgg54"
+    assert (config.batch_size, config.data.crop) == (16, 96)
+    recipe = settings.recipe(config, adversarial, "caffe")
+    assert recipe.vgg == VGG19((5, 4), "caffe")
+    assert recipe.adversarial_weight == 1e-3
+    assert recipe.feature_scale == 1 / 12.75
+
+
+def test_the_rate_falls_to_a_tenth_within_one_stage():
+    config = srgan.get_config()
+    rate = settings.learning_rate(config.stages[1])
+    assert rate(99_999) == pytest.approx(1e-4)
+    assert rate(100_001) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("variant", srgan.VARIANTS[:3])
+def test_variants_differ_in_the_content_of_the_second_stage(variant):
+    assert srgan.get_config(variant).stages[1].content == variant
+
+
+def test_srresnet_vgg22_has_the_total_variation():
+    assert srresnet.get_config("vgg22").stages[0].tv_weight == 2e-8
+    assert srresnet.get_config("mse").stages[0].tv_weight == 0
+
+
+def test_an_unknown_variant_is_named():
+    with pytest.raises(ValueError, match="'vgg99'; expected one of vgg54"):
+        srgan.get_config("vgg99")
+
+
+def test_a_preset_fills_in_and_explicit_overrides_win():
+    config = srgan.get_config()
+    config.preset = "krasserm"
+    config.generator.bn_epsilon = 0.5
+    resolved = settings.resolve(config, ["generator.bn_epsilon"])
+    expected = catalog.PRESETS["krasserm"]["generator"]
+    assert resolved.generator.prelu == expected["prelu"] == "per_channel"
+    assert resolved.generator.bn_epsilon == 0.5
+    config.preset = "keras"
+    with pytest.raises(settings.ConfigError, match="unknown preset 'keras'"):
+        settings.resolve(config)
+
+
+def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
+    network = tiny.recipe().generator
+    variables = tiny.initialise(network, 8)
+    given = dict(srgan.get_config().generator.to_dict(), blocks=1, channels=4)
+    store.save_generator(tmp_path / "g.safetensors", given, variables)
+    config = srgan.get_config()
+    config.init_from = str(tmp_path / "g.safetensors")
+    resolved = settings.resolve(config)
+    assert resolved.generator.blocks == 1
+    assert [stage.name for stage in resolved.stages] == ["adversarial"]
+    config.generator.blocks = 8
+    with pytest.raises(settings.ConfigError, match=r"generator\.blocks=8 conflicts"):
+        settings.resolve(config, ["generator.blocks"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("dtype", "float16", "dtype is 'float16'"),
+        ("batch_norm", "none", "batch_norm is 'none'"),
+        ("content.reduction", "max", r"content\.reduction is 'max'"),
+        ("adversarial.order", "random", r"adversarial\.order is 'random'"),
+        ("data.crop", 98, r"data\.crop 98 is not a multiple"),
+        ("evaluation.lpips", "resnet", r"evaluation\.lpips is 'resnet'"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(field, value, message):
+    config = srgan.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(settings.ConfigError, match=message):
+        settings.resolve(config)
+
+
+@pytest.mark.parametrize("content", ["vgg", "vgg5", "resnet", "vggxy"])
+def test_a_content_loss_that_is_none_is_refused(content):
+    config = srgan.get_config()
+    config.stages[1].content = content
+    with pytest.raises(settings.ConfigError, match="expected 'mse' or a layer"):
+        settings.resolve(config)
+
+
+def test_a_layer_that_vgg19_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="no phi_1,3"):
+        VGG19((1, 3)).init(jax.random.key(0), jax.numpy.zeros((1, 8, 8, 3)))

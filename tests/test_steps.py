@@ -1,0 +1,191 @@
+"""The steps against the losses they claim to minimise, at the level of gradients.
+
+Plain gradient descent with a rate of one shows each gradient as the difference of the
+parameters; Adam would hide a wrong factor.
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from srgan_jax.models.vgg import VGG19
+from srgan_jax.training import losses, parallel, steps
+
+DESCENT = optax.sgd(1.0)
+VGG = VGG19((1, 2))
+VGG_PARAMS = tiny.vgg_params((1, 2))
+
+
+def run(step, recipe, state, batch, vgg_params=None, devices=1):
+    """The step on so many devices, by the seam."""
+    mesh = jax.make_mesh((devices,), (steps.AXIS,), devices=jax.devices()[:devices])
+    compiled = parallel.compile_step(partial(step, recipe), mesh)
+    (batch,) = parallel.feed(iter([batch]), mesh)
+    placed = parallel.replicate((state, vgg_params), mesh)
+    return parallel.to_host(compiled(*placed, batch))
+
+
+def moved(before, after):
+    return jax.tree.map(lambda b, a: np.asarray(b - a), before.params, after.params)
+
+
+def assert_close(ours, expected, rtol=1e-4):
+    def check(a, b):
+        scale = np.linalg.norm(np.asarray(b)) + 1e-6
+        assert np.linalg.norm(np.asarray(a) - np.asarray(b)) < rtol * scale
+
+    jax.tree.map(check, ours, expected)
+
+
+def expected_gradients(recipe, state, batch):
+    """The gradients of eq. 3 and of eq. 2, negated, by plain differentiation."""
+    lr, hr = batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
+    critic = state.discriminator
+
+    def generate(params):
+        variables = {"params": params, "batch_stats": state.generator.batch_stats}
+        return recipe.generator.apply(variables, lr, True, mutable=["batch_stats"])[0]
+
+    def judge(params, images):
+        variables = {"params": params, "batch_stats": critic.batch_stats}
+        network = recipe.discriminator
+        return network.apply(variables, images, True, mutable=["batch_stats"])[0]
+
+    def loss_d(params):
+        sr = generate(state.generator.params)
+        return losses.discriminator_loss(judge(params, hr), judge(params, sr))
+
+    gradient_d = jax.grad(loss_d)(critic.params)
+    params_d = critic.params
+    if recipe.order == "discriminator_first":
+        params_d = jax.tree.map(jnp.subtract, params_d, gradient_d)
+
+    def loss_g(params):
+        sr = generate(params)
+        features = [VGG.apply({"params": VGG_PARAMS}, x) / 12.75 for x in (sr, hr)]
+        content = losses.squared_distance(*features)
+        variation = recipe.tv_weight * losses.total_variation(sr)
+        adversarial = losses.adversarial_loss(judge(params_d, sr))
+        return content + variation + recipe.adversarial_weight * adversarial
+
+    return jax.grad(loss_g)(state.generator.params), gradient_d
+
+
+@pytest.mark.parametrize("order", steps.ORDERS)
+def test_adversarial_step_descends_eq_3_and_ascends_eq_2(order):
+    recipe = tiny.recipe(
+        optimizer=DESCENT, vgg=VGG, order=order, adversarial_weight=0.5, tv_weight=1e-4
+    )
+    state, batch = tiny.state(recipe), tiny.batch(4)
+    after, _ = run(steps.adversarial_step, recipe, state, batch, VGG_PARAMS)
+    gradient_g, gradient_d = expected_gradients(recipe, state, batch)
+    assert_close(moved(state.generator, after.generator), gradient_g)
+    assert_close(moved(state.discriminator, after.discriminator), gradient_d)
+
+
+@pytest.mark.parametrize("vgg", [None, VGG])
+def test_content_loss_reaches_every_parameter_of_the_generator(vgg):
+    """In the usual PyTorch reference it does not: it is detached from the graph."""
+    recipe = tiny.recipe(optimizer=DESCENT, vgg=vgg)
+    state = tiny.state(recipe, adversarial=False)
+    params = vgg and VGG_PARAMS
+    after, metrics = run(steps.pretrain_step, recipe, state, tiny.batch(4), params)
+    for gradient in jax.tree.leaves(moved(state.generator, after.generator)):
+        assert np.abs(gradient).max() > 0
+    assert metrics["generator_gradient"] > 0
+    assert after.discriminator is None
+
+
+def test_mse_is_that_of_the_paper_s_range_or_a_quarter_on_the_unit_range():
+    batch = tiny.batch(4)
+    recipe = tiny.recipe()
+    state = tiny.state(recipe, adversarial=False)
+    lr, hr = batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
+    variables = state.generator.variables
+    sr, _ = recipe.generator.apply(variables, lr, True, mutable=["batch_stats"])
+    _, metrics = run(steps.pretrain_step, recipe, state, batch)
+    np.testing.assert_allclose(metrics["content"], np.mean((sr - hr) ** 2), rtol=1e-5)
+    unit = dataclasses.replace(recipe, mse_range="unit")
+    _, quarter = run(steps.pretrain_step, unit, state, batch)
+    np.testing.assert_allclose(quarter["content"], metrics["content"] / 4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("step", [steps.pretrain_step, steps.adversarial_step])
+def test_synchronised_batch_norm_makes_the_number_of_devices_irrelevant(step):
+    recipe = tiny.recipe(optimizer=DESCENT, synchronised=True)
+    state, batch = tiny.state(recipe), tiny.batch(8)
+    one, metrics = run(step, recipe, state, batch)
+    four, metrics_four = run(step, recipe, state, batch, devices=4)
+    assert_close(
+        moved(state.generator, four.generator), moved(state.generator, one.generator)
+    )
+    assert_close(metrics_four, metrics, rtol=1e-4)
+    assert_close(four.generator.batch_stats, one.generator.batch_stats)
+
+
+def test_every_output_is_reduced_over_the_devices():
+    """vmap refuses an output that still depends on the device; shard_map does not."""
+    recipe = tiny.recipe()
+    state = tiny.state(recipe)
+    parts = {k: v.reshape(2, -1, *v.shape[1:]) for k, v in tiny.batch(4).items()}
+
+    def step(part):
+        return steps.adversarial_step(recipe, state, None, part)
+
+    jax.eval_shape(jax.vmap(step, out_axes=None, axis_name=steps.AXIS), parts)
+
+
+def test_per_replica_batch_norm_is_another_thing():
+    recipe = tiny.recipe(optimizer=DESCENT)
+    state, batch = tiny.state(recipe, adversarial=False), tiny.batch(8)
+    one, _ = run(steps.pretrain_step, recipe, state, batch)
+    four, _ = run(steps.pretrain_step, recipe, state, batch, devices=4)
+    a = one.generator.params["block_0"]["bn1"]["scale"]
+    assert np.abs(a - four.generator.params["block_0"]["bn1"]["scale"]).max() > 1e-6
+
+
+def test_average_moves_by_one_minus_decay_after_an_update():
+    recipe = tiny.recipe(ema_decay=0.75)
+    state = tiny.state(recipe)
+    after, _ = run(steps.adversarial_step, recipe, state, tiny.batch(4))
+    expected = jax.tree.map(
+        lambda before, now: 0.75 * before + 0.25 * now,
+        state.ema,
+        after.generator.variables,
+    )
+    assert_close(after.ema, expected, rtol=1e-6)
+    assert after.step == 1
+
+
+def test_running_statistics_of_d_see_sr_hr_and_sr():
+    recipe = tiny.recipe(optimizer=DESCENT)
+    state, batch = tiny.state(recipe), tiny.batch(4)
+    after, _ = run(steps.adversarial_step, recipe, state, batch)
+    network, variables = recipe.discriminator, state.discriminator.variables
+    lr, hr = batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
+    of_g = state.generator.variables
+    sr, _ = recipe.generator.apply(of_g, lr, True, mutable=["batch_stats"])
+    apply = jax.jit(partial(network.apply, train=True, mutable=["batch_stats"]))
+    for images in (sr, hr, sr):
+        variables = variables | apply(variables, images)[1]
+    assert_close(after.discriminator.batch_stats, variables["batch_stats"], rtol=1e-5)
+
+
+def test_metrics_say_what_d_thinks():
+    recipe = tiny.recipe()
+    state = tiny.state(recipe)
+    sure = state.discriminator.params | {
+        "dense_1": {"kernel": jnp.zeros((4, 1)), "bias": jnp.array([2.0])}
+    }
+    state = state.replace(discriminator=state.discriminator.replace(params=sure))
+    _, metrics = run(steps.adversarial_step, recipe, state, tiny.batch(4))
+    probability = 1 / (1 + np.exp(-2))
+    np.testing.assert_allclose(metrics["d_hr"], probability, rtol=1e-6)
+    np.testing.assert_allclose(metrics["d_sr"], probability, rtol=1e-6)
+    np.testing.assert_allclose(metrics["adversarial"], -np.log(probability), rtol=1e-6)
