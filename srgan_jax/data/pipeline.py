@@ -140,11 +140,15 @@ def _pairs(
     from srgan_jax.data.tensorflow import tf
 
     side = crop + 2 * margin
-    # In double precision, since the weights of a scale such as 3 are not dyadic.
-    matrix = resize_matrix(side, Fraction(1, scale))[_MARGIN:-_MARGIN]
+    # At scales 2 and 4 the weights are dyadic and their sums fit into 24 bits, so
+    # that single precision is exact; at 8 they may not, and at 3 nothing is dyadic.
+    dtype = tf.float32 if scale in (2, 4) else tf.float64
+    matrix = tf.constant(
+        resize_matrix(side, Fraction(1, scale))[_MARGIN:-_MARGIN], dtype
+    )
 
     def shrink_rows(image: Any) -> Any:
-        shrunk = tf.tensordot(matrix, tf.cast(image, tf.float64), 1)
+        shrunk = tf.tensordot(matrix, tf.cast(image, dtype), 1)
         return tf.floor(tf.clip_by_value(shrunk, 0, 255) + (0.5 + 1e-9))
 
     def transpose(image: Any) -> Any:
