@@ -1,5 +1,6 @@
 """Every image once, supplied and made LR, broken images, and the time it takes."""
 
+import pathlib
 import time
 
 import jax
@@ -8,10 +9,12 @@ import pytest
 from PIL import Image
 
 from srgan_jax.data import resize
-from srgan_jax.evaluation import benchmark, metrics
+from srgan_jax.evaluation import benchmark, lpips, metrics
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models import generator
 from srgan_jax.weights import store
+
+SET5 = pathlib.Path(__file__).parents[1] / "../shared/data/set5"
 
 
 def _photograph(seed: int, height: int, width: int) -> np.ndarray:
@@ -209,3 +212,21 @@ def test_metrics_take_little_of_the_generators_time():
         generating.append(middle - start)
         scoring.append(time.perf_counter() - middle)
     assert min(scoring) < 0.15 * min(generating)
+
+
+def test_published_generators_reach_their_figures_on_set5():
+    names = ["krasserm-srresnet", "krasserm-srgan"]
+    if not SET5.is_dir():
+        pytest.skip("the Set5 pictures are not part of the project")
+    for name in (*names, "lpips-alex"):
+        if not store.is_cached(name):
+            pytest.skip(f"{name} is not in the cache: srgan-jax weights fetch {name}")
+    generators, scale = benchmark.load_generators(names)
+    plan = benchmark.Benchmark(generators, scale, distance=lpips.load("alex"))
+    report = plan.run(benchmark.open_datasets([SET5]))
+    means = {result.weights: result.mean for result in report.results}
+    for name, psnr, distance in zip(
+        names, (31.99, 29.17), (0.1785, 0.0880), strict=True
+    ):
+        assert means[name].psnr == pytest.approx(psnr, abs=0.01)
+        assert means[name].lpips == pytest.approx(distance, abs=0.0005)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from srgan_jax.evaluation import figures, tables
+from srgan_jax.evaluation import benchmark, figures, tables
 
 
 def _image(seed: int = 0, height: int = 60, width: int = 80) -> np.ndarray:
@@ -105,6 +105,20 @@ def test_comparison_refuses_what_does_not_fit(tmp_path):
                 [("a", _image(), "")], path, inset=figures.Region(*region)
             )
     assert not path.exists()
+
+
+def test_every_kept_picture_gets_a_file_of_its_own(tmp_path):
+    pictures = {name: _image(i) for i, name in enumerate(["nearest", "bicubic", "x"])}
+    pictures["original"] = _image(9)
+    report = benchmark.Report(
+        results=[tables.Result("x", "/a/HR", "paper", (tables.Score("0", 1.0, 1.0),))],
+        kept={("/a/HR", "0"): pictures, ("b/HR", "0"): pictures},
+    )
+    figures.write_comparisons(report, tmp_path, figures.insets([], ["0=0,0,8,8"]))
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "comparison-a-HR-0.png",
+        "comparison-b-HR-0.png",
+    ]
 
 
 def test_tables_name_protocol_and_network():

@@ -1,7 +1,7 @@
 """Scores of generators on folders of images, each figure with its protocol.
 
-Every image is scored exactly once, whole and at its own size. An image that cannot be
-read or scored is named and left out of every mean, so that rows stay comparable.
+Every image is scored exactly once, at its own size. An image that cannot be read or
+scored is named and left out of every mean, so that rows stay comparable.
 """
 
 import contextlib
@@ -91,26 +91,33 @@ class Benchmark:
         for dataset in datasets:
             scores: dict[tuple[str, str], list[Score]] = {}
             for files in dataset.images:
-                try:
-                    pair = pairs.read_pair(files, scale=self.scale, border=self.border)
-                    pictures = self._upscale(pair.lr, report)
-                    found = self._score(pair, pictures, report)
-                except (OSError, ValueError) as error:
-                    named = str(files.hr) in str(error)
-                    report.failures.append(
-                        f"{error}" if named else f"{files.hr}: {error}"
-                    )
-                else:
-                    for key, score in found.items():
-                        scores.setdefault(key, []).append(score)
-                    if pair.name in self.keep:
-                        pictures["original"] = pair.hr
-                        report.kept[dataset.name, pair.name] = pictures
+                found = self._attempt(dataset.name, files, report)
+                for key, score in found.items():
+                    scores.setdefault(key, []).append(score)
                 advance()
             for (protocol, name), per_image in scores.items():
                 result = Result(name, dataset.name, protocol, tuple(per_image))
                 report.results.append(result)
         return report
+
+    def _attempt(
+        self, dataset: str, files: pairs.Files, report: Report
+    ) -> dict[tuple[str, str], Score]:
+        """The scores of one image, or none and a failure in the report."""
+        try:
+            pair = pairs.read_pair(files, scale=self.scale, border=self.border)
+        except (OSError, ValueError) as error:  # both name the file
+            report.failures.append(str(error))
+            return {}
+        pictures = self._upscale(pair.lr, report)
+        try:
+            scores = self._score(pair, pictures, report)
+        except ValueError as error:
+            report.failures.append(f"{files.hr}: {error}")
+            return {}
+        if pair.name in self.keep:
+            report.kept[dataset, pair.name] = pictures | {"original": pair.hr}
+        return scores
 
     def _upscale(self, lr: np.ndarray, report: Report) -> dict[str, np.ndarray]:
         pictures = {

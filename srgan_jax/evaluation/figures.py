@@ -7,6 +7,7 @@ Refused: panels of different sizes, a region that is not inside the image.
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -130,7 +131,7 @@ def write_comparisons(
     report: benchmark.Report,
     directory: str | os.PathLike[str],
     chosen: Mapping[str, Region | None],
-) -> list[pathlib.Path]:
+) -> None:
     """Writes `comparison-DATASET-IMAGE.png` of each picture that the report kept.
 
     Bicubic stands first, then the generators, then the original; beneath, the image's
@@ -146,21 +147,17 @@ def write_comparisons(
         for result in reversed(report.results)  # the first protocol is set last
         for score in result.per_image
     }
-    paths = []
+    protocol = report.results[0].protocol if report.results else ""
     for (dataset, image), pictures in report.kept.items():
         panels = []
         for name in ("bicubic", *(n for n in pictures if n not in benchmark.BUILT_IN)):
             score = scores.get((dataset, image, name))
-            caption = (
-                _caption(score)
-                if score
-                else f"PSNR / SSIM, {report.results[0].protocol}"
-            )
+            caption = _caption(score) if score else f"PSNR / SSIM, {protocol}"
             panels.append(Panel(_label(name), pictures[name], caption))
-        name = f"comparison-{pathlib.Path(dataset).name}-{image}.png"
-        paths.append(pathlib.Path(directory) / name)
-        comparison(panels, paths[-1], inset=chosen[image])
-    return paths
+        # A data set is named by its whole path where two folders share a name.
+        flat = re.sub(r"[^\w.]+", "-", dataset).strip("-")
+        path = pathlib.Path(directory) / f"comparison-{flat}-{image}.png"
+        comparison(panels, path, inset=chosen[image])
 
 
 def _column(panel: Panel, inset: Region, width: int) -> Image.Image:

@@ -93,7 +93,7 @@ def _automatic_side(length: int, halo: int) -> int:
 
 def _parts(length: int, side: int, halo: int) -> list[Part]:
     step = side - 2 * halo
-    count = 1 + max(0, _count(length - side, step))
+    count = 1 + _count(max(0, length - side), step)
     last = max(0, length - side)
     edges = [0, *(halo + i * step for i in range(1, count)), length]
     return [
