@@ -87,17 +87,18 @@ def plan(height: int, width: int, halo: int, tile: int | None) -> Plan:
 
 def _automatic_side(length: int, halo: int) -> int:
     most = max(SIDE, 4 * halo)
-    count = 1 + max(0, _count(length - most, most - 2 * halo))
+    count = 1 + _count(max(0, length - most), most - 2 * halo)
     return _count(length + (count - 1) * 2 * halo, count * STEP) * STEP
 
 
 def _parts(length: int, side: int, halo: int) -> list[Part]:
+    if length <= side:
+        return [Part(0, 0, length)]
     step = side - 2 * halo
-    count = 1 + _count(max(0, length - side), step)
-    last = max(0, length - side)
-    edges = [0, *(halo + i * step for i in range(1, count)), length]
+    count = 1 + _count(length - side, step)
+    edges = [0, *range(halo + step, halo + count * step, step), length]
     return [
-        Part(min(i * step, last), first, end)
+        Part(min(i * step, length - side), first, end)
         for i, (first, end) in enumerate(itertools.pairwise(edges))
     ]
 

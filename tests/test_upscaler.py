@@ -1,0 +1,201 @@
+"""The upscaler against the plain generator, whole pictures at a time."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from srgan_jax.inference import folded, tiles
+from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.models import generator
+
+LENGTHS = st.one_of(st.integers(1, 12), st.integers(1, 70))
+VARIANTS = {
+    "paper": {},
+    "x2 krasserm": {
+        "scale": 2,
+        "prelu": "per_channel",
+        "conv_bias": True,
+        "output": "tanh",
+        "bn_epsilon": 1e-3,
+    },
+    "x8 lornatang": {"scale": 8, "output": "clip", "output_range": "unit"},
+    "imagenet input": {"blocks": 0, "input_range": "imagenet"},
+}
+
+
+@functools.cache
+def network(variant: str) -> tuple[generator.Generator, dict]:
+    """A small generator with biases and statistics that zero padding would not suit."""
+    model = generator.Generator(**{"blocks": 1, "channels": 4} | VARIANTS[variant])
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3)))
+    rng = np.random.default_rng(1)
+
+    def perturb(array: jax.Array) -> np.ndarray:
+        noise = rng.uniform(0.1, 0.5, array.shape).astype(np.float32)
+        return np.asarray(array) + (noise if array.ndim == 1 else 0)
+
+    return model, jax.tree.map(perturb, variables)
+
+
+@functools.cache
+def upscaler(variant: str, tile: int | None) -> Upscaler:
+    model, variables = network(variant)
+    return Upscaler(generator.settings_of(model), variables, tile=tile)
+
+
+@functools.cache
+def whole(variant: str) -> jax.stages.Wrapped:
+    model, variables = network(variant)
+    return jax.jit(lambda lr: model.apply(variables, lr))
+
+
+def expected(variant: str, image: np.ndarray) -> np.ndarray:
+    top = np.iinfo(image.dtype).max
+    sr = np.asarray(whole(variant)(image[None].astype(np.float32) / top))[0]
+    return np.clip(np.floor((sr + 1) * (top / 2) + 0.5), 0, top).astype(image.dtype)
+
+
+def photo(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
+    rng = np.random.default_rng(height * 1000 + width)
+    return rng.integers(0, np.iinfo(dtype).max, (height, width, 3), dtype, True)
+
+
+def assert_same(sr: np.ndarray, truth: np.ndarray) -> None:
+    """At most one level, at one value in 10,000 (or one value of a small picture)."""
+    assert (sr.shape, sr.dtype) == (truth.shape, truth.dtype)
+    difference = np.abs(sr.astype(int) - truth.astype(int))
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= max(1, difference.size / 10_000)
+
+
+@given(
+    height=LENGTHS,
+    width=LENGTHS,
+    tile=st.sampled_from([None, 1, 7, 24]),
+    variant=st.sampled_from(list(VARIANTS)),
+)
+@example(height=1, width=1, tile=1, variant="paper")
+@example(height=1, width=70, tile=7, variant="x8 lornatang")
+@example(height=69, width=70, tile=7, variant="imagenet input")
+@settings(max_examples=25, deadline=None)
+def test_tiles_give_the_whole_picture(
+    height: int, width: int, tile: int | None, variant: str
+) -> None:
+    image = photo(height, width)
+    assert_same(upscaler(variant, tile)(image), expected(variant, image))
+
+
+def test_large_pictures_are_cut_without_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiles, "SIDE", 48)
+    image = photo(131, 60)
+    plan = tiles.plan(131, 60, upscaler("paper", None).halo, None)
+    assert len(plan.windows) == 3
+    assert_same(upscaler("paper", None)(image), expected("paper", image))
+
+
+def test_16_bits() -> None:
+    image = photo(40, 30, np.uint16)
+    model, variables = network("paper")
+    sr = Upscaler(generator.settings_of(model), variables, tile=24)(image)
+    difference = np.abs(sr.astype(int) - expected("paper", image).astype(int))
+    assert sr.dtype == np.uint16
+    assert difference.max() <= 1  # float32 has 24 bits for 16
+
+
+def test_grey_is_the_luma_of_grey_as_rgb() -> None:
+    grey = photo(20, 30)[..., 0]
+    rgb = expected("paper", np.repeat(grey[..., None], 3, axis=-1))
+    luma = rgb @ [0.299, 0.587, 0.114]
+    sr = upscaler("paper", None)(grey)
+    assert sr.shape == (80, 120)
+    assert np.abs(sr - luma).max() <= 1.01
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_halo_is_the_radius_of_the_receptive_field(variant: str) -> None:
+    model, _ = network(variant)
+    radius = folded.halo(model)
+    size = 2 * radius + 3
+    lr = jax.random.uniform(jax.random.key(0), (1, size, size, 3))
+    middle = size // 2
+
+    def pixel(lr: jax.Array) -> jax.Array:
+        sr = whole(variant)(lr)
+        near = slice(model.scale * middle, model.scale * (middle + 1))
+        return sr[0, near, near].sum()
+
+    reached = np.abs(np.asarray(jax.grad(pixel)(lr))).sum(axis=(0, 3)) > 0
+    rows = np.flatnonzero(reached.any(axis=1))
+    assert (rows[0], rows[-1]) == (middle - radius, middle + radius)
+
+
+@given(
+    length=st.integers(1, 5000),
+    halo=st.integers(8, 72),
+    tile=st.one_of(st.none(), st.integers(1, 300)),
+)
+@example(length=32, halo=16, tile=None)
+def test_windows_cover_each_pixel_once_with_a_halo(
+    length: int, halo: int, tile: int | None
+) -> None:
+    plan = tiles.plan(length, 9, halo, tile)
+    side = plan.sides[0]
+    rows = sorted({rows for rows, _ in plan.windows})
+    assert rows[0].first == 0
+    assert rows[-1].end == length
+    assert all(a.end == b.first for a, b in itertools.pairwise(rows))
+    for part in rows:
+        assert part.first < part.end
+        assert part.start == 0 or part.first - part.start >= halo
+        assert part.start + side >= length or part.start + side - part.end >= halo
+        assert part.start + side <= max(length, side)
+    assert len(plan.cells(plan.windows[: plan.batch])) <= plan.most_cells
+
+
+def test_one_program_for_all_pictures() -> None:
+    model, variables = network("paper")
+    fixed = Upscaler(generator.settings_of(model), variables, tile=16)
+    for height, width in ((1, 1), (20, 90), (64, 64), (33, 47)):
+        fixed(photo(height, width))
+    assert fixed._program._cache_size() == 1
+
+
+def test_progress_counts_windows() -> None:
+    calls: list[tuple[int, int]] = []
+    upscaler("paper", 7)(photo(70, 70), lambda *call: calls.append(call))
+    assert calls[-1][0] == calls[-1][1] == calls[0][1]
+    assert sorted(calls) == calls
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+    ],
+)
+def test_refuses_other_arrays(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected uint8 or uint16"):
+        upscaler("paper", None)(image)
+
+
+def test_refuses_tiles_of_nothing() -> None:
+    model, variables = network("paper")
+    with pytest.raises(ValueError, match="tile is 0"):
+        Upscaler(generator.settings_of(model), variables, tile=0)
+
+
+def test_bfloat16_is_near() -> None:
+    model, variables = network("paper")
+    half = Upscaler(generator.settings_of(model), variables, dtype="bfloat16")
+    image = photo(20, 20)
+    assert np.abs(half(image).astype(int) - expected("paper", image)).mean() < 2
