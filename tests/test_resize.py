@@ -115,6 +115,22 @@ def test_resizing_is_its_matrix(scale, border):
     np.testing.assert_array_equal(made, expected)
 
 
+def test_a_tie_is_a_tie_where_weights_are_not_dyadic():
+    """At x6, in whole numbers over 3456; doubles fall to either side of a half."""
+    image = np.random.default_rng(0).integers(0, 256, (90, 90), np.uint8)
+    weights = np.rint(3456 * resize.resize_matrix(90, 6)).astype(np.int64)
+    ties = []
+
+    def enlarge_rows(x):
+        total = weights @ x
+        ties.append((total % 3456 == 1728).sum())
+        return np.clip((2 * total + 3456) // 6912, 0, 255)
+
+    expected = enlarge_rows(enlarge_rows(image.astype(np.int64)).T).T
+    np.testing.assert_array_equal(resize.imresize(image, 6), expected)
+    assert min(ties) > 0
+
+
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("scale", [Fraction(1, 4), 2, 0.3])
 def test_matrix_keeps_a_constant(scale, border):

@@ -61,6 +61,7 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path):
 def test_useless_files_are_named_once_and_left_out(tmp_path, caplog):
     save(photograph(40, 40), tmp_path / "good.png")
     save(photograph(40, 15), tmp_path / "narrow.png")
+    save(photograph(16, 40), tmp_path / "just.png")
     (tmp_path / "text.jpg").write_text("this is no picture")
     (tmp_path / "empty.png").write_bytes(b"")
     for name, options in {
@@ -73,12 +74,12 @@ def test_useless_files_are_named_once_and_left_out(tmp_path, caplog):
         (tmp_path / name).write_bytes(whole[: len(whole) * 2 // 3])
     with caplog.at_level(logging.WARNING):
         source = sources.open_source(f"folder:{tmp_path}", minimum_size=16)
-    assert list(source.labels) == ["good.png"]
+    assert list(source.labels) == ["good.png", "just.png"]
     (record,) = caplog.records
     message = record.getMessage()
     for name in ("narrow.png", "text.jpg", "empty.png", "cut.jpg", "cut.png"):
         assert message.count(name) == 1
-    assert "left out 7 of 8" in message
+    assert "left out 7 of 9" in message
     assert "15x40 pixels" in message
 
 

@@ -90,7 +90,7 @@ def _resize_rows(image: Image, scale: Scale, border: str) -> Image:
     for tap in range(indices.shape[1]):
         total += weights[:, tap] * image[indices[:, tap]]
     # Below zero everything is clipped, so half up is half away from zero. The small
-    # term keeps a tie a tie where weights such as 1/3 are not exact in binary.
+    # term keeps a tie a tie where the weights, as at x6, are not exact in binary.
     return np.floor(np.clip(total, 0, 255) + (0.5 + 1e-9)).astype(np.uint8)
 
 
