@@ -208,7 +208,9 @@ def tfds(tmp_path, monkeypatch):
     import srgan_jax.data.tensorflow  # noqa: F401, I001  silences TensorFlow first
     import tensorflow_datasets
 
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    # What TFDS made of the environment when it was imported.
+    constants = tensorflow_datasets.core.constants
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
     return tensorflow_datasets
 
 
@@ -232,6 +234,7 @@ def test_a_prepared_dataset_is_read_at_random(tfds, tmp_path, caplog):
                 yield seed, {"image": photograph(*shape, seed)}
 
     source = sources.open_source("tfds:tiny", minimum_size=32)  # prepares it too
+    assert (tmp_path / "tiny").is_dir()
     assert len(source) == 3  # one is too small
     written = {shape: photograph(*shape, seed) for seed, shape in enumerate(shapes)}
     for index, size in enumerate(source.sizes.tolist()):
