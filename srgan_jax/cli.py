@@ -5,15 +5,16 @@ Figures go to standard output, everything else to standard error. Exit status: 0
 1 some inputs failed, 2 wrong usage.
 """
 
-import contextlib
 import json as json_
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich import progress
 from rich.console import Console
+
+from srgan_jax import cli_weights
+from srgan_jax.terminal import notes, usage_errors
 
 app = typer.Typer(
     help="Photo-realistic single-image super-resolution (SRGAN) on JAX.",
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+app.add_typer(cli_weights.app, name="weights")
 
 
 @app.callback()
@@ -98,7 +99,7 @@ def evaluate(
     LR comes from the folders, or is made by MATLAB's bicubic. `standard` is what the
     literature means, `paper` what the SRGAN paper means, `rgb` what BasicSR means.
     """
-    with _usage_errors():
+    with usage_errors():
         from srgan_jax.evaluation import benchmark, figures, metrics, tables
         from srgan_jax.evaluation import lpips as lpips_
 
@@ -129,7 +130,7 @@ def evaluate(
     notes.print(f"time: {spent}")
     if out:
         tables.write(report.results, out, lpips)
-        with _usage_errors():  # a region outside its image
+        with usage_errors():  # a region outside its image
             figures.write_comparisons(report, out, insets)
         notes.print(f"results: {out}")
     for failure in report.failures:
@@ -165,7 +166,7 @@ def pod(
     The real step of each stage is compiled by the TPU compiler (extra: pip install
     'srgan-jax[pod]'); the figures are its estimates. Takes minutes a stage.
     """
-    with _usage_errors():
+    with usage_errors():
         from srgan_jax import pod as pods
 
         given = pods.read_config(config)
@@ -182,13 +183,3 @@ def pod(
     else:
         for record in records:
             Console(highlight=False).print(*pods.summary(record), sep="\n")
-
-
-@contextlib.contextmanager
-def _usage_errors() -> Iterator[None]:
-    """One sentence and exit status 2 for what the user can put right."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        notes.print(f"error: {error}")
-        raise typer.Exit(2) from None

@@ -4,7 +4,11 @@
 own format.
 """
 
+import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from srgan_jax.weights import keras, native, torch
 from srgan_jax.weights.layout import Weights, WeightsError
@@ -28,10 +32,20 @@ def read(path: Path, *, ema: bool = False) -> Weights:
         metadata, tensors = native.tensors(path)
         if "srgan_jax" in metadata:
             return native.parse(path, metadata, tensors)
-        return torch.recognise(tensors, str(path))
+        state = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+        return torch.recognise(state, str(path))
     if path.suffix in KERAS:
         return keras.read(path)
     return torch.read(path, ema=ema)
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """What a file of ours tells beside its settings; nothing of other files."""
+    if path.suffix != ".safetensors":
+        return {}
+    told, _ = native.tensors(path)
+    own = ("srgan_jax", "kind", "settings")
+    return {k: json.loads(v) for k, v in told.items() if k not in own}
 
 
 def convert(source: Path, target: Path, *, ema: bool = False) -> Weights:

@@ -97,9 +97,13 @@ def expected(
     Raises:
       WeightsError: a setting is unknown or has an impossible value.
     """
-    image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
+    module = network(kind, settings)
+
+    def init() -> Any:  # with the key inside, since a key of its own starts a device
+        return module.init(jax.random.key(0), jnp.zeros((1, crop, crop, 3)))
+
     try:
-        tree = jax.eval_shape(network(kind, settings).init, jax.random.key(0), image)
+        tree = jax.eval_shape(init)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise WeightsError(f"the {kind}'s settings are impossible: {error}") from error
     return {name: leaf.shape for name, leaf in flatten(tree)}

@@ -206,7 +206,7 @@ def _from_torch(leaf: str, value: np.ndarray, channels: int) -> np.ndarray:
         value = value.reshape(-1, value.shape[-1])
     elif value.ndim == 2:
         value = value.T
-    return np.ascontiguousarray(value, np.float32)
+    return np.ascontiguousarray(value)
 
 
 def _to_torch(leaf: str, value: np.ndarray, channels: int) -> np.ndarray:

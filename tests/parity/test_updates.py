@@ -1,0 +1,216 @@
+"""A step here is the step there: gradients, running statistics and twenty updates."""
+
+import pytest
+
+pytest.importorskip("torch", reason="needs PyTorch: pip install '.[parity]'")
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+import torch.nn.functional as F
+import twins
+
+from srgan_jax.training import steps
+
+VGG = twins.ported(twins.vgg()).variables["params"]
+# A bias in front of a BN has a gradient of exactly zero; what is left is rounding.
+WITHOUT = {
+    "lornatang": (),
+    "sgrvinod": (
+        *("conv1/bias", "conv2/bias", "conv_mid/bias"),
+        *(f"conv_{i}/bias" for i in range(1, 8)),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _highest_precision():
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+def gradients(name: str, adversarial: bool, **changes):
+    """Ours w.r.t. the parameters of (G, D) and the reference that they are held to."""
+    # Adam's place is taken by what keeps the gradient in the state.
+    keep = optax.chain(optax.trace(0.0), optax.scale(0.0))
+    recipe = twins.create_recipe(name, **changes)
+    recipe = dataclasses.replace(recipe, optimizer=keep)
+    project = twins.create_project(name, **twins.SMALL)
+    step = steps.adversarial_step if adversarial else steps.pretrain_step
+    state, metrics = twins.compile_step(step, recipe)(
+        twins.create_state(project, recipe), VGG, batch()
+    )
+    return (
+        state.generator.opt_state[0].trace,
+        state.discriminator.opt_state[0].trace,
+        metrics,
+        project,
+    )
+
+
+def batch() -> twins.Batch:
+    return next(twins.batches(1))
+
+
+def theirs(module: torch.nn.Module, loss: torch.Tensor) -> dict:
+    """Gradient of a loss w.r.t. a module's parameters, by our names."""
+    grads = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+    before = [p.detach().clone() for p in module.parameters()]
+    with torch.no_grad():
+        for parameter, gradient in zip(module.parameters(), grads, strict=True):
+            parameter.copy_(gradient)
+    tree = twins.ported(module).variables["params"]
+    with torch.no_grad():
+        for parameter, value in zip(module.parameters(), before, strict=True):
+            parameter.copy_(value)
+    return tree
+
+
+CONTENT = {
+    "mse": (None, 0.0),
+    "vgg22": ((2, 2), 0.0),
+    "vgg54": ((5, 4), 0.0),
+    "tv": (None, 1.0),  # thousands of times the MSE beside it
+}
+
+
+@pytest.mark.parametrize("content", CONTENT)
+@pytest.mark.parametrize("name", twins.PROJECTS)
+def test_gradient_of_content(name: str, content: str) -> None:
+    layer, tv_weight = CONTENT[content]
+    ours, _, metrics, project = gradients(name, False, layer=layer, tv_weight=tv_weight)
+    lr, hr = twins.to_torch(batch(), torch.float32)
+    sr = project.unit_sr(lr)
+    loss = project.content(sr, hr, layer)
+    assert float(metrics["content"]) == pytest.approx(loss.item(), rel=1e-5)
+    symmetric = 2 * sr - 1
+    variation = sum(symmetric.diff(dim=axis).abs().sum() for axis in (2, 3)) / len(sr)
+    loss = loss + tv_weight * variation
+    distance = twins.apart(ours, theirs(project.g, loss), without=WITHOUT[name])
+    assert distance < 1e-4
+
+
+@pytest.mark.parametrize("name", twins.PROJECTS)
+def test_gradient_of_adversarial_losses(name: str) -> None:
+    # With a weight of 1e4 the adversarial part outweighs the MSE beside it.
+    changes = {"adversarial_weight": 1e4, "order": "generator_first"}
+    on_g, on_d, metrics, project = gradients(name, True, **changes)
+    lr, hr = twins.to_torch(batch(), torch.float32)
+    sr = project.unit_sr(lr)
+    logits = project.judge(sr)
+    loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+    assert float(metrics["adversarial"]) == pytest.approx(loss.item(), rel=1e-5)
+    total = project.content(sr, hr, None) + 1e4 * loss
+    without = WITHOUT[name]
+    assert twins.apart(on_g, theirs(project.g, total), without=without) < 1e-4
+    loss = project.discriminator_loss(sr, hr)
+    assert float(metrics["discriminator"]) == pytest.approx(loss.item(), rel=1e-5)
+    assert twins.apart(on_d, theirs(project.d, loss), without=without) < 1e-4
+
+
+def train(
+    name: str, stages: dict[str, int], *, double: bool = False, layer=(5, 4), **changes
+):
+    """Both sides through `stages`, the adversarial one with this content loss.
+
+    Returns:
+      Relative distances: of the losses (the largest over the steps), of the parameters
+      and of the running statistics (the larger of G's and D's).
+    """
+    dtypes = (jnp.float64, torch.float64) if double else (jnp.float32, torch.float32)
+    project = twins.create_project(name, **twins.SMALL).to(dtypes[1])
+    twins.vgg().to(dtypes[1])
+    vgg = jax.tree.map(lambda x: jnp.asarray(x, dtypes[0]), VGG)
+    recipe = twins.create_recipe(name, dtypes[0], **changes)
+    state = twins.create_state(project, recipe)
+    losses = []
+    for stage, count in stages.items():
+        adversarial = stage == "adversarial"
+        content = layer if adversarial else None
+        stage_recipe = twins.create_recipe(name, dtypes[0], layer=content, **changes)
+        step = twins.compile_step(getattr(steps, f"{stage}_step"), stage_recipe)
+        project.restart()
+        state = restarted(state, stage_recipe)
+        for batch in twins.batches(count):
+            state, ours = step(state, vgg, batch)
+            images = twins.to_torch(batch, dtypes[1])
+            if adversarial:
+                expected = project.adversarial_step(*images, layer)
+            else:
+                expected = project.pretrain_step(*images)
+            losses += [abs(float(ours[k]) / v - 1) for k, v in expected.items()]
+    twins.vgg().to(torch.float32)
+    pairs = ((state.generator, project.g), (state.discriminator, project.d))
+    params, stats = [], []
+    for ours, module in pairs:
+        variables = twins.ported(module).variables
+        params.append(
+            twins.apart(ours.params, variables["params"], without=WITHOUT[name])
+        )
+        stats.append(twins.apart(ours.batch_stats, variables["batch_stats"]))
+    return max(losses), max(params), max(stats)
+
+
+def restarted(state, recipe):
+    """New moments, as a stage begins with."""
+    init = recipe.optimizer.init
+    return state.replace(
+        generator=state.generator.replace(opt_state=init(state.generator.params)),
+        discriminator=state.discriminator.replace(
+            opt_state=init(state.discriminator.params)
+        ),
+    )
+
+
+STAGES = {"pretrain": 20, "adversarial": 20}
+
+
+@pytest.mark.parametrize("name", twins.PROJECTS)
+def test_twenty_updates_of_each_stage(name: str) -> None:
+    losses, params, stats = train(name, STAGES)
+    print(f"{name}, float32: losses {losses:.1e}, {params:.1e}, {stats:.1e}")
+    assert losses < 1e-3
+    assert params < 1e-3
+    assert stats < 1e-3
+
+
+@pytest.mark.parametrize("name", twins.PROJECTS)
+def test_what_is_left_is_rounding(name: str) -> None:
+    """The same in float64, where it falls as rounding does."""
+    with jax.enable_x64(True):
+        losses, params, stats = train(name, STAGES, double=True)
+    print(f"{name}, float64: losses {losses:.1e}, {params:.1e}, {stats:.1e}")
+    assert losses < 1e-8
+    assert params < 1e-8
+    assert stats < 1e-8
+
+
+WRONG = {
+    "nothing": {},
+    "order": {"order": "generator_first"},
+    "adam epsilon": {"optimizer": {"eps": 1e-4}},
+    "bn epsilon": {"discriminator_bn_epsilon": 1e-3},
+    "momentum": {"discriminator_bn_momentum": 0.99},
+    "variance": {"discriminator_running_variance": "biased"},
+    "padding": {"discriminator_padding": "tf"},
+    "input": {"discriminator_input_range": "symmetric"},
+    "output": {"generator_output": "none"},
+    "content": {"mse_range": "symmetric"},
+    "reduction": {"reduction": "sum_channels"},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_is_noticed(wrong: str) -> None:
+    with jax.enable_x64(True):
+        distance = max(
+            train(
+                "lornatang", {"adversarial": 2}, double=True, layer=None, **WRONG[wrong]
+            )
+        )
+    assert np.isfinite(distance)
+    assert (distance > 1e-6) is (wrong != "nothing")
