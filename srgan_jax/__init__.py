@@ -1,1 +1,1 @@
-"""SRGAN on JAX: from a photograph on disk to a trained generator and an upscaled image."""
+"""SRGAN on JAX: from a photograph on disk to a trained generator and a larger image."""

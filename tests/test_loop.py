@@ -103,9 +103,10 @@ def test_resuming_equals_no_interruption(
 ):
     """Inside the first stage, at a checkpoint, at the border and in the second."""
     config = settings.resolve(tiny.config(folder))
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch:
         interrupt_after(patch, steps)
-        loop.train_and_evaluate(config, tmp_path)
+        with pytest.raises(Interrupted):
+            loop.train_and_evaluate(config, tmp_path)
     state = loop.train_and_evaluate(config, tmp_path)
     expected_workdir, expected = uninterrupted
     assert_same(state, expected)

@@ -23,7 +23,7 @@ def train(transform, recipe, count=3):
     batches = iter([tiny.batch(8, seed) for seed in range(count)])
     for batch in parallel.feed(batches, mesh, transform):
         state, metrics = step(state, constants, batch)
-    return parallel.to_host((state, metrics))
+    return jax.device_get((state, metrics))
 
 
 def test_shard_map_and_pmap_give_the_same_bits():
@@ -43,7 +43,7 @@ def test_gradients_over_devices_are_the_mean_not_the_sum(transform):
     step = parallel.compile_step(partial(steps.adversarial_step, recipe), one)
     (whole,) = parallel.feed(iter([tiny.batch(8, 0)]), one)
     placed = parallel.replicate((before, tiny.vgg_params()), one)
-    expected, _ = parallel.to_host(step(*placed, whole))
+    expected, _ = jax.device_get(step(*placed, whole))
     for network in ("generator", "discriminator"):
         start = getattr(before, network).params
         ours = jax.tree.map(lambda a, b: a - b, getattr(after, network).params, start)

@@ -28,7 +28,7 @@ def run(step, recipe, state, batch, vgg_params=None, devices=1):
     compiled = parallel.compile_step(partial(step, recipe), mesh)
     (batch,) = parallel.feed(iter([batch]), mesh)
     placed = parallel.replicate((state, vgg_params), mesh)
-    return parallel.to_host(compiled(*placed, batch))
+    return jax.device_get(compiled(*placed, batch))
 
 
 def moved(before, after):

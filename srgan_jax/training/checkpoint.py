@@ -9,6 +9,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -54,7 +55,7 @@ class Checkpoints:
           first: step at which the stage began.
         """
         items = args.Composite(
-            state=args.StandardSave(state.replace(ema=None)),
+            state=args.StandardSave(_without_average(state)),
             generator=args.StandardSave(state.ema),
             stage=args.JsonSave({"name": stage, "first": first}),
         )
@@ -81,11 +82,11 @@ class Checkpoints:
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state saved at `step`, on the devices that `abstract` names."""
         items = args.Composite(
-            state=args.StandardRestore(abstract.replace(ema=None)),
+            state=args.StandardRestore(_without_average(abstract)),
             generator=args.StandardRestore(abstract.ema),
         )
         restored = self._manager.restore(step, args=items)
-        return restored["state"].replace(ema=restored["generator"])
+        return TrainState(**restored["state"], ema=restored["generator"])
 
     def restore_generator(self, step: int, abstract: Variables) -> Variables:
         """The averaged generator alone: what the next stage starts from."""
@@ -109,3 +110,12 @@ class Checkpoints:
         """Waits for the save under way and ends."""
         self.wait()
         self._manager.close()
+
+
+def _without_average(state: TrainState) -> dict[str, Any]:
+    """All but the average, which is an item of its own."""
+    return {
+        "step": state.step,
+        "generator": state.generator,
+        "discriminator": state.discriminator,
+    }

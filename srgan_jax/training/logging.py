@@ -5,7 +5,9 @@ step: later lines, of the steps that will be done again, are cut off.
 """
 
 import json
+import math
 import os
+import statistics
 import time
 from pathlib import Path
 from types import TracebackType
@@ -105,6 +107,39 @@ class RunLog:
         if self._active:
             with self._events.as_default(step=step):
                 self._summary.image(name, image[None])
+
+
+class Clock:
+    """Images a second, from when each step's metrics arrive on the host."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._began = time.perf_counter()
+        self._last: float | None = None
+        self._durations: list[float] = []
+
+    def age(self) -> float:
+        """Seconds since the stage began."""
+        return time.perf_counter() - self._began
+
+    def tick(self) -> float | None:
+        """A step is done: its rate, or None after a pause."""
+        now, last = time.perf_counter(), self._last
+        self._last = now
+        if last is None:
+            return None
+        self._durations.append(now - last)
+        return self._batch_size / (now - last)
+
+    def restart(self) -> None:
+        """What was done since the last step is not to count."""
+        self._last = None
+
+    def median_rate(self) -> float:
+        """Over all steps so far; NaN where none was timed."""
+        if not self._durations:
+            return math.nan
+        return self._batch_size / statistics.median(self._durations)
 
 
 def _cut(path: Path, last_step: int) -> None:

@@ -7,8 +7,6 @@ run; stops at the first loss that is not finite.
 import dataclasses
 import functools
 import math
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from srgan_jax.data import pipeline, sources
-from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.training import parallel, report, settings, steps
 from srgan_jax.training.checkpoint import Checkpoints
-from srgan_jax.training.logging import RunLog
+from srgan_jax.training.logging import Clock, RunLog
 from srgan_jax.training.state import TrainState, Variables, create_network
 from srgan_jax.weights import store
 
@@ -122,7 +119,7 @@ def train_stage(
     The order of what happens at a step must not change: step, evaluation, save. A
     state saved at step s has consumed exactly the examples before s * batch_size.
     """
-    config, stage, log = run.config, run.config.stages[index], run.log
+    config, stage = run.config, run.config.stages[index]
     end = first + stage.steps
     vgg_params, preprocessing = None, "caffe"
     if settings.content_layer(stage.content):
@@ -130,8 +127,6 @@ def train_stage(
     recipe = settings.recipe(config, stage, preprocessing)
     state = begin_stage(run, recipe, index, first, resumed_at)
     start = int(state.step)
-    if start == end:
-        return state, math.nan
 
     transform = config.parallel.transform
     function = steps.adversarial_step if stage.adversarial else steps.pretrain_step
@@ -144,12 +139,11 @@ def train_stage(
     clock = Clock(config.batch_size)
     waiting: tuple[int, steps.Metrics] | None = None
     for step in range(start + 1, end + 1):
-        if step == run.profile.start + 1 and run.profile:
-            jax.profiler.start_trace(run.workdir / "profile")
+        trace(run, step)
         state, metrics = step_function(state, constants, next(batches))
-        evaluates = step % config.evaluation.every == 0 or step == end
         stops = run.checkpoints.reached_preemption(step)
-        saves = step % config.checkpoint.every == 0 or step == end or stops
+        evaluates = step == end or step % config.evaluation.every == 0
+        saves = stops or step == end or step % config.checkpoint.every == 0
         # Metrics are fetched one step late, so that the device never waits for the
         # host; before anything is kept of this step they must be known to be finite.
         if waiting is not None:
@@ -157,26 +151,41 @@ def train_stage(
         waiting = step, metrics
         if step == start + 1:
             jax.block_until_ready(metrics)
-            log.say(f"{stage.name}: compiled, first step after {clock.age():.0f} s")
+            run.log.say(f"{stage.name}: first step, compiled, in {clock.age():.0f} s")
         if evaluates or saves:
             record(run, stage, *waiting, clock)
             waiting = None
-        if step == run.profile.stop and run.profile:
-            jax.profiler.stop_trace()
-        if evaluates:
-            evaluate(run, stage, step, state)
-        if step == end and run.writes:
-            save_generator(run, state, report.generator_file(run.workdir, stage.name))
-            save_generator(run, state, report.generator_file(run.workdir))
-        if saves:
-            run.checkpoints.save(step, state, stage.name, first)
+            if evaluates and run.writes:
+                values = report.evaluate(config, run.pairs, state.ema, run.log, step)
+                run.log.scalars(step, stage.name, values)
+            if saves:
+                save(run, stage, first, step, state)
+            clock.restart()
         if stops:
             run.checkpoints.close()
             raise Preempted(f"stopped at step {step}; the same command resumes")
-        if evaluates or saves:
-            clock.restart()
     run.checkpoints.wait()
     return state, clock.median_rate()
+
+
+def trace(run: Run, step: int) -> None:
+    """Begins or ends the profile at the steps that were asked for."""
+    if run.profile and step == run.profile.start:
+        jax.profiler.start_trace(run.workdir / "profile")
+    if run.profile and step == run.profile.stop:
+        jax.profiler.stop_trace()
+
+
+def save(run: Run, stage: ConfigDict, first: int, step: int, state: TrainState) -> None:
+    """Saves a checkpoint, and at the end of a stage its generator's file."""
+    if step == first + stage.steps and run.writes:
+        variables = jax.device_get(state.ema)
+        for path in (
+            report.generator_file(run.workdir, stage.name),
+            report.generator_file(run.workdir),
+        ):
+            store.save_generator(path, run.config.generator.to_dict(), variables)
+    run.checkpoints.save(step, state, stage.name, first)
 
 
 def begin_stage(
@@ -185,17 +194,15 @@ def begin_stage(
     """The state at the stage's first step, or at the checkpoint inside the stage."""
     config = run.config
 
-    def fresh(variables: Variables | None) -> TrainState:
+    def fresh(given: Variables | None) -> TrainState:
         key = jax.random.fold_in(jax.random.key(config.seed), index)
-        crop, scale = config.data.crop, config.generator.scale
-        small, large = crop // scale, crop
-        if variables is None:
-            variables = recipe.generator.init(key, jnp.zeros((1, small, small, 3)))
+        crop, small = config.data.crop, config.data.crop // config.generator.scale
+        lr, hr = jnp.zeros((1, small, small, 3)), jnp.zeros((1, crop, crop, 3))
+        variables = recipe.generator.init(key, lr) if given is None else given
         critic = None
         if config.stages[index].adversarial:
-            images = jnp.zeros((1, large, large, 3))
             critic = create_network(
-                recipe.discriminator.init(key, images), recipe.optimizer
+                recipe.discriminator.init(key, hr), recipe.optimizer
             )
         generator = create_network(variables, recipe.optimizer)
         return TrainState(jnp.int32(first), generator, critic, variables)
@@ -229,39 +236,6 @@ def training_batches(run: Run, step: int) -> Any:
     )
 
 
-class Clock:
-    """Images a second, from when each step's metrics arrive on the host."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._began = time.perf_counter()
-        self._last: float | None = None
-        self._durations: list[float] = []
-
-    def age(self) -> float:
-        """Seconds since the stage began."""
-        return time.perf_counter() - self._began
-
-    def tick(self) -> float | None:
-        """A step is done: its rate, or None after a pause."""
-        now, last = time.perf_counter(), self._last
-        self._last = now
-        if last is None:
-            return None
-        self._durations.append(now - last)
-        return self._batch_size / (now - last)
-
-    def restart(self) -> None:
-        """What was done since the last step is not to count."""
-        self._last = None
-
-    def median_rate(self) -> float:
-        """Over all steps so far; NaN where none was timed."""
-        if not self._durations:
-            return math.nan
-        return self._batch_size / statistics.median(self._durations)
-
-
 def record(
     run: Run, stage: ConfigDict, step: int, metrics: steps.Metrics, clock: Clock
 ) -> None:
@@ -285,28 +259,3 @@ def record(
     if step % run.config.log_every == 0:
         run.log.scalars(step, stage.name, values)
     run.log.show(step, stage.name, values)
-
-
-def evaluate(run: Run, stage: ConfigDict, step: int, state: TrainState) -> None:
-    """Scores the averaged generator on the evaluation set."""
-    if not run.writes:
-        return
-    config = run.config
-    upscaler = Upscaler(config.generator.to_dict(), parallel.to_host(state.ema))
-    result, images = report.score(stage.name, upscaler, run.pairs, config.evaluation)
-    mean = result.mean
-    values = {"evaluation_psnr": mean.psnr, "evaluation_ssim": mean.ssim}
-    if mean.lpips is not None:
-        values["evaluation_lpips"] = mean.lpips
-    run.log.scalars(step, stage.name, values)
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-    run.log.say(f"{stage.name} {step}: {figures}")
-    enlarged = report.bicubic(config)(run.pairs[0].lr)
-    picture = report.strip(run.pairs[0], enlarged, images[0])
-    run.log.picture(step, run.pairs[0].name, picture)
-
-
-def save_generator(run: Run, state: TrainState, path: Path) -> None:
-    """Writes the averaged generator's file."""
-    variables = parallel.to_host(state.ema)
-    store.save_generator(path, run.config.generator.to_dict(), variables)

@@ -129,11 +129,6 @@ def initialize_distributed() -> None:
         )
 
 
-def to_host(tree: Any) -> Any:
-    """Replicated arrays as NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
-
-
 def enable_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that a resumed run starts at once."""
     jax.config.update("jax_compilation_cache_dir", str(store.cache_dir() / "xla"))

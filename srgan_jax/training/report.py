@@ -6,10 +6,10 @@ configuration names. Nothing is scored on an image that trains.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -19,6 +19,8 @@ from srgan_jax.data.pipeline import Pair
 from srgan_jax.evaluation import figures, lpips, metrics, tables
 from srgan_jax.evaluation.tables import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.training.logging import RunLog
+from srgan_jax.training.state import Variables
 from srgan_jax.weights import store
 
 BICUBIC, START = "bicubic", "start"
@@ -51,7 +53,7 @@ def score(
                 image=pair.name,
                 psnr=metrics.psnr(sr, pair.hr, **how),
                 ssim=metrics.ssim(sr, pair.hr, **how),
-                lpips=distance and distance(sr, pair.hr),
+                lpips=distance(sr, pair.hr) if distance else None,
             )
         )
         images.append(sr)
@@ -69,6 +71,24 @@ def strip(pair: Pair, enlarged: np.ndarray, sr: np.ndarray) -> np.ndarray:
     scale = pair.hr.shape[0] // pair.lr.shape[0]
     lr = pair.lr.repeat(scale, axis=0).repeat(scale, axis=1)
     return np.concatenate([lr, enlarged, sr, pair.hr], axis=1)
+
+
+def evaluate(
+    config: ConfigDict,
+    pairs: Sequence[Pair],
+    average: Variables,
+    log: RunLog,
+    step: int,
+) -> dict[str, float]:
+    """Scores the averaged generator during training, and shows its first picture."""
+    upscaler = Upscaler(config.generator.to_dict(), jax.device_get(average))
+    result, images = score("", upscaler, pairs, config.evaluation)
+    scores = {f"evaluation_{name}": value for name, value in _mean(result).items()}
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    log.say(f"step {step}: {figures}")
+    enlarged = bicubic(config)(pairs[0].lr)
+    log.picture(step, pairs[0].name, strip(pairs[0], enlarged, images[0]))
+    return scores
 
 
 def write(
@@ -146,7 +166,7 @@ def _caption(result: Result) -> str:
     return text if first.lpips is None else f"{text}\nLPIPS {first.lpips:.4f}"
 
 
-def _mean(result: Result) -> Mapping[str, Any]:
+def _mean(result: Result) -> dict[str, float]:
     mean = result.mean
     scores = {"psnr": mean.psnr, "ssim": mean.ssim}
     return scores if mean.lpips is None else scores | {"lpips": mean.lpips}

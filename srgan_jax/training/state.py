@@ -1,12 +1,13 @@
 """What training carries from step to step: plain records of arrays."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax
 import jax
 import optax
 
-Variables = dict[str, Any]  # {"params": ..., "batch_stats": ...}
+Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
 
 
 @flax.struct.dataclass

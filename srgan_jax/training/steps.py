@@ -116,7 +116,7 @@ def adversarial_step(
 
     if recipe.order == "discriminator_first":
         on_sr, pull_sr, stats_d = forward(recipe.discriminator, updated, sr)
-    updated = updated.replace(batch_stats=lax.pmean(stats_d, AXIS))
+    updated = dataclasses.replace(updated, batch_stats=lax.pmean(stats_d, AXIS))
 
     adversarial, at_logits = jax.value_and_grad(losses.adversarial_loss)(
         on_sr, recipe.adversarial_form
@@ -151,14 +151,17 @@ def image_losses(
 ) -> tuple[Metrics, jax.Array]:
     """Content loss (eq. 4 or 5) and total variation, and the gradient of both at SR."""
 
+    variables = {"params": vgg_params}
+
     def loss(sr: jax.Array) -> tuple[jax.Array, Metrics]:
         if recipe.vgg is None:
             scale = 1.0 if recipe.mse_range == "symmetric" else 0.5
             a, b = scale * sr, scale * hr
         else:
-            variables = {"params": vgg_params}
-            a = recipe.feature_scale * recipe.vgg.apply(variables, sr)
-            b = recipe.feature_scale * recipe.vgg.apply(variables, hr)
+            a, b = (
+                recipe.feature_scale * jnp.asarray(recipe.vgg.apply(variables, images))
+                for images in (sr, hr)
+            )
         content = losses.squared_distance(a, b, recipe.reduction)
         if not recipe.tv_weight:
             return content, {"content": content}
