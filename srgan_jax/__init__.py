@@ -1,1 +1,49 @@
-"""SRGAN on JAX: from a photograph on disk to a trained generator and a larger image."""
+"""SRGAN on JAX: from a photograph on disk to a trained generator and an upscaled image.
+
+import srgan_jax
+upscaler = srgan_jax.load("krasserm-srgan")
+image = upscaler(image)  # uint8 [h, w, 3] -> [4 h, 4 w, 3]
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from srgan_jax.inference.upscaler import Upscaler
+
+__all__ = ["load"]
+
+
+def load(
+    name_or_file: str | os.PathLike[str],
+    *,
+    tile: int | None = None,
+    dtype: str = "float32",
+    offline: bool = False,
+) -> "Upscaler":
+    """A generator ready to upscale pictures.
+
+    Programs are compiled once for each machine: they are kept below the weights' cache,
+    unless JAX has been told of a directory of its own.
+
+    Args:
+      name_or_file: a name of the catalog (`srgan-jax weights list`), or a file that
+        training or `srgan-jax weights convert` wrote.
+      tile: side in LR pixels of what is computed at a time; see Upscaler.
+      dtype: of the computation; 'bfloat16' is faster where the device has it.
+      offline: refuse to download.
+
+    Raises:
+      ValueError: no such weights, or they are not a generator's.
+    """
+    import jax  # here, so that importing the package takes no time
+
+    from srgan_jax.inference.upscaler import Upscaler
+    from srgan_jax.weights import store
+
+    settings, variables = store.load_generator(str(name_or_file), offline=offline)
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        programs = store.cache_dir() / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(programs))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    return Upscaler(settings, variables, tile=tile, dtype=dtype)

@@ -13,7 +13,7 @@ import typer
 from rich import progress
 from rich.console import Console
 
-from srgan_jax import cli_weights
+from srgan_jax import cli_upscale, cli_weights
 from srgan_jax.terminal import notes, usage_errors
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_weights.app, name="weights")
+app.command(epilog="Example: srgan-jax upscale holiday/ portrait.png -o upscaled")(
+    cli_upscale.upscale
+)
 
 
 @app.callback()

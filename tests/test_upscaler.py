@@ -82,6 +82,7 @@ def assert_same(sr: np.ndarray, truth: np.ndarray) -> None:
 @example(height=1, width=1, tile=1, variant="paper")
 @example(height=1, width=70, tile=7, variant="x8 lornatang")
 @example(height=69, width=70, tile=7, variant="imagenet input")
+@example(height=5, width=9, tile=7, variant="imagenet input")
 @settings(max_examples=25, deadline=None)
 def test_tiles_give_the_whole_picture(
     height: int, width: int, tile: int | None, variant: str

@@ -40,11 +40,11 @@ class Upscaler:
         variables: Mapping[str, Any],
         *,
         tile: int | None = None,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: jax.typing.DTypeLike = jnp.float32,
     ):
         if tile is not None and tile < 1:
             raise ValueError(f"tile is {tile}; expected a positive number of pixels")
-        network = generator.from_settings(settings, dtype=dtype)
+        network = generator.from_settings(settings, dtype=jnp.dtype(dtype))
         self.settings = dict(settings)
         self.scale = network.scale
         self.halo = folded.halo(network)

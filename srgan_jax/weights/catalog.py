@@ -171,3 +171,5 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
         ),
     }
 )
+
+DEFAULT_GENERATOR = "krasserm-srgan"  # for upscaling: the best by LPIPS
