@@ -4,6 +4,7 @@ The same command resumes a run. Exit status: 0 done; 1 the run failed; 2 wrong u
 75 told to stop, saved, and to be run again.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config>-<variant>
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts of a pod")
 PROFILE = flags.DEFINE_string("profile", None, "trace the steps from START:STOP")
 RESUME_ME = 75  # EX_TEMPFAIL
+
+
+@flags.validator("profile", message="expected START:STOP, such as 100:110")
+def _is_range(steps: str | None) -> bool:
+    return steps is None or re.fullmatch(r"\d+:\d+", steps) is not None
 
 
 def main(_: list[str]) -> int | None:
@@ -44,12 +50,23 @@ def main(_: list[str]) -> int | None:
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with one line for a mistyped flag or field instead of a trace."""
     try:
-        if not any(arg.lstrip("-").startswith("config=") for arg in argv):
+        rest = flags.FLAGS(argv)
+        if CONFIG.value is None:
             raise ValueError("give --config=configs/srgan.py or another configuration")
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
+        _ = CONFIG.value.stages  # a file that cannot be read fails at first use
+        return rest
+    except (
+        flags.Error,
+        AttributeError,
+        LookupError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:
+        text = str(error)
+        if "Traceback" in text:  # of a configuration file: its last line says it all
+            text = text.strip().splitlines()[-1]
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -1,0 +1,100 @@
+"""The real command in a process of its own: the quickstart, and wrong usage."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from srgan_jax.weights import store
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(*flags: str, timeout: float = 900) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, "train.py", *flags],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.end_to_end
+def test_the_quickstart_on_a_tiny_setting(tmp_path):
+    flags = [
+        "--config=configs/srgan.py:quickstart",
+        f"--workdir={tmp_path}",
+        "--config.stages[0].steps=3",
+        "--config.batch_size=2",
+        "--config.data.crop=48",
+        "--config.ema_decay=0",
+    ]
+    done = train(*flags)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["protocol"] == "standard"
+    assert summary["steps"] == 3
+    assert list(summary["scores"]) == ["bicubic", "start", "adversarial"]
+    for scores in summary["scores"].values():
+        assert set(scores) == {"psnr", "ssim", "lpips"}
+    bicubic, start = summary["scores"]["bicubic"], summary["scores"]["start"]
+    # the held-out photograph, as the pretrained SRResNet enlarges it
+    assert bicubic["psnr"] == pytest.approx(26.83, abs=0.01)
+    assert start["psnr"] == pytest.approx(30.19, abs=0.02)
+    assert abs(summary["scores"]["adversarial"]["psnr"] - start["psnr"]) > 1e-3
+    for name in ("start", "adversarial"):
+        assert name in done.stdout
+    settings, _ = store.load_generator(tmp_path / "generator.safetensors")
+    assert settings["blocks"] == 16
+    with Image.open(tmp_path / "comparison.png") as picture:
+        assert picture.width > 1000
+    again = train(*flags)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config=configs/srgan.py", "--config.batch_sise=2"], "batch_size"),
+        (["--config=configs/srgan.py", "--config.data.crops=2"], "crop"),
+        (["--config=configs/srgan.py", "--config.batch_size=many"], "batch_size"),
+        (["--config=configs/srgan.py:vgg99"], "expected one of vgg54"),
+        (["--config=configs/nothing.py"], "nothing.py"),
+        ([], "--config=configs/srgan.py"),
+        (["--confg=configs/srgan.py"], "config"),
+        (["--config=configs/srgan.py", "--work_dir=x"], "workdir"),
+        (["--config=configs/srgan.py", "--profile=3"], "START:STOP"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(flags, message):
+    done = train(*flags, timeout=120)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.batch_norm=group", "batch_norm is 'group'"),
+        ("--config.data.source=folder:/nowhere", "/nowhere"),
+        ("--config.init_from=krasserm-srresnt", "krasserm-srresnet"),
+    ],
+)
+def test_a_run_that_cannot_be_says_why(tmp_path, flag, message):
+    done = train("--config=configs/srgan.py", f"--workdir={tmp_path}", flag)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
