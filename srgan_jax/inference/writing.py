@@ -21,7 +21,7 @@ SAVING: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 3},  # a third of the usual time, a tenth larger
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
-    "TIFF": {"compression": "tiff_deflate"},
+    "TIFF": {},  # libtiff would compress, but not keep EXIF
     "BMP": {},
 }
 
@@ -125,7 +125,6 @@ def _encode_tiff_16(file: BinaryIO, pixels: np.ndarray, picture: Picture) -> Non
         photometric="rgb" if channels > 2 else "minisblack",
         planarconfig="contig" if channels > 1 else None,
         extrasamples=["unassalpha"] if channels in (2, 4) else None,
-        compression="zlib",
         iccprofile=picture.icc,
         extratags=texts,
         software=False,
