@@ -33,9 +33,9 @@ def plan(
       suffix: of the outputs, such as `.png`; None keeps each input's.
     """
     inputs, jobs, failures = list(inputs), [], []
-    one_file = len(inputs) == 1 and not inputs[0].is_dir() and not out.is_dir()
-    if one_file and out.suffix.lower() in images.FORMATS:
-        return [Job(inputs[0], out)], []
+    is_file = len(inputs) == 1 and out.suffix.lower() in images.FORMATS
+    if is_file and not inputs[0].is_dir() and not out.is_dir():
+        return _without_clashes([Job(inputs[0], out)], [])
     for path in inputs:
         if not path.is_dir():
             jobs.append(Job(path, _named(out / path.name, suffix)))

@@ -4,6 +4,7 @@ A file appears whole or not at all. Refused: formats not among these, and what a
 cannot hold.
 """
 
+import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,13 +62,20 @@ def write(path: str | os.PathLike[str], picture: Picture) -> None:
     part = path.with_name(f".{os.getpid()}.part")  # short, as a name may be long
     try:
         try:
-            with part.open("wb") as file:
+            with io.BufferedWriter(_Unnumbered(part, "wb")) as file:
                 _encode(file, FORMATS[path.suffix.lower()], picture)
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
     except Exception as error:  # Pillow's plugins raise what they like
         raise describe_error(str(path), error) from error
+
+
+class _Unnumbered(io.FileIO):
+    """A file that Pillow must write by `write`: by number it ignores short writes."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation
 
 
 def _encode(file: BinaryIO, kind: str, picture: Picture) -> None:
