@@ -27,6 +27,9 @@ app.add_typer(cli_weights.app, name="weights")
 app.command(epilog="Example: srgan-jax upscale holiday/ portrait.png -o upscaled")(
     cli_upscale.upscale
 )
+app.command(epilog="Example: srgan-jax export --to onnx -o srgan.onnx")(
+    cli_upscale.export
+)
 
 
 @app.callback()

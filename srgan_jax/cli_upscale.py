@@ -1,4 +1,4 @@
-"""`srgan-jax upscale`: pictures from files to files.
+"""`srgan-jax upscale`, pictures from files to files, and `srgan-jax export`.
 
 Figures go to standard output, everything else to standard error.
 """
@@ -12,6 +12,11 @@ import typer
 from rich import progress
 
 from srgan_jax.terminal import notes, usage_errors
+
+Offline = Annotated[bool, typer.Option("--offline", help="Refuse to download.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace outputs that exist.")
+]
 
 
 def upscale(
@@ -48,9 +53,7 @@ def upscale(
         Literal["png", "jpg", "webp", "tiff"] | None,
         typer.Option(help="Of the outputs; each input's own unless given."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs that exist.")
-    ] = False,
+    overwrite: Overwrite = False,
     max_pixels: Annotated[
         int,
         typer.Option(min=1, help="Refuse inputs with more pixels."),
@@ -61,9 +64,7 @@ def upscale(
             "--bfloat16", help="Compute in half precision, on devices that have it."
         ),
     ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Refuse to download.")
-    ] = False,
+    offline: Offline = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print what was done as JSON.")
     ] = False,
@@ -121,3 +122,36 @@ def upscale(
         notes.print(f"left out: {failure}")
     if failures:
         raise typer.Exit(1)
+
+
+def export(
+    to: Annotated[
+        Literal["stablehlo", "onnx"],
+        typer.Option(help="StableHLO for JAX, XLA and IREE; ONNX for the others."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="As for upscale.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+) -> None:
+    """Write a generator as one file for other runtimes, for pictures of any size.
+
+    LR in [0, 1] to SR in [-1, 1], in float32; `[batch, h, w, 3]` in StableHLO and
+    `[batch, 3, h, w]` in ONNX. The file carries the generator's settings.
+    """
+    with usage_errors():
+        if out.exists() and not overwrite:
+            raise ValueError(f"{out} exists; --overwrite replaces it")
+        from srgan_jax.inference import export as exports
+        from srgan_jax.weights import store
+        from srgan_jax.weights.catalog import DEFAULT_GENERATOR
+
+        generator = store.load_generator(weights or DEFAULT_GENERATOR, offline=offline)
+        write = {"stablehlo": exports.to_stablehlo, "onnx": exports.to_onnx}[to]
+        exports.save(out, write(*generator))

@@ -50,8 +50,7 @@ class Upscaler:
         self.halo = folded.halo(network)
         self.tile = tile
         self._layers = folded.fold(network, variables)
-        program = functools.partial(_upscale, network)
-        self._program = jax.jit(program, static_argnames="cell")
+        self._program = functools.partial(_upscale, network)
 
     def __call__(
         self, image: np.ndarray, progress: Callable[[int, int], None] | None = None
@@ -110,6 +109,7 @@ class Upscaler:
             )
 
 
+@functools.partial(jax.jit, static_argnames=("network", "cell"))
 def _upscale(
     network: generator.Generator,
     layers: folded.Folded,
