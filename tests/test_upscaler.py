@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from srgan_jax.inference import folded, tiles
+from srgan_jax.inference import upscaler as upscaler_module
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models import generator
 
@@ -160,12 +161,15 @@ def test_windows_cover_each_pixel_once_with_a_halo(
     assert len(plan.cells(plan.windows[: plan.batch])) <= plan.most_cells
 
 
-def test_one_program_for_all_pictures() -> None:
+def test_one_program_for_all_pictures_and_all_weights_of_a_generator() -> None:
     model, variables = network("paper")
-    fixed = Upscaler(generator.settings_of(model), variables, tile=16)
-    for height, width in ((1, 1), (20, 90), (64, 64), (33, 47)):
-        fixed(photo(height, width))
-    assert fixed._program._cache_size() == 1
+    of_model = generator.settings_of(model)
+    upscaler_module._upscale.clear_cache()
+    for weights in (variables, jax.tree.map(np.copy, variables)):
+        fixed = Upscaler(of_model, weights, tile=16)
+        for height, width in ((1, 1), (20, 90), (64, 64), (33, 47)):
+            fixed(photo(height, width))
+    assert upscaler_module._upscale._cache_size() == 1
 
 
 def test_progress_counts_windows() -> None:
