@@ -13,7 +13,7 @@ import typer
 from rich import progress
 from rich.console import Console
 
-from srgan_jax import cli_upscale, cli_weights
+from srgan_jax import cli_upscale, cli_weights, terminal
 from srgan_jax.terminal import notes, usage_errors
 
 app = typer.Typer(
@@ -131,7 +131,7 @@ def evaluate(
     if json:
         typer.echo(tables.as_json(report.results), nl=False)
     else:
-        Console().print(tables.terminal(report.results, lpips))
+        terminal.figures().print(tables.terminal(report.results, lpips))
     spent = ", ".join(f"{part} {s:.1f} s" for part, s in report.seconds.items())
     notes.print(f"time: {spent}")
     if out:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from srgan_jax.terminal import notes, usage_errors
+from srgan_jax.terminal import figures, notes, usage_errors
 
 app = typer.Typer(
     help="Pretrained weights, and files of weights.", no_args_is_help=True
@@ -40,7 +40,7 @@ def list_(json: Json = False) -> None:
             "yes" if record["cached"] else "no",
             _figures(record["scores"]),
         )
-    Console().print(table)
+    figures().print(table)
 
 
 @app.command(epilog="Example: srgan-jax weights fetch krasserm-srgan vgg19")

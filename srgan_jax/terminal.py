@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import typer
 from rich.console import Console
 
+UNKNOWN_WIDTH = 140  # columns, where no terminal says how many there are
 notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -17,3 +18,9 @@ def usage_errors() -> Iterator[None]:
     except (OSError, ValueError) as error:
         notes.print(f"error: {error}")
         raise typer.Exit(2) from None
+
+
+def figures() -> Console:
+    """Standard output, for tables: not folded where it is a file or a pipe."""
+    width = None if Console().is_terminal else UNKNOWN_WIDTH
+    return Console(highlight=False, width=width)

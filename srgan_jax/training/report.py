@@ -12,8 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
 
+from srgan_jax import terminal
 from srgan_jax.data import resize
 from srgan_jax.data.pipeline import Pair
 from srgan_jax.evaluation import figures, lpips, metrics, tables
@@ -148,7 +148,7 @@ def show(workdir: Path) -> None:
     ]
     network = json.loads((workdir / "config.json").read_text())["evaluation"]["lpips"]
     shown = None if network == "none" else network
-    console = Console()
+    console = terminal.figures()
     console.print(tables.terminal(results, shown))
     console.print(f"generator: {generator_file(workdir)}", soft_wrap=True)
     console.print(f"picture:   {workdir / 'comparison.png'}", soft_wrap=True)

@@ -75,4 +75,5 @@ def write(path: Path, weights: Weights, metadata: Mapping[str, Any]) -> None:
         "settings": json.dumps(dict(weights.settings)),
     }
     with layout.replacing(path) as unfinished:
-        safetensors.numpy.save_file(leaves, unfinished, header)
+        # not save_file, which makes a file that nobody else may read
+        unfinished.write_bytes(safetensors.numpy.save(leaves, header))
