@@ -274,11 +274,12 @@ def test_failed_write_keeps_the_former_file(tmp_path: Path, monkeypatch) -> None
     path = tmp_path / "g.safetensors"
     path.write_bytes(b"former")
 
-    def fails_half_way(tensors, filename, metadata):
-        Path(filename).write_bytes(b"half")
+    def fails_half_way(unfinished, data):
+        with unfinished.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", fails_half_way)
+    monkeypatch.setattr(Path, "write_bytes", fails_half_way)
     with pytest.raises(OSError, match="disk full"):
         store.save_generator(path, TINY, tiny(**TINY))
     assert path.read_bytes() == b"former"
