@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from srgan_jax.models import layers
+from srgan_jax.models import fast_forms, layers
 from srgan_jax.models.layers import BatchNorm, Conv, PReLU
 
 
@@ -58,26 +58,42 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
         self._check()
+        # in pairs of pixels the trunk's 64 channels fill a TPU's lanes
+        paired = train and lr.shape[2] % 2 == 0
         conv = partial(Conv, initializer=self.initializer, dtype=self.dtype)
-        conv3 = partial(conv, self.channels, 3, use_bias=self.conv_bias)
+        conv3 = partial(
+            conv,
+            self.channels,
+            3,
+            use_bias=self.conv_bias,
+            form="paired" if paired else "plain",
+        )
         norm = partial(
             BatchNorm,
             self.bn_epsilon,
             self.bn_momentum,
             self.running_variance,
             self.axis_name,
+            paired=paired,
         )
+        prelu = partial(PReLU, self.prelu, paired=paired)
         x = layers.from_unit(lr, self.input_range)
         x = conv(self.channels, 9, name="conv_in")(x)
-        x = skip = PReLU(self.prelu, name="prelu_in")(x)
+        if paired:
+            x = fast_forms.pair(x)
+        x = skip = prelu(name="prelu_in")(x)
         for i in range(self.blocks):
-            x = ResidualBlock(conv3, norm, self.prelu, name=f"block_{i}")(x, train)
+            x = ResidualBlock(conv3, norm, prelu, name=f"block_{i}")(x, train)
         x = norm(name="bn_mid")(conv3(name="conv_mid")(x), train) + skip
-        for i in range(self.scale.bit_length() - 1):
+        if paired:
+            x = fast_forms.unpair(x)
+        upsamplings = self.scale.bit_length() - 1
+        for i in range(upsamplings):
             x = conv(4 * self.channels, 3, name=f"up_{i}")(x)
             x = PReLU(self.prelu, repeat=4, name=f"prelu_up_{i}")(x)
-            x = layers.pixel_shuffle(x)
-        x = conv(3, 9, name="conv_out")(x)
+            if i < upsamplings - 1:
+                x = layers.pixel_shuffle(x)
+        x = conv(3, 9, form="shuffled", name="conv_out")(x)
         return self.to_symmetric(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
 
     def _check(self) -> None:
@@ -106,12 +122,12 @@ class ResidualBlock(nn.Module):
 
     conv3: partial
     norm: partial
-    prelu: str
+    prelu: partial
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = self.norm(name="bn1")(self.conv3(name="conv1")(x), train)
-        y = PReLU(self.prelu, name="prelu")(y)
+        y = self.prelu(name="prelu")(y)
         return x + self.norm(name="bn2")(self.conv3(name="conv2")(y), train)
 
 

@@ -11,6 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from srgan_jax.models import fast_forms
+from srgan_jax.models.batch_norm import batch_normalise
+
+pixel_shuffle = fast_forms.pixel_shuffle
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -81,6 +85,10 @@ class Conv(nn.Module):
 
     `'SAME'` pads a stride-2 convolution by (0, 1) in XLA, PyTorch's `padding=1` by
     (1, 1): different numbers. `padding` is (before, after), for both axes.
+
+    `form` is 'paired' where input and output are paired images, and 'shuffled' where
+    the input has yet to go through a PixelShuffle: both of stride 1 and the default
+    padding, see fast_forms.
     """
 
     features: int
@@ -90,24 +98,35 @@ class Conv(nn.Module):
     use_bias: bool = True
     initializer: str = "torch"
     dtype: jnp.dtype = jnp.float32
+    form: str = "plain"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.size, self.size, x.shape[-1], self.features)
+        channels = x.shape[-1] // {"plain": 1, "paired": 2, "shuffled": 4}[self.form]
+        shape = (self.size, self.size, channels, self.features)
         kernel = self.param("kernel", kernel_init(self.initializer), shape, jnp.float32)
+        y = self._convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+        if self.use_bias:
+            init = bias_init(self.initializer, self.size**2 * channels)
+            bias = self.param("bias", init, (self.features,), jnp.float32)
+            if self.form == "paired":
+                bias = fast_forms.over_pairs(bias)
+            y = y + bias.astype(self.dtype)
+        return y
+
+    def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if self.form == "paired":
+            return fast_forms.paired_convolution(x, kernel)
+        if self.form == "shuffled":
+            return fast_forms.shuffled_convolution(x, kernel)
         half = self.size // 2
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
+        return lax.conv_general_dilated(
+            x,
+            kernel,
             window_strides=(self.stride, self.stride),
             padding=[self.padding or (half, half)] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        if self.use_bias:
-            init = bias_init(self.initializer, self.size**2 * x.shape[-1])
-            bias = self.param("bias", init, (self.features,), jnp.float32)
-            y = y + bias.astype(self.dtype)
-        return y
 
 
 class Dense(nn.Module):
@@ -141,19 +160,20 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     running_variance: str = "biased"
     axis_name: str | None = None
+    paired: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        channels = x.shape[-1]
+        channels = x.shape[-1] // (2 if self.paired else 1)
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         zeros, ones = jnp.zeros, jnp.ones
         running_mean = self.variable("batch_stats", "mean", zeros, (channels,))
         running_var = self.variable("batch_stats", "var", ones, (channels,))
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
-            mean = self._mean(wide)
-            var = self._mean(jnp.square(wide - mean))
+            y, mean, var = batch_normalise(
+                x, scale, bias, running_mean.value, self.epsilon, self._axis()
+            )
             if not self.is_initializing():
                 count = x.size // channels
                 if self.axis_name:
@@ -163,16 +183,14 @@ class BatchNorm(nn.Module):
                 kept, new = self.momentum, 1 - self.momentum
                 running_mean.value = kept * running_mean.value + new * mean
                 running_var.value = kept * running_var.value + new * correction * var
-        else:
-            mean, var = running_mean.value, running_var.value
-        y = (wide - mean) * (scale * lax.rsqrt(var + self.epsilon)) + bias
+            return y
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        deviation = lax.rsqrt(running_var.value + self.epsilon)
+        y = (wide - running_mean.value) * (scale * deviation) + bias
         return y.astype(x.dtype)
 
-    def _mean(self, x: jax.Array) -> jax.Array:
-        mean = jnp.mean(x, axis=(0, 1, 2))
-        if self.axis_name and not self.is_initializing():
-            mean = lax.pmean(mean, self.axis_name)
-        return mean
+    def _axis(self) -> str | None:
+        return None if self.is_initializing() else self.axis_name
 
 
 class PReLU(nn.Module):
@@ -185,24 +203,19 @@ class PReLU(nn.Module):
 
     slopes: str = "shared"
     repeat: int = 1
+    paired: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         one_of("prelu", self.slopes, ("shared", "per_channel"))
-        count = 1 if self.slopes == "shared" else x.shape[-1] // self.repeat
+        images = 2 if self.paired else 1
+        count = x.shape[-1] // (self.repeat * images)
+        count = 1 if self.slopes == "shared" else count
         init = nn.initializers.constant(0.25)
         slope = self.param("slope", init, (count,), jnp.float32)
         if count > 1:
-            slope = jnp.repeat(slope, self.repeat)
+            slope = jnp.tile(jnp.repeat(slope, self.repeat), images)
         return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
-
-
-def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
-    """`[b, h, w, c r^2]` to `[b, r h, r w, c]`; channels as in PyTorch: (c, i, j)."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, c // factor**2, factor, factor)
-    x = x.transpose(0, 1, 4, 2, 5, 3)
-    return x.reshape(b, h * factor, w * factor, c // factor**2)
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:

@@ -1,0 +1,158 @@
+"""Every fast form against the plain one: values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from srgan_jax.models import fast_forms, layers
+from srgan_jax.models.batch_norm import batch_normalise
+from srgan_jax.models.generator import Generator
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape, mean=0.0, deviation=1.0):
+    return RNG.normal(mean, deviation, shape).astype(np.float32)
+
+
+def assert_same(fast, plain, *arguments, rtol=1e-4):
+    """Same values, and same gradients of every argument for a random cotangent."""
+    values, pull_back = jax.vjp(fast, *arguments)
+    expected, expected_pull_back = jax.vjp(plain, *arguments)
+    cotangent = jax.tree.map(lambda v: normal(*v.shape), expected)
+    got = jax.tree.leaves((values, pull_back(cotangent)))
+    want = jax.tree.leaves((expected, expected_pull_back(cotangent)))
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
+def test_a_convolution_of_pairs(size):
+    kernel = normal(size, size, 3, 5)
+    arguments = normal(2, 6, 4, 6), kernel
+    assert_same(fast_forms._paired_on_tpu, fast_forms._paired_plainly, *arguments)
+
+    def plain(x, kernel):
+        return fast_forms.convolve(x.reshape(2, 6, 8, 3), kernel).reshape(2, 6, 4, 10)
+
+    assert_same(fast_forms.paired_convolution, plain, *arguments)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
+def test_a_convolution_in_front_of_the_shuffle(size):
+    arguments = normal(2, 6, 5, 8), normal(size, size, 2, 3)
+    assert_same(fast_forms._shuffled_on_tpu, fast_forms._shuffled_plainly, *arguments)
+
+    def plain(x, kernel):
+        return fast_forms.convolve(layers.pixel_shuffle(x), kernel)
+
+    assert_same(fast_forms.shuffled_convolution, plain, *arguments)
+
+
+def lowered_for(platform, function, *arguments):
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,))
+
+
+def test_the_form_is_chosen_for_the_platform_that_is_compiled_for():
+    x, kernel = normal(1, 4, 4, 8), normal(9, 9, 2, 3)
+
+    def gradient(x, kernel):
+        return jax.grad(lambda k: fast_forms.shuffled_convolution(x, k).sum())(kernel)
+
+    for function in (fast_forms.shuffled_convolution, gradient):
+        tpu = lowered_for("tpu", function, x, kernel).as_text()
+        cpu = lowered_for("cpu", function, x, kernel).as_text()
+        assert "5x1x8x60" in tpu
+        assert "5x1x8x60" not in cpu
+
+
+def two_passes(x, scale, bias):
+    """Batch normalisation as its definition reads, and its statistics."""
+    mean = jnp.mean(x, axis=(0, 1, 2))
+    var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
+    return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias, mean, var
+
+
+def test_batch_normalisation_in_one_pass():
+    x = normal(4, 5, 6, 3, mean=2, deviation=3)
+    arguments = x, normal(3), normal(3)
+    centre = normal(3, mean=2)
+
+    def fast(x, scale, bias):
+        return batch_normalise(x, scale, bias, centre, 1e-5, None)[0]
+
+    assert_same(fast, lambda *a: two_passes(*a)[0], *arguments)
+    _, mean, var = batch_normalise(*arguments, centre, 1e-5, None)
+    np.testing.assert_allclose(mean, two_passes(*arguments)[1], rtol=1e-5)
+    np.testing.assert_allclose(var, two_passes(*arguments)[2], rtol=1e-5)
+
+
+def test_batch_normalisation_of_pairs():
+    arguments = normal(2, 3, 4, 5), normal(5), normal(5)
+
+    def fast(x, *parameters):
+        pairs = fast_forms.pair(x)
+        y = batch_normalise(pairs, *parameters, jnp.zeros(5), 1e-5, None)[0]
+        return fast_forms.unpair(y)
+
+    assert_same(fast, lambda *a: two_passes(*a)[0], *arguments)
+
+
+def test_synchronised_batch_normalisation_has_the_gradient_of_the_global_batch():
+    x, scale, bias = normal(4, 2, 3, 3, 5), normal(5), normal(5)
+    cotangent = normal(*x.shape)
+
+    def local(x, cotangent):  # gradients are taken within the mapped axis, as in a step
+        def fast(*arguments):
+            return batch_normalise(*arguments, jnp.zeros(5), 1e-5, "batch")[0]
+
+        y, pull_back = jax.vjp(fast, x, scale, bias)
+        return y, *pull_back(cotangent)
+
+    y, at_x, at_scale, at_bias = jax.vmap(local, axis_name="batch")(x, cotangent)
+    whole = x.reshape(8, 3, 3, 5)
+    expected, pull_back = jax.vjp(lambda *a: two_passes(*a)[0], whole, scale, bias)
+    wanted = expected, *pull_back(cotangent.reshape(whole.shape))
+    got = (
+        y.reshape(whole.shape),
+        at_x.reshape(whole.shape),
+        at_scale.sum(0),
+        at_bias.sum(0),
+    )
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_channel_far_from_zero_is_normalised_to_the_bias():
+    x = jnp.full((2, 4, 4, 1), 1234.5)
+    one = jnp.ones(1)
+    y, _, var = batch_normalise(x, one, one, jnp.zeros(1), 1e-5, None)
+    assert var[0] >= 0
+    assert np.isfinite(y).all()
+
+
+@pytest.mark.parametrize("prelu", ["shared", "per_channel"])
+def test_a_generator_in_training_is_the_same_in_pairs_and_without(prelu, monkeypatch):
+    network = Generator(blocks=2, channels=4, prelu=prelu)
+    lr = RNG.uniform(size=(2, 6, 6, 3)).astype(np.float32)
+    variables = network.init(jax.random.key(0), lr)
+
+    def sr(params):
+        given = {**variables, "params": params}
+        return network.apply(given, lr, True, mutable=["batch_stats"])
+
+    def in_its_fast_form(params):
+        with monkeypatch.context() as patch:
+            forms = fast_forms._paired_on_tpu, fast_forms._shuffled_on_tpu
+            patch.setattr(fast_forms, "_paired", forms[0])
+            patch.setattr(fast_forms, "_shuffled", forms[1])
+            return sr(params)
+
+    def unpaired(params):
+        with monkeypatch.context() as patch:
+            patch.setattr(fast_forms, "pair", lambda x: x)
+            patch.setattr(fast_forms, "unpair", lambda x: x)
+            return sr(params)
+
+    assert_same(in_its_fast_form, sr, variables["params"], rtol=2e-3)
