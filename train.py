@@ -4,7 +4,9 @@ The same command resumes a run. Exit status: 0 done; 1 the run failed; 2 wrong u
 75 told to stop, saved, and to be run again.
 """
 
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -20,19 +22,27 @@ RESUME_ME = 75  # EX_TEMPFAIL
 
 @flags.validator("profile", message="expected START:STOP, such as 100:110")
 def _is_range(steps: str | None) -> bool:
-    return steps is None or re.fullmatch(r"\d+:\d+", steps) is not None
+    if steps is None:
+        return True
+    found = re.fullmatch(r"(\d+):(\d+)", steps)
+    return found is not None and 0 < int(found[1]) < int(found[2])
 
 
 def main(_: list[str]) -> int | None:
+    # until there is anything to save, and once everything is saved
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(RESUME_ME))
+    import jax
+
     from srgan_jax.training import loop, parallel, settings
 
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every rename
-    if DISTRIBUTED.value:
-        parallel.initialize_distributed()
+    # Orbax tells every rename, and logs the trace of whatever it raises as well
+    logging.get_absl_logger().setLevel("CRITICAL")
     parallel.enable_compilation_cache()
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     profile = range(*map(int, PROFILE.value.split(":"))) if PROFILE.value else range(0)
     try:
+        if DISTRIBUTED.value:
+            parallel.initialize_distributed()
         config = settings.resolve(CONFIG.value, overrides)
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
         workdir = Path(WORKDIR.value or f"runs/{name}-{config.variant}")
@@ -42,15 +52,32 @@ def main(_: list[str]) -> int | None:
         print(stop, file=sys.stderr)
         return RESUME_ME
     except (ValueError, OSError, loop.TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return fail(f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if not DISTRIBUTED.value:
+            raise
+        cause = str(error).partition("\n")[0]
+        return fail(
+            f"error: another process of this run has ended ({cause}). See what it says "
+            "and start all of them again: they continue from the newest checkpoint"
+        )
     return None
+
+
+def fail(message: str) -> int:
+    """Says why; the others of a distributed run shall notice at once."""
+    print(message, file=sys.stderr, flush=True)
+    if DISTRIBUTED.value:
+        os._exit(1)  # an orderly end would wait for them, and they for this process
+    return 1
 
 
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with one line for a mistyped flag or field instead of a trace."""
     try:
         rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise ValueError(f"{rest[1]} is no flag; fields are --config.field=value")
         if CONFIG.value is None:
             raise ValueError("give --config=configs/srgan.py or another configuration")
         _ = CONFIG.value.stages  # a file that cannot be read fails at first use

@@ -32,11 +32,6 @@ app.command(epilog="Example: srgan-jax export --to onnx -o srgan.onnx")(
 )
 
 
-@app.callback()
-def main() -> None:
-    """Keeps `evaluate` a command of its own while it is the only one."""
-
-
 @app.command(
     epilog="Example: srgan-jax evaluate --weights krasserm-srresnet "
     "--weights krasserm-srgan --data Set5 --lpips alex --out results"
@@ -112,6 +107,8 @@ def evaluate(
         insets = figures.insets(figure or [], regions or [])
         if insets and out is None:
             raise ValueError("figures need a folder to go to: give --out")
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
         datasets = benchmark.open_datasets(data, lr_data or [])
         benchmark.check_names(insets, datasets)
         generators, scale = benchmark.load_generators(weights or [])

@@ -64,6 +64,18 @@ def interrupt_after(monkeypatch, steps):
     monkeypatch.setattr(loop, "training_batches", until)
 
 
+def watch_batches(monkeypatch):
+    """The steps from which batches are going to be asked for."""
+    original, asked = loop.training_batches, []
+
+    def watched(run, step):
+        asked.append(step)
+        return original(run, step)
+
+    monkeypatch.setattr(loop, "training_batches", watched)
+    return asked
+
+
 def test_a_run_leaves_everything_that_is_promised(uninterrupted):
     workdir, state = uninterrupted
     assert state.step == 6
@@ -97,17 +109,25 @@ def test_saved_generators_are_the_averaged_ones(uninterrupted):
     assert np.abs(kernel - state.ema["params"]["conv_in"]["kernel"]).max() > 0
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("steps", "saved"), [(1, [0, 3]), (2, [2, 3]), (3, [3]), (5, [4])]
+)
 def test_resuming_equals_no_interruption(
-    folder, uninterrupted, tmp_path, monkeypatch, steps
+    folder, uninterrupted, tmp_path, monkeypatch, steps, saved
 ):
-    """Inside the first stage, at a checkpoint, at the border and in the second."""
+    """Before a checkpoint, at one, at the border of the stages and in the second.
+
+    `saved` are the steps from which the resumed run asks for batches: a run that
+    silently began anew would end in the same bits.
+    """
     config = settings.resolve(tiny.config(folder))
     with monkeypatch.context() as patch:
         interrupt_after(patch, steps)
         with pytest.raises(Interrupted):
             loop.train_and_evaluate(config, tmp_path)
+    asked = watch_batches(monkeypatch)
     state = loop.train_and_evaluate(config, tmp_path)
+    assert asked == saved
     expected_workdir, expected = uninterrupted
     assert_same(state, expected)
     ours = json.loads((tmp_path / "summary.json").read_text())["scores"]
@@ -119,13 +139,17 @@ def test_resuming_equals_no_interruption(
     assert [x["step"] for x in lines if "content" in x] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_finished_run_prints_its_table_again(folder, uninterrupted, capsys):
+def test_a_finished_run_prints_its_table_again(
+    folder, uninterrupted, capsys, monkeypatch
+):
     workdir, expected = uninterrupted
     before = (workdir / "summary.json").stat().st_mtime_ns
+    asked = watch_batches(monkeypatch)
     state = loop.train_and_evaluate(settings.resolve(tiny.config(folder)), workdir)
     assert_same(state, expected)
     assert (workdir / "summary.json").stat().st_mtime_ns == before
     assert "bicubic" in capsys.readouterr().out
+    assert asked == [6]  # and no batch after it
 
 
 def test_sigterm_saves_at_once_and_the_run_resumes(
@@ -165,6 +189,42 @@ def test_another_configuration_is_refused_with_the_field(folder, uninterrupted):
         settings.ConfigError, match=r"config\.adversarial\.weight=0\.001"
     ):
         loop.train_and_evaluate(settings.resolve(config), uninterrupted[0])
+
+
+def test_what_is_wrong_with_the_last_stage_is_said_before_the_first(folder, tmp_path):
+    for fields, message in [
+        ({"discriminator.head": "pool"}, "head is 'pool'"),
+        ({"data.source": "folder:/nowhere"}, "/nowhere"),
+        ({"evaluation.source": "folder:/nowhere"}, "/nowhere"),
+    ]:
+        config = tiny.config(folder)
+        config.update_from_flattened_dict(fields)
+        with pytest.raises(ValueError, match=message):
+            loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
+    config = tiny.config(folder)
+    config.stages[1].content = "vgg55"
+    config.content.weights = "vgg20"
+    with pytest.raises(ValueError, match="vgg20"):
+        loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
+    # nothing was written that the corrected command would trip over
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_steps_than_are_done_are_refused(folder, uninterrupted):
+    config = tiny.config(folder)
+    config.stages[1].steps = 2
+    with pytest.raises(CheckpointError, match="beyond the last step 5"):
+        loop.train_and_evaluate(settings.resolve(config), uninterrupted[0])
+
+
+def test_photographs_that_changed_are_refused(tmp_path):
+    folder = tiny.photographs(tmp_path / "photographs")
+    config = tiny.config(folder)
+    config.stages[1].steps = 1
+    loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
+    (folder / "0.png").unlink()
+    with pytest.raises(CheckpointError, match="photographs have changed"):
+        loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):

@@ -90,11 +90,11 @@ def test_feed_divides_the_batch_in_order():
 
 
 def test_a_batch_that_does_not_divide_is_refused_in_a_sentence():
-    parallel.check_batch_size(8)
+    parallel.check(8, "pmap")
     with pytest.raises(ValueError, match=r"batch_size 6 .* 4 devices"):
-        parallel.check_batch_size(6)
+        parallel.check(6, "shard_map")
 
 
 def test_an_unknown_transform_is_refused():
     with pytest.raises(ValueError, match=r"parallel\.transform is 'xmap'"):
-        parallel.compile_step(lambda s, c, b: (s, b), parallel.create_mesh(), "xmap")
+        parallel.check(8, "xmap")

@@ -28,7 +28,7 @@ def test_the_rate_falls_to_a_tenth_within_one_stage():
     config = srgan.get_config()
     rate = settings.learning_rate(config.stages[1])
     assert rate(99_999) == pytest.approx(1e-4)
-    assert rate(100_001) == pytest.approx(1e-5)
+    assert rate(100_000) == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize("variant", srgan.VARIANTS[:3])
@@ -83,6 +83,11 @@ def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
         ("adversarial.order", "random", r"adversarial\.order is 'random'"),
         ("data.crop", 98, r"data\.crop 98 is not a multiple"),
         ("evaluation.lpips", "resnet", r"evaluation\.lpips is 'resnet'"),
+        ("evaluation.protocol", "standrd", r"evaluation\.protocol is 'standrd'"),
+        ("evaluation.border", "zero", r"evaluation\.border is 'zero'"),
+        ("evaluation.every", 0, r"evaluation\.every is 0"),
+        ("log_every", 0, "log_every is 0"),
+        ("ema_decay", 1.5, r"ema_decay is 1\.5"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field, value, message):

@@ -129,16 +129,19 @@ def test_synchronised_batch_norm_makes_the_number_of_devices_irrelevant(step):
     assert_close(four.generator.batch_stats, one.generator.batch_stats)
 
 
-def test_every_output_is_reduced_over_the_devices():
+@pytest.mark.parametrize("step", [steps.pretrain_step, steps.adversarial_step])
+@pytest.mark.parametrize("order", steps.ORDERS)
+@pytest.mark.parametrize("vgg", [None, VGG])
+def test_every_output_is_reduced_over_the_devices(step, order, vgg):
     """vmap refuses an output that still depends on the device; shard_map does not."""
-    recipe = tiny.recipe()
+    recipe = tiny.recipe(order=order, vgg=vgg, tv_weight=1e-4)
     state = tiny.state(recipe)
     parts = {k: v.reshape(2, -1, *v.shape[1:]) for k, v in tiny.batch(4).items()}
 
-    def step(part):
-        return steps.adversarial_step(recipe, state, None, part)
+    def one(part):
+        return step(recipe, state, VGG_PARAMS, part)
 
-    jax.eval_shape(jax.vmap(step, out_axes=None, axis_name=steps.AXIS), parts)
+    jax.eval_shape(jax.vmap(one, out_axes=None, axis_name=steps.AXIS), parts)
 
 
 def test_per_replica_batch_norm_is_another_thing():

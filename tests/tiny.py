@@ -87,3 +87,6 @@ def config(folder: Path) -> ConfigDict:
         stage.learning_rate = 1e-3
     config.stages[1].decay_at = (2,)
     return config
+
+
+get_config = config  # --config=tests/tiny.py:FOLDER

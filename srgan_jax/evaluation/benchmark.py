@@ -109,10 +109,10 @@ class Benchmark:
         except (OSError, ValueError) as error:  # both name the file
             report.failures.append(str(error))
             return {}
-        pictures = self._upscale(pair.lr, report)
         try:
+            pictures = self._upscale(pair.lr, report)
             scores = self._score(pair, pictures, report)
-        except ValueError as error:
+        except (ValueError, MemoryError, RuntimeError) as error:  # or out of memory
             report.failures.append(f"{files.hr}: {error}")
             return {}
         if pair.name in self.keep:

@@ -1,36 +1,43 @@
 """Checkpoints by Orbax: the whole state, and the averaged generator as its own item.
 
 An incomplete checkpoint (a process killed during a save) is never listed, since Orbax
-renames a finished one into place. Refuses to continue where the numbers of steps of a
-stage already begun were changed.
+renames a finished one into place. Refuses to continue from values that are not those
+that were saved (Orbax alone notices a lost file, but not a changed byte), and where the
+numbers of steps of a stage already begun were changed.
 """
 
 import signal
-from collections.abc import Mapping
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 from orbax.checkpoint import args
 
 from srgan_jax.training.state import TrainState, Variables
 
+if TYPE_CHECKING:
+    from srgan_jax.training.stages import Stage
+
 
 class CheckpointError(ValueError):
-    """A checkpoint that does not belong to the run."""
+    """A checkpoint that cannot be written or read, or does not belong to the run."""
 
 
 class Checkpoints:
     """The checkpoints of one run, numbered by step. Every process makes every call."""
 
-    def __init__(self, directory: Path, keep: int) -> None:
+    def __init__(self, directory: Path, keep: int, fingerprint: str) -> None:
+        """Opens or makes the directory; `fingerprint` is that of the photographs."""
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(keep)
         )
         self._directory = directory
+        self._fingerprint = fingerprint
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=options,
@@ -39,7 +46,7 @@ class Checkpoints:
         self._terminated = False
         self._distributed = jax.distributed.is_initialized()
         if not self._distributed:
-            signal.signal(signal.SIGTERM, self._terminate)
+            self._handler = signal.signal(signal.SIGTERM, self._terminate)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""
@@ -53,45 +60,93 @@ class Checkpoints:
           state: of all processes.
           stage: name of the stage.
           first: step at which the stage began.
-        """
-        items = args.Composite(
-            state=args.StandardSave(_without_average(state)),
-            generator=args.StandardSave(state.ema),
-            stage=args.JsonSave({"name": stage, "first": first}),
-        )
-        self._manager.save(step, args=items)
 
-    def check_stage(self, step: int, stages: Mapping[int, ConfigDict]) -> None:
-        """Raises a CheckpointError unless `step` lies in the stage it was saved in.
-
-        Args:
-          step: of the checkpoint.
-          stages: the configured stages by their first steps.
+        Raises:
+          CheckpointError: this save, or the one before it, failed.
         """
-        items = args.Composite(stage=args.JsonRestore())
-        saved = self._manager.restore(step, args=items)["stage"]
-        first = max(first for first in stages if first < step)
-        if (saved["name"], saved["first"]) != (stages[first].name, first):
+        self.wait()
+        values = {"state": _without_average(state), "generator": state.ema}
+        about = {
+            "name": stage,
+            "first": first,
+            "photographs": self._fingerprint,
+            "checksums": {name: _checksum(tree) for name, tree in values.items()},
+        }
+        items = {name: args.StandardSave(tree) for name, tree in values.items()}
+        try:
+            self._manager.save(
+                step, args=args.Composite(**items, stage=args.JsonSave(about))
+            )
+        except Exception as error:  # whatever the storage's driver raises
+            raise self._failed_save(error) from error
+
+    def check_run(self, step: int, plan: Sequence["Stage"]) -> None:
+        """Raises a CheckpointError unless the run can go on from `step` as planned."""
+        if not step:
+            return
+        saved = self._read(step)["stage"]
+        where = f"{self._directory} holds step {step} of stage {saved['name']!r}"
+        if step > plan[-1].end:
+            raise CheckpointError(f"{where}, beyond the last step {plan[-1].end}")
+        stage = max((s for s in plan if s.first < step), key=lambda s: s.first)
+        if (saved["name"], saved["first"]) != (stage.name, stage.first):
             raise CheckpointError(
-                f"{self._directory} holds step {step} of stage {saved['name']!r} begun "
-                f"at step {saved['first']}; by the configuration it would be of "
-                f"stage {stages[first].name!r}, from {first}. Give the stages before "
-                "their former number of steps"
+                f"{where} begun at step {saved['first']}; as configured it would "
+                f"be of stage {stage.name!r}, begun at {stage.first}. Give the stages "
+                "before their former number of steps"
+            )
+        if saved["photographs"] != self._fingerprint:
+            raise CheckpointError(
+                f"{where}, but the photographs have changed since: some were added, "
+                "lost, renamed or resized. Restore them, or begin another --workdir "
+                "with --config.init_from"
             )
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The state saved at `step`, on the devices that `abstract` names."""
-        items = args.Composite(
-            state=args.StandardRestore(_without_average(abstract)),
-            generator=args.StandardRestore(abstract.ema),
-        )
-        restored = self._manager.restore(step, args=items)
+        """The state saved at `step`, on the devices that `abstract` names.
+
+        Raises:
+          CheckpointError: it is damaged; says what to do.
+        """
+        wanted = {"state": _without_average(abstract), "generator": abstract.ema}
+        restored = self._read(step, **wanted)
         return TrainState(**restored["state"], ema=restored["generator"])
 
     def restore_generator(self, step: int, abstract: Variables) -> Variables:
         """The averaged generator alone: what the next stage starts from."""
-        items = args.Composite(generator=args.StandardRestore(abstract))
-        return self._manager.restore(step, args=items)["generator"]
+        return self._read(step, generator=abstract)["generator"]
+
+    def _read(self, step: int, **wanted: Any) -> Any:
+        """The items that are wanted and `stage`, held against their checksums."""
+        items = {name: args.StandardRestore(tree) for name, tree in wanted.items()}
+        try:
+            read = self._manager.restore(
+                step, args=args.Composite(**items, stage=args.JsonRestore())
+            )
+            for name in items:
+                if _checksum(read[name]) != read["stage"]["checksums"][name]:
+                    raise ValueError(f"{name!r} has changed since it was saved")
+        except Exception as error:  # whatever the storage's driver raises
+            raise self._damaged(step, error) from error
+        return read
+
+    def _damaged(self, step: int, error: Exception) -> CheckpointError:
+        before = [s for s in self._manager.all_steps() if s < step]
+        rest = f"continue from step {before[-1]}" if before else "begin anew"
+        return CheckpointError(
+            f"the checkpoint {self._directory / str(step)} cannot be read "
+            f"({_first_line(error)}). If it is damaged, move that folder away and run "
+            f"the same command to {rest}"
+        )
+
+    def _failed_save(self, error: Exception) -> CheckpointError:
+        self._manager.reload()
+        step = self.latest_step()
+        rest = "begins anew" if step is None else f"continues from step {step}"
+        return CheckpointError(
+            f"no checkpoint could be written to {self._directory} "
+            f"({_first_line(error)}). Make room there; the same command {rest}"
+        )
 
     def reached_preemption(self, step: int) -> bool:
         """Whether SIGTERM came; the same on all processes of a distributed run."""
@@ -103,13 +158,27 @@ class Checkpoints:
         self._terminated = True
 
     def wait(self) -> None:
-        """Waits for the save under way."""
-        self._manager.wait_until_finished()
+        """Waits for the save under way.
+
+        Raises:
+          CheckpointError: it failed.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # whatever the storage's driver raises
+            raise self._failed_save(error) from error
+
+    def check(self) -> None:
+        """Raises a CheckpointError if a save in the background has failed."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
 
     def close(self) -> None:
         """Waits for the save under way and ends."""
         self.wait()
         self._manager.close()
+        if not self._distributed:
+            signal.signal(signal.SIGTERM, self._handler)
 
 
 def _without_average(state: TrainState) -> dict[str, Any]:
@@ -119,3 +188,16 @@ def _without_average(state: TrainState) -> dict[str, Any]:
         "generator": state.generator,
         "discriminator": state.discriminator,
     }
+
+
+def _checksum(tree: Any) -> int:
+    """Of the bits of all leaves in their order."""
+    checksum = 0
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
+    return checksum
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

@@ -11,6 +11,7 @@ import statistics
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,6 +24,7 @@ from rich.progress import (
 )
 
 SECONDS_BETWEEN_LINES = 10.0
+SCORE = "evaluation_psnr"  # is in every line of scores
 SHOWN = ("content", "adversarial", "discriminator", "d_hr", "d_sr", "images_per_second")
 
 
@@ -40,7 +42,8 @@ class RunLog:
         from srgan_jax.data.tensorflow import tf  # for event files alone
 
         path = workdir / "metrics.jsonl"
-        _cut(path, first_step)
+        kept = _cut(path, first_step)
+        self._scored = {line["step"] for line in kept if SCORE in line}
         self._lines = path.open("a")
         self._events = tf.summary.create_file_writer(str(workdir))
         self._summary = tf.summary
@@ -79,12 +82,24 @@ class RunLog:
             console = self._progress.console
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def scalars(self, step: int, stage: str, values: dict[str, float]) -> None:
-        """One line of metrics.jsonl and one point a value in TensorBoard."""
+    def has_scores(self, step: int) -> bool:
+        """Whether the generator was scored at a step before the run was resumed."""
+        return self._active and step in self._scored
+
+    def scalars(
+        self, step: int, stage: str, values: dict[str, float], *, events: bool = True
+    ) -> None:
+        """One line of metrics.jsonl, and with `events` points for TensorBoard.
+
+        A value that is not finite, such as the PSNR of equal images, is null.
+        """
         if not self._active:
             return
-        self._lines.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
+        line = {"step": step, "stage": stage} | finite(values)
+        self._lines.write(json.dumps(line, allow_nan=False) + "\n")
         self._lines.flush()
+        if not events:
+            return
         with self._events.as_default(step=step):
             for name, value in values.items():
                 self._summary.scalar(name, value)
@@ -142,18 +157,23 @@ class Clock:
         return self._batch_size / statistics.median(self._durations)
 
 
-def _cut(path: Path, last_step: int) -> None:
-    """Keeps the complete lines up to `last_step`."""
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text().splitlines() if _step(line) <= last_step]
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """NaN and infinity as None: JSON has no word for them."""
+    return {k: v if math.isfinite(v) else None for k, v in values.items()}
+
+
+def _cut(path: Path, last_step: int) -> list[dict[str, Any]]:
+    """Keeps the lines up to `last_step`, and gives them."""
+    kept = [line for line in _read(path) if line["step"] <= last_step]
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
     os.replace(temporary, path)
+    return kept
 
 
-def _step(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except ValueError:  # a line that was being written when the run was killed
-        return float("inf")
+def _read(path: Path) -> list[dict[str, Any]]:
+    """All lines but one that was being written when the run was killed."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]

@@ -6,12 +6,15 @@ divided. Two transforms give the same bits: `shard_map`, the default, and the li
 `pmap`, slower by its host time a step.
 """
 
+import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -21,6 +24,12 @@ from srgan_jax.weights import store
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 TRANSFORMS = ("shard_map", "pmap")
+# A process that has not been heard of for so long is dead, and JAX ends all others.
+HEARTBEAT_TIMEOUT = 60  # seconds
+
+
+class DistributedError(ValueError):
+    """Processes that cannot work together; the message says what each must be told."""
 
 
 def create_mesh() -> Mesh:
@@ -29,8 +38,14 @@ def create_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(axis_type,))
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raises a ValueError where the global batch does not divide over the devices."""
+def check(batch_size: int, transform: str) -> None:
+    """Raises a ValueError where these devices cannot run such a step."""
+    one_of("parallel.transform", transform, TRANSFORMS)
+    if transform == "pmap" and jax.process_count() > 1:
+        raise ValueError(
+            "parallel.transform 'pmap' serves one process: the states it gives cannot "
+            "be saved by several; use 'shard_map'"
+        )
     if batch_size % jax.device_count():
         raise ValueError(
             f"batch_size {batch_size} is the global batch and does not divide over "
@@ -39,8 +54,10 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def compile_step(step: Step, mesh: Mesh, transform: str = "shard_map") -> Step:
-    """Maps a per-device step over the mesh and jit-compiles it; donates the state."""
-    one_of("parallel.transform", transform, TRANSFORMS)
+    """Maps a per-device step over the mesh and jit-compiles it.
+
+    `shard_map` donates the state, `pmap` cannot.
+    """
     if transform == "pmap":
         in_axes = (None, None, 0)
         return jax.pmap(step, axis_name=AXIS, in_axes=in_axes, out_axes=None)
@@ -113,20 +130,55 @@ def feed(
 
 
 def initialize_distributed() -> None:
-    """Joins the other hosts; call before anything else uses JAX.
+    """Joins the other processes; call before anything else uses JAX.
 
-    On a TPU pod the runtime tells address, number and index of the processes; elsewhere
-    they come from COORDINATOR_ADDRESS, PROCESS_COUNT and PROCESS_INDEX.
+    On a TPU pod, under Slurm and under Open MPI their address, number and index are
+    known; elsewhere they come from COORDINATOR_ADDRESS, PROCESS_COUNT and
+    PROCESS_INDEX.
+
+    Raises:
+      DistributedError: they are neither known nor given.
     """
     address = os.environ.get("COORDINATOR_ADDRESS")
-    if address is None:
-        jax.distributed.initialize()
-    else:
+    given: dict[str, Any] = {}
+    try:
+        if address is not None:
+            count, index = (
+                int(os.environ[name]) for name in ("PROCESS_COUNT", "PROCESS_INDEX")
+            )
+            given = {"num_processes": count, "process_id": index}
+            # JAX ends the process if the others do not come within five minutes
+            print(f"process {index} of {count}: joining {address}", file=sys.stderr)
         jax.distributed.initialize(
-            address,
-            int(os.environ["PROCESS_COUNT"]),
-            int(os.environ["PROCESS_INDEX"]),
+            address, **given, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT
         )
+    except (KeyError, ValueError) as error:
+        raise DistributedError(
+            "--distributed needs to know the other processes: on a TPU pod, under "
+            "Slurm and under Open MPI it does; elsewhere set COORDINATOR_ADDRESS "
+            "(HOST:PORT of process 0, free there), PROCESS_COUNT and PROCESS_INDEX "
+            f"(from 0) in the environment of each ({error})"
+        ) from error
+
+
+def check_agreement(**values: str) -> None:
+    """Raises a DistributedError where processes have different `values`."""
+    if jax.process_count() == 1:
+        return
+    digests = [hashlib.sha256(value.encode()).digest() for value in values.values()]
+    own = np.stack([np.frombuffer(digest, np.uint8) for digest in digests])
+    all_processes = multihost_utils.process_allgather(own)
+    for i, (name, value) in enumerate(values.items()):
+        if (all_processes[:, i] != own[i]).any():
+            raise DistributedError(
+                f"{name} differs between the processes; on process "
+                f"{jax.process_index()}: {value}"
+            )
+
+
+def wait_for_all(occasion: str) -> None:
+    """Returns once every process is here, however long that takes."""
+    multihost_utils.sync_global_devices(occasion)
 
 
 def enable_compilation_cache() -> None:

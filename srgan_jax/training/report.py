@@ -1,7 +1,7 @@
 """What a run leaves for people: scores of each stage, the table and the picture.
 
 Every score is of averaged (EMA) weights, on whole images, under the protocol that the
-configuration names. Nothing is scored on an image that trains.
+configuration names.
 """
 
 import json
@@ -19,7 +19,7 @@ from srgan_jax.data.pipeline import Pair
 from srgan_jax.evaluation import figures, lpips, metrics, tables
 from srgan_jax.evaluation.tables import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
-from srgan_jax.training.logging import RunLog
+from srgan_jax.training.logging import RunLog, finite
 from srgan_jax.training.state import Variables
 from srgan_jax.weights import store
 
@@ -76,6 +76,7 @@ def strip(pair: Pair, enlarged: np.ndarray, sr: np.ndarray) -> np.ndarray:
 def evaluate(
     config: ConfigDict,
     pairs: Sequence[Pair],
+    enlarged: Sequence[np.ndarray],
     average: Variables,
     log: RunLog,
     step: int,
@@ -86,8 +87,7 @@ def evaluate(
     scores = {f"evaluation_{name}": value for name, value in _mean(result).items()}
     figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
     log.say(f"step {step}: {figures}")
-    enlarged = bicubic(config)(pairs[0].lr)
-    log.picture(step, pairs[0].name, strip(pairs[0], enlarged, images[0]))
+    log.picture(step, pairs[0].name, strip(pairs[0], enlarged[0], images[0]))
     return scores
 
 
@@ -125,11 +125,11 @@ def write(
         "protocol": config.evaluation.protocol,
         "source": config.evaluation.source,
         "steps": steps,
-        "images_per_second": images_per_second,
-        "scores": {r.weights: _mean(r) for r in results},
+        **finite({"images_per_second": images_per_second}),
+        "scores": {r.weights: finite(_mean(r)) for r in results},
     }
     temporary = workdir / "summary.tmp"
-    temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     os.replace(temporary, workdir / "summary.json")
 
 

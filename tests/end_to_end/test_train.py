@@ -74,6 +74,8 @@ def test_the_quickstart_on_a_tiny_setting(tmp_path):
         (["--confg=configs/srgan.py"], "config"),
         (["--config=configs/srgan.py", "--work_dir=x"], "workdir"),
         (["--config=configs/srgan.py", "--profile=3"], "START:STOP"),
+        (["--config=configs/srgan.py", "--profile=5:5"], "START:STOP"),
+        (["--config=configs/srgan.py", "config.batch_size=2"], "config.batch_size=2"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(flags, message):

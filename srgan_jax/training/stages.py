@@ -1,0 +1,108 @@
+"""The stages of a run: what each computes with, and the state it begins from.
+
+All that any stage needs is made or fetched before the first one begins: a mistake in
+the last must not wait for a million steps.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from srgan_jax.training import parallel, settings, steps
+from srgan_jax.training.checkpoint import Checkpoints
+from srgan_jax.training.state import TrainState, Variables, create_network
+from srgan_jax.weights import store
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage: its configuration, its steps in the run, what it computes with.
+
+    Attributes:
+      config: its ConfigDict.
+      index: among the stages.
+      first: step of the run at which it begins.
+      recipe: see steps.Recipe.
+      vgg_params: VGG19's parameters, or None.
+    """
+
+    config: ConfigDict
+    index: int
+    first: int
+    recipe: steps.Recipe
+    vgg_params: Any
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def end(self) -> int:
+        """The last step."""
+        return self.first + self.config.steps
+
+
+def plan(config: ConfigDict) -> list[Stage]:
+    """The stages of a resolved configuration; fetches VGG19 where one needs it.
+
+    Raises:
+      ValueError: a network, a layer or the VGG19 weights are not what they must be.
+    """
+    load_vgg19 = functools.cache(store.load_vgg19)
+    stages, first = [], 0
+    for index, of_stage in enumerate(config.stages):
+        vgg_params, preprocessing = None, "caffe"
+        if settings.content_layer(of_stage.content):
+            vgg_params, preprocessing = load_vgg19(config.content.weights)
+        recipe = settings.recipe(config, of_stage, preprocessing)
+        stage = Stage(of_stage, index, first, recipe, vgg_params)
+        jax.eval_shape(functools.partial(initial_state, config, stage))
+        hr = jnp.zeros((1, config.data.crop, config.data.crop, 3))
+        if recipe.vgg is not None:
+            jax.eval_shape(recipe.vgg.apply, {"params": vgg_params}, hr)
+        stages.append(stage)
+        first = stage.end
+    return stages
+
+
+def initial_state(
+    config: ConfigDict, stage: Stage, given: Variables | None = None
+) -> TrainState:
+    """The state at a stage's first step, from the generator `given` or from scratch.
+
+    What is random is a function of the seed and the stage.
+    """
+    recipe = stage.recipe
+    key = jax.random.fold_in(jax.random.key(config.seed), stage.index)
+    crop, small = config.data.crop, config.data.crop // config.generator.scale
+    lr, hr = jnp.zeros((1, small, small, 3)), jnp.zeros((1, crop, crop, 3))
+    variables = recipe.generator.init(key, lr) if given is None else given
+    critic = None
+    if stage.config.adversarial:
+        critic = create_network(recipe.discriminator.init(key, hr), recipe.optimizer)
+    generator = create_network(variables, recipe.optimizer)
+    return TrainState(jnp.int32(stage.first), generator, critic, variables)
+
+
+def begin(
+    config: ConfigDict,
+    stage: Stage,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+    resumed_at: int,
+) -> TrainState:
+    """The state at the stage's first step, or at the checkpoint inside the stage."""
+    fresh = functools.partial(initial_state, config, stage)
+    abstract = parallel.abstract(jax.eval_shape(fresh), mesh)
+    if resumed_at > stage.first:
+        return checkpoints.restore(resumed_at, abstract)
+    variables = None
+    if stage.first:  # the averaged generator of the stage before, as its file has it
+        variables = checkpoints.restore_generator(stage.first, abstract.ema)
+    elif config.init_from is not None:
+        _, variables = store.load_generator(config.init_from)
+    return parallel.replicate(fresh(variables), mesh)
