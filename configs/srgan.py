@@ -79,7 +79,8 @@ def base() -> ConfigDict:
                 "order": "generator_first",  # not stated; see training/steps.py
             },
             "optimizer": {"b1": 0.9, "b2": 0.999, "eps": 1e-8},  # Adam, sec. 3.2
-            "ema_decay": 0.999,  # not in the paper; 0 scores the last weights
+            # not in the paper; about the last 1,000 steps; 0 scores the last weights
+            "ema_decay": 0.999,
             "data": {
                 "source": "tfds:div2k",  # the paper: 350,000 ImageNet images
                 "crop": 96,  # sec. 3.2
@@ -96,7 +97,7 @@ def base() -> ConfigDict:
                 "lpips": "alex",  # alex, vgg or none
             },
             "checkpoint": {"every": 5_000, "keep": 3},
-            "log_every": 100,
+            "log_every": 100,  # for TensorBoard; metrics.jsonl has every step
             "parallel": {"transform": "shard_map"},
             "stages": (),
         }
