@@ -5,8 +5,10 @@ import re
 
 import pytest
 
+from configs import srgan
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.training import settings
 from srgan_jax.weights.catalog import CATALOG, Address, Package
 from srgan_jax.weights.layout import EXECUTION, NETWORKS
 from srgan_jax.weights.presets import PRESETS
@@ -40,3 +42,14 @@ def test_cached_names_are_distinct() -> None:
 def test_presets_set_every_attribute(name: str, network: type) -> None:
     known = {field.name for field in dataclasses.fields(network)} - set(EXECUTION)
     assert set(PRESETS[name][network.__name__.lower()]) == known
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_fit_the_configuration(name: str) -> None:
+    config = settings.resolve(srgan.get_config().copy_and_resolve_references())
+    config.preset = name
+    expanded = settings.resolve(config)
+    for section, fields in PRESETS[name].items():
+        for field, value in fields.items():
+            assert expanded[section][field] == value
+    settings.recipe(expanded, expanded.stages[1], "caffe")

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(1, 3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).view(1, 3, 1, 1)
 
 
 def conv(
@@ -160,10 +160,14 @@ class SgrvinodDiscriminator(nn.Module):
 
 
 class VGG19(nn.Module):
-    """torchvision's `features`; images in [0, 1] to phi_{i,j} after its ReLU."""
+    """torchvision's `features`; images in [0, 1] to phi_{i,j} after its ReLU.
 
-    def __init__(self):
+    With `caffe`, for the original weights: their preprocessing, and features / 12.75.
+    """
+
+    def __init__(self, caffe: bool = False):
         super().__init__()
+        self.caffe = caffe
         layers: list[nn.Module] = []
         inputs = 3
         for outputs, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
@@ -175,7 +179,11 @@ class VGG19(nn.Module):
 
     def forward(self, unit: torch.Tensor, layer: tuple[int, int]) -> torch.Tensor:
         index = {(2, 2): 8, (5, 4): 35}[layer]
-        return self.features[: index + 1](imagenet(unit))
+        if not self.caffe:
+            return self.features[: index + 1](imagenet(unit))
+        mean = torch.tensor([103.939, 116.779, 123.68], dtype=torch.float64)
+        bgr = 255 * unit.flip(1) - mean.to(unit).view(1, 3, 1, 1)
+        return self.features[: index + 1](bgr) / 12.75
 
 
 class Project:

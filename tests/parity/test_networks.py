@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs PyTorch: pip install '.[parity]'")
 
+import copy
+
 import jax
 import numpy as np
 import reference
@@ -18,7 +20,7 @@ from srgan_jax.models.vgg import VGG19
 
 @pytest.fixture(autouse=True)
 def _highest_precision():
-    with jax.default_matmul_precision("highest"), torch.inference_mode():
+    with jax.default_matmul_precision("highest"), torch.no_grad():
         yield
 
 
@@ -87,14 +89,19 @@ def test_pooled_discriminator_takes_any_crop() -> None:
     assert relative(ours, theirs) < 1e-5
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize("layer", [(2, 2), (5, 4)])
-def test_vgg19(layer: tuple[int, int]) -> None:
-    weights = twins.ported(twins.vgg())
+@pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
+def test_vgg19(layer: tuple[int, int], preprocessing: str) -> None:
+    theirs = copy.copy(twins.vgg())
+    theirs.caffe = preprocessing == "caffe"
+    params = twins.ported(theirs).variables
     batch = next(twins.batches(1, size=2, crop=64))
-    theirs = twins.vgg()(twins.to_torch(batch, torch.float32)[1], layer)
-    module = VGG19(layer, weights.settings["preprocessing"])
+    features = theirs(twins.to_torch(batch, torch.float32)[1], layer)
     images = batch["hr"] / np.float32(127.5) - 1
-    assert relative(jax.jit(module.apply)(weights.variables, images), theirs) < 1e-5
+    ours = jax.jit(VGG19(layer, preprocessing).apply)(params, images)
+    scale = 1 / 12.75 if theirs.caffe else 1
+    assert relative(scale * ours, features) < 1e-5
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])

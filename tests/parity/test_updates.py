@@ -7,7 +7,6 @@ pytest.importorskip("torch", reason="needs PyTorch: pip install '.[parity]'")
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
@@ -15,16 +14,9 @@ import torch.nn.functional as F
 import twins
 
 from srgan_jax.training import steps
+from srgan_jax.weights import store
 
-VGG = twins.ported(twins.vgg()).variables["params"]
-# A bias in front of a BN has a gradient of exactly zero; what is left is rounding.
-WITHOUT = {
-    "lornatang": (),
-    "sgrvinod": (
-        *("conv1/bias", "conv2/bias", "conv_mid/bias"),
-        *(f"conv_{i}/bias" for i in range(1, 8)),
-    ),
-}
+pytestmark = pytest.mark.weights
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +34,7 @@ def gradients(name: str, adversarial: bool, **changes):
     project = twins.create_project(name, **twins.SMALL)
     step = steps.adversarial_step if adversarial else steps.pretrain_step
     state, metrics = twins.compile_step(step, recipe)(
-        twins.create_state(project, recipe), VGG, batch()
+        twins.create_state(project, recipe), store.load_vgg19("vgg19")[0], batch()
     )
     return (
         state.generator.opt_state[0].trace,
@@ -90,7 +82,7 @@ def test_gradient_of_content(name: str, content: str) -> None:
     symmetric = 2 * sr - 1
     variation = sum(symmetric.diff(dim=axis).abs().sum() for axis in (2, 3)) / len(sr)
     loss = loss + tv_weight * variation
-    distance = twins.apart(ours, theirs(project.g, loss), without=WITHOUT[name])
+    distance = twins.apart(ours, theirs(project.g, loss), without=twins.IDLE[name])
     assert distance < 1e-4
 
 
@@ -105,65 +97,34 @@ def test_gradient_of_adversarial_losses(name: str) -> None:
     loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
     assert float(metrics["adversarial"]) == pytest.approx(loss.item(), rel=1e-5)
     total = project.content(sr, hr, None) + 1e4 * loss
-    without = WITHOUT[name]
+    without = twins.IDLE[name]
     assert twins.apart(on_g, theirs(project.g, total), without=without) < 1e-4
     loss = project.discriminator_loss(sr, hr)
     assert float(metrics["discriminator"]) == pytest.approx(loss.item(), rel=1e-5)
     assert twins.apart(on_d, theirs(project.d, loss), without=without) < 1e-4
 
 
-def train(
-    name: str, stages: dict[str, int], *, double: bool = False, layer=(5, 4), **changes
-):
+def train(name: str, stages: dict[str, int], *, layer=(5, 4), double=False, **changes):
     """Both sides through `stages`, the adversarial one with this content loss.
 
     Returns:
-      Relative distances: of the losses (the largest over the steps), of the parameters
-      and of the running statistics (the larger of G's and D's).
+      Relative distances: of the losses (the largest over the steps), and of parameters
+      and running statistics at the end (the larger of G's and D's).
     """
-    dtypes = (jnp.float64, torch.float64) if double else (jnp.float32, torch.float32)
-    project = twins.create_project(name, **twins.SMALL).to(dtypes[1])
-    twins.vgg().to(dtypes[1])
-    vgg = jax.tree.map(lambda x: jnp.asarray(x, dtypes[0]), VGG)
-    recipe = twins.create_recipe(name, dtypes[0], **changes)
-    state = twins.create_state(project, recipe)
+    pair = twins.Twins(name, double=double)
     losses = []
     for stage, count in stages.items():
-        adversarial = stage == "adversarial"
-        content = layer if adversarial else None
-        stage_recipe = twins.create_recipe(name, dtypes[0], layer=content, **changes)
-        step = twins.compile_step(getattr(steps, f"{stage}_step"), stage_recipe)
-        project.restart()
-        state = restarted(state, stage_recipe)
+        pair.start(stage, layer if stage == "adversarial" else None, **changes)
         for batch in twins.batches(count):
-            state, ours = step(state, vgg, batch)
-            images = twins.to_torch(batch, dtypes[1])
-            if adversarial:
-                expected = project.adversarial_step(*images, layer)
-            else:
-                expected = project.pretrain_step(*images)
-            losses += [abs(float(ours[k]) / v - 1) for k, v in expected.items()]
+            both = pair.step(batch).values()
+            losses += [abs(ours / theirs - 1) for ours, theirs in both]
     twins.vgg().to(torch.float32)
-    pairs = ((state.generator, project.g), (state.discriminator, project.d))
-    params, stats = [], []
-    for ours, module in pairs:
-        variables = twins.ported(module).variables
-        params.append(
-            twins.apart(ours.params, variables["params"], without=WITHOUT[name])
-        )
-        stats.append(twins.apart(ours.batch_stats, variables["batch_stats"]))
-    return max(losses), max(params), max(stats)
-
-
-def restarted(state, recipe):
-    """New moments, as a stage begins with."""
-    init = recipe.optimizer.init
-    return state.replace(
-        generator=state.generator.replace(opt_state=init(state.generator.params)),
-        discriminator=state.discriminator.replace(
-            opt_state=init(state.discriminator.params)
-        ),
+    distances = pair.apart()
+    parameters, statistics = (
+        max(v for k, v in distances.items() if what in k)
+        for what in ("parameters", "statistics")
     )
+    return max(losses), parameters, statistics
 
 
 STAGES = {"pretrain": 20, "adversarial": 20}

@@ -1,8 +1,8 @@
-"""The same network in PyTorch and here: one initialisation, the same batches."""
+"""The same training in PyTorch and here: one initialisation, the same batches."""
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,14 +18,89 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import state, steps
-from srgan_jax.weights import layout
+from srgan_jax.weights import layout, store, torch_layouts
 from srgan_jax.weights import torch as torch_files
 from srgan_jax.weights.layout import Weights
 from srgan_jax.weights.presets import PRESETS
 
 PROJECTS = ("lornatang", "sgrvinod")
 SMALL = {"channels": 8, "blocks": 2, "hidden": 16, "crop": 32}
-Batch = dict[str, np.ndarray]
+# A bias in front of a BN has a gradient of exactly zero, of which rounding is all that
+# is left, and Adam makes a walk of it: it is no part of a comparison.
+IDLE = {
+    "lornatang": (),
+    "sgrvinod": (
+        *("conv1/bias", "conv2/bias", "conv_mid/bias"),
+        *(f"conv_{i}/bias" for i in range(1, 8)),
+    ),
+}
+Batch = Mapping[str, np.ndarray]
+
+
+class Twins:
+    """A project in PyTorch and its port, trained side by side.
+
+    Attributes:
+      project: the reference.
+      recipe: ours, of the stage that was started last.
+      state: ours.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        double: bool = False,
+        size: Mapping[str, int] = SMALL,
+    ):
+        self.name, self.size = name, dict(size)
+        self.dtype, torch_dtype = (
+            (jnp.float64, torch.float64) if double else (jnp.float32, torch.float32)
+        )
+        self.torch_dtype = torch_dtype
+        self.project = create_project(name, **size).to(torch_dtype)
+        params, _ = store.load_vgg19("vgg19")
+        self.vgg_params = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
+
+    def start(
+        self, stage: str, layer: tuple[int, int] | None = None, **changes: Any
+    ) -> None:
+        """Begins a stage: new moments on both sides; our running state from theirs."""
+        self.stage, self.layer = stage, layer
+        self.recipe = create_recipe(
+            self.name, self.dtype, self.size, layer=layer, **changes
+        )
+        if not hasattr(self, "state"):
+            self.state = create_state(self.project, self.recipe)
+        else:
+            self.state = restarted(self.state, self.recipe)
+        self.project.restart()
+        step = getattr(steps, f"{stage}_step")
+        self._step = compile_step(step, self.recipe)
+
+    def step(self, batch: Batch) -> dict[str, tuple[float, float]]:
+        """One update of both; the losses by name, ours and theirs."""
+        self.state, ours = self._step(self.state, self.vgg_params, batch)
+        images = to_torch(batch, self.torch_dtype)
+        if self.stage == "pretrain":
+            theirs = self.project.pretrain_step(*images)
+        else:
+            theirs = self.project.adversarial_step(*images, self.layer)
+        return {name: (float(ours[name]), loss) for name, loss in theirs.items()}
+
+    def apart(self) -> dict[str, float]:
+        """Relative distances of parameters and of running statistics, of G and D."""
+        distances = {}
+        pairs = {"g": self.state.generator, "d": self.state.discriminator}
+        for key, ours in pairs.items():
+            theirs = ported(getattr(self.project, key)).variables
+            distances[f"{key} parameters"] = apart(
+                ours.params, theirs["params"], without=IDLE[self.name]
+            )
+            distances[f"{key} statistics"] = apart(
+                ours.batch_stats, theirs["batch_stats"]
+            )
+        return distances
 
 
 def batches(count: int, size: int = 4, crop: int = 32) -> Iterator[Batch]:
@@ -41,12 +116,21 @@ def batches(count: int, size: int = 4, crop: int = 32) -> Iterator[Batch]:
 
 @functools.cache
 def vgg() -> reference.VGG19:
-    """VGG19 with activations that grow no smaller from layer to layer, as trained."""
-    torch.manual_seed(1)
-    network = reference.VGG19().eval().requires_grad_(False)
-    for name, parameter in network.named_parameters():
-        if name.endswith("weight"):
-            torch.nn.init.kaiming_normal_(parameter)
+    """The catalog's VGG19. Features of an untrained one hardly differ between images,
+    so that rounding would be a good part of what a content loss sees."""
+    params, _ = store.load_vgg19("vgg19")
+    layers = torch_layouts.vgg19()
+    network = reference.VGG19(caffe=True).eval().requires_grad_(False)
+    network.load_state_dict(
+        {
+            f"{layers[layer]}.{theirs}": torch.from_numpy(value)
+            for layer, leaves in params.items()
+            for theirs, value in (
+                ("weight", leaves["kernel"].transpose(3, 2, 0, 1).copy()),
+                ("bias", leaves["bias"]),
+            )
+        }
+    )
     return network
 
 
@@ -56,9 +140,9 @@ def ported(module: torch.nn.Module) -> Weights:
     return torch_files.recognise(tensors, type(module).__name__)
 
 
-def create_project(name: str, *, seed: int = 0, **size: int) -> reference.Project:
+def create_project(name: str, **size: int) -> reference.Project:
     """The reference with running statistics and slopes that are not their defaults."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     project = reference.Project(name, vgg(), **size)
     for module in (project.g, project.d):
         for part in module.modules():
@@ -71,8 +155,13 @@ def create_project(name: str, *, seed: int = 0, **size: int) -> reference.Projec
     return project
 
 
-def create_recipe(name: str, dtype: Any = jnp.float32, **changes: Any) -> steps.Recipe:
-    """Our recipe for a project of SMALL size, by its preset.
+def create_recipe(
+    name: str,
+    dtype: Any = jnp.float32,
+    size: Mapping[str, int] = SMALL,
+    **changes: Any,
+) -> steps.Recipe:
+    """Our recipe for a project, by its preset, but with the catalog's VGG19.
 
     `changes` are those of the recipe; called generator_* and discriminator_*, of the
     networks' settings.
@@ -86,15 +175,15 @@ def create_recipe(name: str, dtype: Any = jnp.float32, **changes: Any) -> steps.
             for k in list(changes)
             if k.startswith(prefix)
         }
-        size = {k: v for k, v in SMALL.items() if k in preset[kind]}
-        networks[kind] = network(**preset[kind] | size | other, dtype=dtype)
+        own = {k: v for k, v in size.items() if k in preset[kind]}
+        networks[kind] = network(**preset[kind] | own | other, dtype=dtype)
     layer = changes.pop("layer", None)
     optimizer = preset["optimizer"] | changes.pop("optimizer", {})
     recipe = steps.Recipe(
         **networks,
         optimizer=optax.adam(1e-4, **optimizer),
-        vgg=layer and VGG19(layer, "torchvision", dtype),
-        feature_scale=preset["content"]["feature_scale"],
+        vgg=layer and VGG19(layer, "caffe", dtype),
+        feature_scale=1 / 12.75,
         reduction=preset["content"]["reduction"],
         mse_range=preset["content"]["range"],
         adversarial_weight=preset["adversarial"]["weight"],
@@ -105,6 +194,7 @@ def create_recipe(name: str, dtype: Any = jnp.float32, **changes: Any) -> steps.
 
 
 def create_state(project: reference.Project, recipe: steps.Recipe) -> state.TrainState:
+    """Ours, from the reference's weights as they are."""
     generator, discriminator = (
         jax.tree.map(jnp.asarray, ported(module).variables)
         for module in (project.g, project.d)
@@ -117,6 +207,15 @@ def create_state(project: reference.Project, recipe: steps.Recipe) -> state.Trai
     )
 
 
+def restarted(former: state.TrainState, recipe: steps.Recipe) -> state.TrainState:
+    """New moments, as a stage begins with."""
+    create = state.create_network
+    return former.replace(
+        generator=create(former.generator.variables, recipe.optimizer),
+        discriminator=create(former.discriminator.variables, recipe.optimizer),
+    )
+
+
 def compile_step(step: Any, recipe: steps.Recipe) -> Any:
     """A step on one device; `(state, vgg_params, batch) -> (state, metrics)`."""
     alone = jax.vmap(
@@ -125,18 +224,17 @@ def compile_step(step: Any, recipe: steps.Recipe) -> Any:
         out_axes=None,
         axis_name=steps.AXIS,
     )
-    compiled = jax.jit(lambda s, v, batch: alone(s, v, jax.tree.map(_one, batch)))
-    return compiled
 
+    def run(state: Any, vgg_params: Any, batch: Any) -> Any:
+        return alone(state, vgg_params, jax.tree.map(lambda x: x[None], batch))
 
-def _one(x: jax.Array) -> jax.Array:
-    return x[None]
+    return jax.jit(run)
 
 
 def to_torch(batch: Batch, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """'lr' and 'hr' in [0, 1], NCHW."""
     lr, hr = (
-        torch.from_numpy(batch[k]).permute(0, 3, 1, 2).to(dtype) / 255
+        torch.from_numpy(np.array(batch[k])).permute(0, 3, 1, 2).to(dtype) / 255
         for k in ("lr", "hr")
     )
     return lr, hr
@@ -147,7 +245,7 @@ def apart(ours: Any, theirs: Any, *, without: tuple[str, ...] = ()) -> float:
     wanted = dict(layout.flatten(theirs))
     found = dict(layout.flatten(ours))
     assert found.keys() == wanted.keys()
-    kept = [name for name in wanted if not name.endswith(without or ("-",))]
+    kept = [name for name in wanted if not name.endswith(without)]
     difference = sum(np.sum(np.square(np.subtract(found[k], wanted[k]))) for k in kept)
     size = sum(np.sum(np.square(np.asarray(wanted[k]))) for k in kept)
     return float(np.sqrt(difference / size))
