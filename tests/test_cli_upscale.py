@@ -78,6 +78,15 @@ def test_folders_are_mirrored(weights: Path, tmp_path: Path) -> None:
     assert not (out / "out").exists()
 
 
+def test_output_folder_above_the_input_folder(weights: Path, tmp_path: Path) -> None:
+    save(tmp_path / "in/a.png")
+    assert upscale(weights, tmp_path / "in", "-o", tmp_path).exit_code == 0
+    assert (tmp_path / "a.png").exists()
+    same = upscale(weights, tmp_path / "in", "-o", tmp_path / "in", "--overwrite")
+    assert same.exit_code == 1
+    assert "is an input" in same.stderr
+
+
 def test_existing_outputs_need_overwrite(weights: Path, tmp_path: Path) -> None:
     source, target = save(tmp_path / "a.png"), tmp_path / "b.png"
     target.write_bytes(b"precious")

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Picture:
         data = path.read_bytes()
         if not data:
             raise ValueError("the file is empty")
-        with _any_size(), Image.open(io.BytesIO(data)) as image:
+        with _undisturbed(), Image.open(io.BytesIO(data)) as image:
             _check_header(image, path, max_pixels)
             return _decode(image, data)
     except Exception as error:  # Pillow's plugins raise what they like
@@ -96,11 +97,13 @@ def upscale(picture: Picture, upscaler: Callable[[np.ndarray], np.ndarray]) -> P
 
 
 @contextlib.contextmanager
-def _any_size() -> Iterator[None]:
-    """Lifts Pillow's own limit on pixels; ours is told by the caller."""
+def _undisturbed() -> Iterator[None]:
+    """Lifts Pillow's limit on pixels, ours being told, and its warnings of odd tags."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

@@ -45,10 +45,12 @@ def plan(
         except ValueError as error:
             failures.append(str(error))
             continue
+        if path.absolute() in out.absolute().parents:  # an earlier call's output
+            found = [
+                f for f in found if not f.absolute().is_relative_to(out.absolute())
+            ]
         jobs += [
-            Job(file, _named(out / file.relative_to(path), suffix))
-            for file in found
-            if not file.is_relative_to(out)
+            Job(file, _named(out / file.relative_to(path), suffix)) for file in found
         ]
     return _without_clashes(jobs, failures)
 

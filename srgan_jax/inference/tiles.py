@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIDE = 1024  # of the largest window chosen here: 0.3 GB for each array of features
+SIDE = 768  # of the largest window chosen here: 0.15 GB for each array of features
 STEP = 32  # window sides are multiples of it, so that few programs serve all sizes
 CELL = 64  # largest side of a cell: its HR feature maps stay near the cache
 BATCH_PIXELS = 256 * 256  # small windows are gathered up to about as many
