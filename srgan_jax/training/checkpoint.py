@@ -10,7 +10,7 @@ import signal
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,7 +29,10 @@ class CheckpointError(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by step. Every process makes every call."""
+    """The checkpoints of one run, numbered by step; a context manager.
+
+    Every process makes every call.
+    """
 
     def __init__(self, directory: Path, keep: int, fingerprint: str) -> None:
         """Opens or makes the directory; `fingerprint` is that of the photographs."""
@@ -173,8 +176,18 @@ class Checkpoints:
         if not self._manager.is_saving_in_progress():
             self.wait()
 
-    def close(self) -> None:
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Waits for the save under way and ends."""
+        if self._distributed and error is not None:
+            return  # a save needs all processes, and the others may have ended
         self.wait()
         self._manager.close()
         if not self._distributed:

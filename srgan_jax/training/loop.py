@@ -4,7 +4,6 @@ Refuses a batch that does not divide over the devices and a directory that holds
 run; stops at the first loss that is not finite.
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -83,7 +82,8 @@ def train_and_evaluate(
     plan = stages.plan(config)
 
     workdir.mkdir(parents=True, exist_ok=True)
-    settings.claim(workdir, config, write=writes)
+    if writes:
+        settings.claim(workdir, config, write=True)
     checkpoints = Checkpoints(
         workdir / "checkpoints", config.checkpoint.keep, source.fingerprint
     )
@@ -91,17 +91,16 @@ def train_and_evaluate(
     parallel.check_agreement(
         configuration=config.to_json_best_effort(sort_keys=True),
         photographs=source.fingerprint,
-        # or the directory is not one that all hosts see
         checkpoint=str(resumed_at),
     )
+    settings.claim(workdir, config, write=False)
     checkpoints.check_run(resumed_at, plan)
     ahead = range(resumed_at + 1, last_step + 1)
     profile = Profile(workdir / "profile", traced, ahead)
     log = RunLog(workdir, first_step=resumed_at, last_step=last_step, active=writes)
     mesh = parallel.create_mesh()
     run = Run(config, workdir, profile, mesh, source, pairs, enlarged, checkpoints, log)
-    # closing waits for a save under way, also where the run ends by an error
-    with contextlib.closing(checkpoints), log, profile:
+    with checkpoints, log, profile:
         log.say(f"bicubic: {bicubic.mean.psnr:.4f} dB, {evaluation.protocol}")
         if resumed_at:
             log.say(f"resuming at step {resumed_at} of {last_step}")
@@ -174,6 +173,7 @@ def train_stage(
                 evaluate(run, stage, step, state)
             clock.restart()
         if stops:
+            run.checkpoints.wait()
             raise Preempted(f"stopped at step {step}; the same command resumes")
     run.checkpoints.wait()
     return state, clock.median_rate()

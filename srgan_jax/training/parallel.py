@@ -162,17 +162,17 @@ def initialize_distributed() -> None:
 
 
 def check_agreement(**values: str) -> None:
-    """Raises a DistributedError where processes have different `values`."""
+    """Raises a DistributedError where processes have different values of a name."""
     if jax.process_count() == 1:
         return
     digests = [hashlib.sha256(value.encode()).digest() for value in values.values()]
     own = np.stack([np.frombuffer(digest, np.uint8) for digest in digests])
     all_processes = multihost_utils.process_allgather(own)
-    for i, (name, value) in enumerate(values.items()):
+    for i, name in enumerate(values):
         if (all_processes[:, i] != own[i]).any():
             raise DistributedError(
-                f"{name} differs between the processes; on process "
-                f"{jax.process_index()}: {value}"
+                f"{name} differs between the processes: all need the same command, "
+                "the same photographs and a --workdir that they share"
             )
 
 

@@ -161,9 +161,11 @@ def learning_rate(stage: ConfigDict) -> optax.Schedule:
 def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:
     """Writes config.json into a new run's directory, or checks that it is the same.
 
+    Without `write` it is another process that has written it.
+
     Raises:
       ConfigError: the directory holds a run whose configuration differs in anything
-        but the number of steps; the field is named.
+        but the number of steps; the field is named. Or the file is not there.
     """
     path = workdir / "config.json"
     text = config.to_json_best_effort(indent=2, sort_keys=True)
@@ -175,6 +177,8 @@ def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:
                 f"{workdir} holds a run with {field}={before!r}, not {now!r}; give it "
                 "its former value or choose another --workdir"
             )
+    elif not write:
+        raise ConfigError(f"{workdir} is not a directory that all hosts share")
     if write:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(text + "\n")
