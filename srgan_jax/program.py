@@ -27,6 +27,7 @@ def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
         name = re.search(r'op_name="([^"]*)"', line)
         frame = re.search(r"stack_frame_id=(\d+)", line)
         operation = re.sub(r"^jit\(\w+\)/(shard_map/)?", "", name[1] if name else "?")
+        operation = re.sub(r"cond/branch_\d+_fun/", "", operation)
         operation = re.sub(r"\bblock_\d+", "block_*", operation)
         cycles[operation, line_of[frame[1]] if frame else "?"] += int(estimated[1])
     return cycles

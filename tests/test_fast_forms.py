@@ -1,5 +1,6 @@
 """Every fast form against the plain one: values and gradients."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +49,39 @@ def test_a_convolution_in_front_of_the_shuffle(size):
         return fast_forms.convolve(layers.pixel_shuffle(x), kernel)
 
     assert_same(fast_forms.shuffled_convolution, plain, *arguments)
+
+
+@pytest.mark.parametrize("padding", [(1, 1), (0, 1)])
+def test_a_convolution_of_stride_two_from_pairs(padding):
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        x = x.reshape(2, 6, 8, 3)
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), [padding] * 2, dimension_numbers=numbers
+        )
+
+    def on_tpu(x, kernel):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fast_forms, "by_platform", lambda tpu, default: tpu)
+            return fast_forms.halving_convolution(x, kernel, padding)
+
+    def here(x, kernel):
+        return fast_forms.halving_convolution(x, kernel, padding)
+
+    arguments = normal(2, 6, 4, 6), normal(3, 3, 3, 5)
+    assert_same(on_tpu, plain, *arguments)
+    assert_same(here, plain, *arguments)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2)])
+def test_max_pooling(shape):
+    # small integers: of equal pixels the first must take the gradient
+    x = RNG.integers(0, 3, shape).astype(np.float32)
+    assert_same(fast_forms.max_pool, lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)
+    if shape[2] % 2 == 0:
+        pairs = fast_forms.pair(x)
+        pooled = fast_forms.max_pool_of_pairs(pairs)
+        np.testing.assert_array_equal(pooled, fast_forms.max_pool(x))
 
 
 def lowered_for(platform, function, *arguments):

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from srgan_jax.models import layers
+from srgan_jax.models import fast_forms, layers
 from srgan_jax.models.layers import BatchNorm, Conv, Dense
 
 # Width as a multiple of `channels`, and stride: k3n64s1, k3n64s2, ...
@@ -55,6 +55,11 @@ class Discriminator(nn.Module):
         conv = partial(Conv, size=3, initializer=self.initializer, dtype=self.dtype)
         act = partial(nn.leaky_relu, negative_slope=0.2)
         x = layers.from_symmetric(images, self.input_range)
+        # 3 and 64 channels fill a TPU's lanes in pairs of pixels
+        paired = images.shape[2] % 2 == 0
+        forms = ("paired", "halving") if paired else ("plain", "plain")
+        if paired:
+            x = fast_forms.pair(x)
         for i, (width, stride) in enumerate(CONVOLUTIONS):
             shrinks_as_tf = stride == 2 and self.padding == "tf"
             x = conv(
@@ -62,6 +67,7 @@ class Discriminator(nn.Module):
                 stride=stride,
                 padding=(0, 1) if shrinks_as_tf else (1, 1),
                 use_bias=i == 0 or self.conv_bias,
+                form=forms[i] if i < 2 else "plain",
                 name=f"conv_{i}",
             )(x)
             if i > 0:

@@ -80,15 +80,18 @@ def bias_init(initializer: str, fan_in: int) -> Callable:
     return init
 
 
+# What the input's channels are a multiple of, by form
+CHANNELS = {"plain": 1, "paired": 2, "halving": 2, "shuffled": 4}
+
+
 class Conv(nn.Module):
     """Convolution with its padding written out.
 
     `'SAME'` pads a stride-2 convolution by (0, 1) in XLA, PyTorch's `padding=1` by
     (1, 1): different numbers. `padding` is (before, after), for both axes.
 
-    `form` is 'paired' where input and output are paired images, and 'shuffled' where
-    the input has yet to go through a PixelShuffle: both of stride 1 and the default
-    padding, see fast_forms.
+    `form`: 'paired' takes and gives paired images, 'halving' takes one and has stride
+    2, 'shuffled' takes what has yet to go through a PixelShuffle: see fast_forms.
     """
 
     features: int
@@ -102,7 +105,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1] // {"plain": 1, "paired": 2, "shuffled": 4}[self.form]
+        channels = x.shape[-1] // CHANNELS[self.form]
         shape = (self.size, self.size, channels, self.features)
         kernel = self.param("kernel", kernel_init(self.initializer), shape, jnp.float32)
         y = self._convolve(x.astype(self.dtype), kernel.astype(self.dtype))
@@ -119,6 +122,8 @@ class Conv(nn.Module):
             return fast_forms.paired_convolution(x, kernel)
         if self.form == "shuffled":
             return fast_forms.shuffled_convolution(x, kernel)
+        if self.form == "halving":
+            return fast_forms.halving_convolution(x, kernel, self.padding or (1, 1))
         half = self.size // 2
         return lax.conv_general_dilated(
             x,
