@@ -36,6 +36,7 @@ def main(_: list[str]) -> int | None:
     from srgan_jax.training import loop, parallel, settings
 
     # Orbax tells every rename, and logs the trace of whatever it raises as well
+    logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().setLevel("CRITICAL")
     parallel.enable_compilation_cache()
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
