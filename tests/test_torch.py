@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from typer.testing import CliRunner
 
 from srgan_jax.weights import files, layout, native, torch_layouts
 from srgan_jax.weights import torch as torch_files
@@ -252,24 +251,3 @@ class TestWithPyTorch:
         state = self.torch.load(tmp_path / "b.pth", weights_only=True)["state_dict"]
         g = reference.LornatangGenerator(channels=4, blocks=2, scale=2)
         g.load_state_dict(state, strict=True)
-
-
-def test_command_converts(tmp_path: Path) -> None:
-    from srgan_jax.cli import app
-
-    source, target = tmp_path / "g.safetensors", tmp_path / "ours.safetensors"
-    safetensors.numpy.save_file(lornatang("generator"), source)
-    run = CliRunner().invoke
-    result = run(app, ["weights", "convert", str(source), str(target)])
-    assert result.exit_code == 0, result.output
-    assert "generator of" in result.stderr
-    result = run(app, ["weights", "show", str(target), "--json"])
-    assert '"source": "g.safetensors"' in result.stdout
-    result = run(app, ["weights", "convert", str(source), str(target)])
-    assert result.exit_code == 2
-    assert "--overwrite" in result.stderr
-    result = run(app, ["weights", "convert", str(source), str(tmp_path / "x.onnx")])
-    assert result.exit_code == 2
-    assert "names no format" in result.stderr
-    result = run(app, ["weights", "list", "--json"])
-    assert '"name": "krasserm-srgan"' in result.stdout
