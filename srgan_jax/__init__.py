@@ -45,5 +45,6 @@ def load(
     if jax.config.values["jax_compilation_cache_dir"] is None:
         programs = store.cache_dir() / "xla"
         jax.config.update("jax_compilation_cache_dir", str(programs))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        # whatever its compilation took: on a fast machine it is little
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return Upscaler(settings, variables, tile=tile, dtype=dtype)

@@ -184,3 +184,4 @@ def wait_for_all(occasion: str) -> None:
 def enable_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that a resumed run starts at once."""
     jax.config.update("jax_compilation_cache_dir", str(store.cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
