@@ -2,7 +2,8 @@
 
 The same function as mean, then variance, then automatic differentiation, which read the
 batch once more each way: on a TPU those two readings cost more than the convolutions
-between them (elsewhere the variance does take its second reading). Gives no gradient of the statistics themselves.
+between them (elsewhere the variance does take its second reading). Gives no gradient of
+the statistics themselves.
 """
 
 import functools
