@@ -21,6 +21,7 @@ pytestmark = pytest.mark.weights
 
 @pytest.fixture(autouse=True)
 def _highest_precision():
+    torch.set_num_threads(1)  # other tests run on the other cores
     with jax.default_matmul_precision("highest"):
         yield
 
@@ -104,8 +105,16 @@ def test_gradient_of_adversarial_losses(name: str) -> None:
     assert twins.apart(on_d, theirs(project.d, loss), without=without) < 1e-4
 
 
-def train(name: str, stages: dict[str, int], *, layer=(5, 4), double=False, **changes):
-    """Both sides through `stages`, the adversarial one with this content loss.
+def train(
+    name: str,
+    stages: dict[str, float],
+    *,
+    updates: int = 20,
+    layer=(5, 4),
+    double=False,
+    **changes,
+):
+    """Both sides through stages with these learning rates, VGG in the adversarial one.
 
     Returns:
       Relative distances: of the losses (the largest over the steps), and of parameters
@@ -113,9 +122,10 @@ def train(name: str, stages: dict[str, int], *, layer=(5, 4), double=False, **ch
     """
     pair = twins.Twins(name, double=double)
     losses = []
-    for stage, count in stages.items():
-        pair.start(stage, layer if stage == "adversarial" else None, **changes)
-        for batch in twins.batches(count):
+    for stage, learning_rate in stages.items():
+        content = layer if stage == "adversarial" else None
+        pair.start(stage, content, learning_rate=learning_rate, **changes)
+        for batch in twins.batches(updates):
             both = pair.step(batch).values()
             losses += [abs(ours / theirs - 1) for ours, theirs in both]
     twins.vgg().to(torch.float32)
@@ -127,24 +137,25 @@ def train(name: str, stages: dict[str, int], *, layer=(5, 4), double=False, **ch
     return max(losses), parameters, statistics
 
 
-STAGES = {"pretrain": 20, "adversarial": 20}
-
-
 @pytest.mark.parametrize("name", twins.PROJECTS)
 def test_twenty_updates_of_each_stage(name: str) -> None:
-    losses, params, stats = train(name, STAGES)
+    # At 1e-4, D's rate too while it cannot tell SR from HR and its gradient is the
+    # difference of two that almost cancel, PyTorch in float32 itself ends 1e-3 and
+    # more from PyTorch in float64; at the rate of the recipe's last half it does not.
+    stages = {"pretrain": 1e-4, "adversarial": 1e-5}
+    losses, params, stats = train(name, stages)
     print(f"{name}, float32: losses {losses:.1e}, {params:.1e}, {stats:.1e}")
     assert losses < 1e-3
     assert params < 1e-3
-    # Running statistics magnify what rounding does to the weights (2e-3 was seen); that
-    # it is rounding and nothing else is for float64 to show, below.
+    assert stats < 1e-3
 
 
 @pytest.mark.parametrize("name", twins.PROJECTS)
 def test_what_is_left_is_rounding(name: str) -> None:
-    """The same in float64, where it falls as rounding does."""
+    """In float64 it falls as rounding does, at the full rate."""
+    stages = {"pretrain": 1e-4, "adversarial": 1e-4}
     with jax.enable_x64(True):
-        losses, params, stats = train(name, STAGES, double=True)
+        losses, params, stats = train(name, stages, double=True)
     print(f"{name}, float64: losses {losses:.1e}, {params:.1e}, {stats:.1e}")
     assert losses < 1e-8
     assert params < 1e-8
@@ -169,10 +180,14 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_is_noticed(wrong: str) -> None:
     with jax.enable_x64(True):
-        distance = max(
-            train(
-                "lornatang", {"adversarial": 2}, double=True, layer=None, **WRONG[wrong]
-            )
+        distances = train(
+            "lornatang",
+            {"adversarial": 1e-4},
+            updates=2,
+            layer=None,
+            double=True,
+            **WRONG[wrong],
         )
+    distance = max(distances)
     assert np.isfinite(distance)
     assert (distance > 1e-6) is (wrong != "nothing")

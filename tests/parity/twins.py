@@ -63,18 +63,28 @@ class Twins:
         self.vgg_params = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
 
     def start(
-        self, stage: str, layer: tuple[int, int] | None = None, **changes: Any
+        self,
+        stage: str,
+        layer: tuple[int, int] | None = None,
+        *,
+        learning_rate: float = 1e-4,
+        **changes: Any,
     ) -> None:
         """Begins a stage: new moments on both sides; our running state from theirs."""
         self.stage, self.layer = stage, layer
         self.recipe = create_recipe(
-            self.name, self.dtype, self.size, layer=layer, **changes
+            self.name,
+            self.dtype,
+            self.size,
+            layer=layer,
+            learning_rate=learning_rate,
+            **changes,
         )
         if not hasattr(self, "state"):
             self.state = create_state(self.project, self.recipe)
         else:
             self.state = restarted(self.state, self.recipe)
-        self.project.restart()
+        self.project.restart(learning_rate)
         step = getattr(steps, f"{stage}_step")
         self._step = compile_step(step, self.recipe)
 
@@ -142,8 +152,9 @@ def ported(module: torch.nn.Module) -> Weights:
 
 def create_project(name: str, **size: int) -> reference.Project:
     """The reference with running statistics and slopes that are not their defaults."""
+    features = vgg()  # its construction draws random numbers too
     torch.manual_seed(0)
-    project = reference.Project(name, vgg(), **size)
+    project = reference.Project(name, features, **size)
     for module in (project.g, project.d):
         for part in module.modules():
             if isinstance(part, torch.nn.BatchNorm2d):
@@ -178,10 +189,11 @@ def create_recipe(
         own = {k: v for k, v in size.items() if k in preset[kind]}
         networks[kind] = network(**preset[kind] | own | other, dtype=dtype)
     layer = changes.pop("layer", None)
+    learning_rate = changes.pop("learning_rate", 1e-4)
     optimizer = preset["optimizer"] | changes.pop("optimizer", {})
     recipe = steps.Recipe(
         **networks,
-        optimizer=optax.adam(1e-4, **optimizer),
+        optimizer=optax.adam(learning_rate, **optimizer),
         vgg=layer and VGG19(layer, "caffe", dtype),
         feature_scale=1 / 12.75,
         reduction=preset["content"]["reduction"],
