@@ -7,7 +7,6 @@ know, and to run without libtpu.
 """
 
 import dataclasses
-import functools
 import importlib.util
 import os
 import re
@@ -28,8 +27,8 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from srgan_jax import program
-from srgan_jax.training import parallel, settings, steps
-from srgan_jax.training.state import TrainState, create_network
+from srgan_jax.training import parallel, settings, stages, steps
+from srgan_jax.training.state import TrainState
 
 TOP = 10  # operations shown
 
@@ -154,26 +153,20 @@ def compile_stage(
     recipe = settings.recipe(config, stage, "caffe")
     crop = config.data.crop
     small = crop // config.generator.scale
+    begun = stages.Stage(stage, 0, 0, recipe, None)
 
     def initial() -> tuple[TrainState, Any]:
-        key = jax.random.key(0)
-        lr, hr = (jnp.zeros((1, size, size, 3)) for size in (small, crop))
-        variables: Any = recipe.generator.init(key, lr)
-        critic = vgg_params = None
-        if stage.adversarial:
-            seen: Any = recipe.discriminator.init(key, hr)
-            critic = create_network(seen, recipe.optimizer)
+        vgg_params = None
         if recipe.vgg is not None:
-            vgg_params = recipe.vgg.init(key, hr)["params"]
-        network = create_network(variables, recipe.optimizer)
-        return TrainState(jnp.int32(0), network, critic, variables), vgg_params
+            hr = jnp.zeros((1, crop, crop, 3))
+            vgg_params = recipe.vgg.init(jax.random.key(0), hr)["params"]
+        return stages.initial_state(config, begun), vgg_params
 
     state, vgg_params = parallel.abstract(jax.eval_shape(initial), mesh)
     images = batch_per_chip * mesh.size
     batch = parallel.abstract_batch(images, {"lr": small, "hr": crop}, mesh)
-    function = steps.adversarial_step if stage.adversarial else steps.pretrain_step
-    step: Any = parallel.compile_step(functools.partial(function, recipe), mesh)
-    return step.lower(state, vgg_params, batch).compile()
+    update: Any = parallel.compile_step(begun.update, mesh)
+    return update.lower(state, vgg_params, batch).compile()
 
 
 def cost(compiled: Any, chip: Chip) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import jax
@@ -97,6 +98,13 @@ def test_a_run_leaves_everything_that_is_promised(uninterrupted):
     expected = {"adversarial", "discriminator", "d_hr", "d_sr", "generator_gradient"}
     assert expected | {"discriminator_gradient"} <= set(losses[-1])
     assert [x["step"] for x in lines if "evaluation_psnr" in x] == [2, 3, 4, 6]
+
+
+def test_each_stage_says_how_long_its_compilation_took(folder, tmp_path, capsys):
+    loop.train_and_evaluate(settings.resolve(tiny.config(folder)), tmp_path)
+    said = capsys.readouterr().err
+    for stage in ("pretrain", "adversarial"):
+        assert len(re.findall(rf"^{stage}: compiled in \d+\.\d s$", said, re.M)) == 1
 
 
 def test_saved_generators_are_the_averaged_ones(uninterrupted):

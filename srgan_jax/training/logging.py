@@ -129,13 +129,8 @@ class Clock:
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._began = time.perf_counter()
         self._last: float | None = None
         self._durations: list[float] = []
-
-    def age(self) -> float:
-        """Seconds since the stage began."""
-        return time.perf_counter() - self._began
 
     def tick(self) -> float | None:
         """A step is done: its rate, or None after a pause."""

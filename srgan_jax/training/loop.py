@@ -5,8 +5,8 @@ run; stops at the first loss that is not finite.
 """
 
 import dataclasses
-import functools
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,7 @@ def train_stage(
             run.log.say(f"{stage.name}: ends before the rate decays at its step {at}")
 
     transform = config.parallel.transform
-    adversarial = stage.config.adversarial
-    function = steps.adversarial_step if adversarial else steps.pretrain_step
-    step_function = parallel.compile_step(
-        functools.partial(function, stage.recipe), run.mesh, transform
-    )
+    update = parallel.compile_step(stage.update, run.mesh, transform)
     constants = parallel.replicate(stage.vgg_params, run.mesh)
     batches = parallel.feed(training_batches(run, start), run.mesh, transform)
 
@@ -153,7 +149,12 @@ def train_stage(
     for step in range(start + 1, end + 1):
         run.checkpoints.check()
         run.profile.before(step, state)
-        state, metrics = step_function(state, constants, next(batches))
+        batch = next(batches)
+        called = time.perf_counter()
+        state, metrics = update(state, constants, batch)
+        if step == start + 1:  # the call returns once compiled, the device computes on
+            seconds = time.perf_counter() - called
+            run.log.say(f"{stage.name}: compiled in {seconds:.1f} s")
         stops = run.checkpoints.reached_preemption(step)
         saves = stops or step == end or step % config.checkpoint.every == 0
         # Metrics are fetched one step late, so that the device never waits for the
@@ -161,9 +162,6 @@ def train_stage(
         if waiting is not None:
             record(run, stage, *waiting, clock)
         waiting = step, metrics
-        if step == start + 1:
-            jax.block_until_ready(metrics)
-            run.log.say(f"{stage.name}: first step, compiled, in {clock.age():.0f} s")
         if saves or evaluates(run, stage, step):
             record(run, stage, *waiting, clock)
             waiting = None

@@ -45,6 +45,13 @@ class Stage:
         """The last step."""
         return self.first + self.config.steps
 
+    @property
+    def update(self) -> parallel.Step:
+        """One step, as each device computes it."""
+        adversarial = self.config.adversarial
+        function = steps.adversarial_step if adversarial else steps.pretrain_step
+        return functools.partial(function, self.recipe)
+
 
 def plan(config: ConfigDict) -> list[Stage]:
     """The stages of a resolved configuration; fetches VGG19 where one needs it.
