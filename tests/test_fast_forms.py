@@ -51,6 +51,22 @@ def test_a_convolution_in_front_of_the_shuffle(size):
     assert_same(fast_forms.shuffled_convolution, plain, *arguments)
 
 
+@pytest.mark.parametrize(
+    "form", [fast_forms._shuffled_on_tpu, fast_forms._shuffled_plainly]
+)
+def test_an_image_is_not_rounded_to_the_dtype_of_the_computation(form):
+    arguments = jnp.bfloat16(normal(2, 6, 5, 8)), jnp.bfloat16(normal(9, 9, 2, 3))
+    image, pull_back = jax.vjp(form, *arguments)
+    assert image.dtype == jnp.float32
+    wide = [argument.astype(jnp.float32) for argument in arguments]
+    np.testing.assert_allclose(image, form(*wide), rtol=1e-5, atol=1e-4)
+    cotangent = normal(*image.shape)
+    expected = jax.vjp(form, *wide)[1](cotangent)
+    for at, want in zip(pull_back(cotangent), expected, strict=True):
+        assert at.dtype == jnp.bfloat16
+        np.testing.assert_allclose(at, want, rtol=0.02, atol=0.02 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("padding", [(1, 1), (0, 1)])
 def test_a_convolution_of_stride_two_from_pairs(padding):
     def plain(x, kernel):

@@ -44,14 +44,33 @@ def by_platform(*, tpu: Function, default: Function) -> Function:
     return function
 
 
-def convolve(x: jax.Array, kernel: jax.Array, padding: Any = None) -> jax.Array:
-    """Stride 1; half the kernel's size of padding unless given."""
-    if padding is None:
-        padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
-    layouts = ("NHWC", "HWIO", "NHWC")
+def convolve(x: jax.Array, kernel: jax.Array, dtype: Any = None) -> jax.Array:
+    """Stride 1, half the kernel's size of padding; sums of `dtype`, or of x's."""
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=layouts
+        x,
+        kernel,
+        window_strides=(1, 1),
+        padding=[(size // 2, size // 2) for size in kernel.shape[:2]],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=dtype,
     )
+
+
+@jax.custom_vjp
+def convolve_widely(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`convolve` with sums in float32 or wider; has the gradient of `convolve`."""
+    return convolve(x, kernel, jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _convolve_widely_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
+    return convolve_widely(x, kernel), (x, kernel)
+
+
+def _convolve_widely_backward(arguments: Any, cotangent: jax.Array) -> Any:
+    return jax.vjp(convolve, *arguments)[1](cotangent.astype(arguments[0].dtype))
+
+
+convolve_widely.defvjp(_convolve_widely_forward, _convolve_widely_backward)
 
 
 def pair(x: jax.Array) -> jax.Array:
@@ -171,7 +190,7 @@ def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
 
 
 def _shuffled_plainly(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return convolve(pixel_shuffle(x), kernel)
+    return convolve_widely(pixel_shuffle(x), kernel)
 
 
 def _shuffled_on_tpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -183,7 +202,7 @@ def _shuffled_on_tpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
     coarse = _coarse(kernel)
     taps, _, c, features = coarse.shape
     rows = coarse.transpose(0, 2, 1, 3).reshape(taps, 1, c, taps * features)
-    wide = convolve(x, rows.astype(x.dtype))
+    wide = convolve_widely(x, rows.astype(x.dtype))
     return pixel_shuffle(_sum_shifted(wide, taps))
 
 
@@ -241,6 +260,7 @@ def shuffled_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
       kernel: `[size, size, c, features]`.
 
     Returns:
-      `[b, 2 h, 2 w, features]`.
+      `[b, 2 h, 2 w, features]`, float32 or wider: an image is not to be rounded to
+      bfloat16.
     """
     return _shuffled(x, kernel)

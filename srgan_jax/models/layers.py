@@ -114,7 +114,7 @@ class Conv(nn.Module):
             bias = self.param("bias", init, (self.features,), jnp.float32)
             if self.form == "paired":
                 bias = fast_forms.over_pairs(bias)
-            y = y + bias.astype(self.dtype)
+            y = y + bias.astype(y.dtype)
         return y
 
     def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
