@@ -20,8 +20,14 @@ Function = Callable[..., jax.Array]
 EXACT = lax.Precision.HIGHEST  # products with zeros and ones change nothing
 
 
-def by_platform(*, tpu: Function, default: Function) -> Function:
-    """One function of arrays in two forms, each with its own gradient."""
+def by_platform(*, default: Function, **forms: Function) -> Function:
+    """One function of arrays in several forms, each with its own gradient.
+
+    Args:
+      default: the form of platforms that are not named.
+      forms: by platform: 'tpu', 'cpu'.
+    """
+    forms["default"] = default
 
     def gradient_of(form: Function) -> Callable:
         def pull_back(arguments: Any, cotangent: jax.Array) -> Any:
@@ -31,14 +37,14 @@ def by_platform(*, tpu: Function, default: Function) -> Function:
 
     @jax.custom_vjp
     def function(*arguments: jax.Array) -> jax.Array:
-        return lax.platform_dependent(*arguments, tpu=tpu, default=default)
+        return lax.platform_dependent(*arguments, **forms)
 
     def forward(*arguments: jax.Array) -> tuple[jax.Array, Any]:
         return function(*arguments), arguments
 
     def backward(arguments: Any, cotangent: jax.Array) -> Any:
-        forms = {"tpu": gradient_of(tpu), "default": gradient_of(default)}
-        return lax.platform_dependent(arguments, cotangent, **forms)
+        gradients = {name: gradient_of(form) for name, form in forms.items()}
+        return lax.platform_dependent(arguments, cotangent, **gradients)
 
     function.defvjp(forward, backward)
     return function
@@ -159,28 +165,6 @@ def halving_convolution(
     return by_platform(tpu=on_tpu, default=plainly)(x, kernel)
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """2x2 of stride 2; of equal pixels the first takes the gradient, as in PyTorch.
-
-    Args:
-      x: `[b, h, w, c]`; an odd last row or column is dropped.
-
-    Returns:
-      `[b, h / 2, w / 2, c]`.
-    """
-    return max_pool_of_pairs(pair(x[:, :, : x.shape[2] // 2 * 2]))
-
-
-def max_pool_of_pairs(x: jax.Array) -> jax.Array:
-    """`max_pool(unpair(x))` of `[b, h, w / 2, 2 c]`."""
-    b, h, w, c = x.shape
-    left, right = x[..., : c // 2], x[..., c // 2 :]
-    rows = jnp.where(left >= right, left, right)
-    rows = rows[:, : h // 2 * 2].reshape(b, h // 2, 2, w, c // 2)
-    upper, lower = rows[:, :, 0], rows[:, :, 1]
-    return jnp.where(upper >= lower, upper, lower)
-
-
 def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
     """`[b, h, w, c r^2]` to `[b, r h, r w, c]`; channels as in PyTorch: (c, i, j)."""
     b, h, w, c = x.shape
@@ -193,11 +177,12 @@ def _shuffled_plainly(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolve_widely(pixel_shuffle(x), kernel)
 
 
-def _shuffled_on_tpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _rearranged(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The convolution in front of the shuffle, with half the kernel's size.
 
     The taps of a row go to channels of their own, since 12 channels leave most of a
-    TPU's lanes idle, and are summed after they are shifted into place.
+    TPU's lanes idle, as 3 do of a CPU's, and are summed after they are shifted into
+    place.
     """
     coarse = _coarse(kernel)
     taps, _, c, features = coarse.shape
@@ -249,7 +234,7 @@ def _sum_shifted_backward(taps: int, _: None, cotangent: jax.Array) -> tuple[jax
 
 
 _sum_shifted.defvjp(_sum_shifted_forward, _sum_shifted_backward)
-_shuffled = by_platform(tpu=_shuffled_on_tpu, default=_shuffled_plainly)
+_shuffled = by_platform(tpu=_rearranged, cpu=_rearranged, default=_shuffled_plainly)
 
 
 def shuffled_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:

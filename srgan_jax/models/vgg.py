@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from srgan_jax.models import fast_forms, layers
 from srgan_jax.models.layers import Conv
+from srgan_jax.models.pooling import max_pool
 
 STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # width, convolutions
 INPUT_RANGES = {"caffe": "caffe", "torchvision": "imagenet"}
@@ -42,14 +43,15 @@ class VGG19(nn.Module):
         if paired:
             x = fast_forms.pair(x)
         for stage, (width, convolutions) in enumerate(STAGES[:last_stage], start=1):
-            if stage > 1:
-                pool = fast_forms.max_pool_of_pairs if paired else fast_forms.max_pool
-                x, paired = pool(x), False
             form = "paired" if paired else "plain"
             conv = partial(Conv, width, 3, dtype=self.dtype, form=form)
             count = last_conv if stage == last_stage else convolutions
             for j in range(1, count + 1):
-                x = nn.relu(conv(name=f"conv{stage}_{j}")(x))
+                x = conv(name=f"conv{stage}_{j}")(x)
+                if j == count and stage < last_stage:
+                    # in front of the activation: a quarter is left to go through it
+                    x, paired = max_pool(x, paired), False
+                x = nn.relu(x)
         if paired:
             x = fast_forms.unpair(x)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
