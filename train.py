@@ -4,13 +4,15 @@ The same command resumes a run. Exit status: 0 done; 1 the run failed; 2 wrong u
 75 told to stop, saved, and to be run again.
 """
 
+import faulthandler
+import logging
 import os
 import re
 import signal
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="FILE[:variant]")
@@ -31,18 +33,19 @@ def _is_range(steps: str | None) -> bool:
 def main(_: list[str]) -> int | None:
     # until there is anything to save, and once everything is saved
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(RESUME_ME))
+    silence_libraries()
     import jax
 
     from srgan_jax.training import loop, parallel, settings
 
-    # Orbax tells every rename, and logs the trace of whatever it raises as well
-    logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().setLevel("CRITICAL")
     parallel.enable_compilation_cache()
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     profile = range(*map(int, PROFILE.value.split(":"))) if PROFILE.value else range(0)
     try:
         if DISTRIBUTED.value:
+            # JAX ends a process that has lost another by an abort, and says why: the
+            # stacks of all threads would bury it
+            faulthandler.disable()
             parallel.initialize_distributed()
         config = settings.resolve(CONFIG.value, overrides)
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
@@ -71,6 +74,21 @@ def fail(message: str) -> int:
     if DISTRIBUTED.value:
         os._exit(1)  # an orderly end would wait for them, and they for this process
     return 1
+
+
+def silence_libraries() -> None:
+    """What they raise is told in one sentence; they would log traces of it as well."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before JAX, which sets 1
+    logging.getLogger().setLevel("WARNING")  # absl says INFO
+    for name in ("absl", "asyncio"):  # as Orbax uses them
+        logging.getLogger(name).setLevel("CRITICAL")
+
+    def ignore_closed_loop(raised: "sys.UnraisableHookArgs") -> None:
+        """Orbax leaves the other writers behind where one of them fails."""
+        if "Event loop is closed" not in str(raised.exc_value):
+            sys.__unraisablehook__(raised)
+
+    sys.unraisablehook = ignore_closed_loop
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -1,14 +1,16 @@
 """What a run says: JSON lines, TensorBoard events, and a progress bar or plain lines.
 
 Only process 0 writes. A resumed run continues its metrics file from the checkpoint's
-step: later lines, of the steps that will be done again, are cut off.
+step: later lines, of the steps that will be done again, are cut off. A log that cannot
+be written stops the run.
 """
 
+import contextlib
 import json
 import math
-import os
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,13 +25,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from srgan_jax.weights import layout
+
 SECONDS_BETWEEN_LINES = 10.0
 SCORE = "evaluation_psnr"  # is in every line of scores
 SHOWN = ("content", "adversarial", "discriminator", "d_hr", "d_sr", "images_per_second")
 
 
+class LogError(OSError):
+    """A log that cannot be written."""
+
+
 class RunLog:
-    """The log of one run in its directory; a context manager."""
+    """The log of one run in its directory; a context manager.
+
+    What writes raises a LogError where the disk is full or gone.
+    """
 
     def __init__(
         self, workdir: Path, *, first_step: int, last_step: int, active: bool
@@ -42,11 +53,13 @@ class RunLog:
         from srgan_jax.data.tensorflow import tf  # for event files alone
 
         path = workdir / "metrics.jsonl"
+        self._workdir = workdir
+        self._tf = tf
         kept = _cut(path, first_step)
         self._scored = {line["step"] for line in kept if SCORE in line}
-        self._lines = path.open("a")
-        self._events = tf.summary.create_file_writer(str(workdir))
-        self._summary = tf.summary
+        with self._writing():
+            self._lines = path.open("a")
+            self._events = tf.summary.create_file_writer(str(workdir))
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -73,8 +86,12 @@ class RunLog:
     ) -> None:
         if self._active:
             self._progress.stop()
-            self._lines.close()
-            self._events.close()
+            # what ended the run says more than a log that cannot be finished
+            unfinished = (
+                contextlib.suppress(LogError) if error else contextlib.nullcontext()
+            )
+            with unfinished, self._writing(), contextlib.closing(self._events):
+                self._lines.close()
 
     def say(self, text: str) -> None:
         """A line for people."""
@@ -96,13 +113,14 @@ class RunLog:
         if not self._active:
             return
         line = {"step": step, "stage": stage} | finite(values)
-        self._lines.write(json.dumps(line, allow_nan=False) + "\n")
-        self._lines.flush()
+        with self._writing():
+            self._lines.write(json.dumps(line, allow_nan=False) + "\n")
+            self._lines.flush()
         if not events:
             return
-        with self._events.as_default(step=step):
+        with self._writing(), self._events.as_default(step=step):
             for name, value in values.items():
-                self._summary.scalar(name, value)
+                self._tf.summary.scalar(name, value)
 
     def show(self, step: int, stage: str, values: dict[str, float]) -> None:
         """Moves the progress bar, or prints a plain line now and then."""
@@ -120,8 +138,20 @@ class RunLog:
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """An image `[height, width, 3]` in uint8 for TensorBoard."""
         if self._active:
-            with self._events.as_default(step=step):
-                self._summary.image(name, image[None])
+            with self._writing(), self._events.as_default(step=step):
+                self._tf.summary.image(name, image[None])
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, self._tf.errors.OpError) as error:
+            # TensorFlow begins with the name of its operation, in braces
+            reason = str(error).splitlines()[0].rpartition("}} ")[2]
+            raise LogError(
+                f"the log in {self._workdir} cannot be written ({reason}). Once it "
+                "can, the same command continues from the newest checkpoint"
+            ) from error
 
 
 class Clock:
@@ -160,9 +190,8 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
 def _cut(path: Path, last_step: int) -> list[dict[str, Any]]:
     """Keeps the lines up to `last_step`, and gives them."""
     kept = [line for line in _read(path) if line["step"] <= last_step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(temporary, path)
+    with layout.replacing(path) as unfinished:
+        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
     return kept
 
 

@@ -5,7 +5,6 @@ configuration names.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from srgan_jax.evaluation.tables import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.training.logging import RunLog, finite
 from srgan_jax.training.state import Variables
-from srgan_jax.weights import store
+from srgan_jax.weights import layout, store
 
 BICUBIC, START = "bicubic", "start"
 LABELS = {"pretrain": "SRResNet", "adversarial": "SRGAN"}
@@ -128,9 +127,8 @@ def write(
         **finite({"images_per_second": images_per_second}),
         "scores": {r.weights: finite(_mean(r)) for r in results},
     }
-    temporary = workdir / "summary.tmp"
-    temporary.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, workdir / "summary.json")
+    with layout.replacing(workdir / "summary.json") as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
 def is_finished(workdir: Path, steps: int) -> bool:

@@ -5,7 +5,6 @@ continue a run under another configuration than it began with.
 """
 
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.layers import one_of
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import losses, steps
-from srgan_jax.weights import catalog, store
+from srgan_jax.weights import catalog, layout, store
 
 DTYPES = ("float32", "bfloat16")
 
@@ -180,9 +179,8 @@ def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:
     elif not write:
         raise ConfigError(f"{workdir} is not a directory that all hosts share")
     if write:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text + "\n")
-        os.replace(temporary, path)
+        with layout.replacing(path) as unfinished:
+            unfinished.write_text(text + "\n")
 
 
 def _difference(before: Any, now: Any, field: str = "config") -> tuple | None:

@@ -162,10 +162,18 @@ def crop_of(inputs: int, settings: Mapping[str, Any]) -> int:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block succeeds."""
+    """A temporary file beside `path` that takes its name when the block succeeds.
+
+    Raises:
+      OSError: it cannot be written; names `path`.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:  # where the disk is full, Python names no file
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
