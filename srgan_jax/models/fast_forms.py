@@ -50,13 +50,15 @@ def by_platform(*, default: Function, **forms: Function) -> Function:
     return function
 
 
-def convolve(x: jax.Array, kernel: jax.Array, dtype: Any = None) -> jax.Array:
-    """Stride 1, half the kernel's size of padding; sums of `dtype`, or of x's."""
+def convolve(
+    x: jax.Array, kernel: jax.Array, padding: Any = None, dtype: Any = None
+) -> jax.Array:
+    """Stride 1; unless given, half the kernel's size of padding and sums like x."""
     return lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(1, 1),
-        padding=[(size // 2, size // 2) for size in kernel.shape[:2]],
+        padding=padding or [(size // 2, size // 2) for size in kernel.shape[:2]],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         preferred_element_type=dtype,
     )
@@ -65,7 +67,7 @@ def convolve(x: jax.Array, kernel: jax.Array, dtype: Any = None) -> jax.Array:
 @jax.custom_vjp
 def convolve_widely(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`convolve` with sums in float32 or wider; has the gradient of `convolve`."""
-    return convolve(x, kernel, jnp.promote_types(x.dtype, jnp.float32))
+    return convolve(x, kernel, dtype=jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _convolve_widely_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
