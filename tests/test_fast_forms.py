@@ -1,6 +1,5 @@
 """Every fast form against the plain one: values and gradients."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from srgan_jax.models import fast_forms, layers
 from srgan_jax.models.batch_norm import batch_normalise
 from srgan_jax.models.generator import Generator
-from srgan_jax.models.pooling import max_pool
 
 RNG = np.random.default_rng(0)
 
@@ -88,36 +86,6 @@ def test_a_convolution_of_stride_two_from_pairs(padding):
     arguments = normal(2, 6, 4, 6), normal(3, 3, 3, 5)
     assert_same(on_tpu, plain, *arguments)
     assert_same(here, plain, *arguments)
-
-
-@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 5, 4, 2)])
-def test_max_pooling(shape):
-    def plain(x):
-        return nn.max_pool(x, (2, 2), (2, 2))
-
-    def of_pairs(x):
-        return max_pool(fast_forms.pair(x), True)
-
-    # small integers: of equal pixels the first must take the gradient
-    x = RNG.integers(0, 3, shape).astype(np.float32)
-    assert_same(max_pool, plain, x)
-    if shape[2] % 2 == 0:
-        assert_same(of_pairs, plain, x)
-
-
-def test_the_activation_may_follow_max_pooling():
-    x = RNG.integers(-2, 3, (2, 6, 8, 3)).astype(np.float32)
-
-    def activated_first(x):
-        return nn.max_pool(nn.relu(x), (2, 2), (2, 2))
-
-    assert_same(lambda x: nn.relu(max_pool(x)), activated_first, x)
-
-
-def test_max_pooling_lets_no_nan_vanish():
-    for i in range(4):
-        x = jnp.zeros(4).at[i].set(jnp.nan).reshape(1, 2, 2, 1)
-        assert np.isnan(max_pool(x)).all()
 
 
 def lowered_for(platform, function, *arguments):

@@ -5,11 +5,13 @@ more slowly.
 """
 
 import functools
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -27,14 +29,18 @@ def max_pool(x: jax.Array, paired: bool = False) -> jax.Array:
 
 
 def _max_pool_forward(x: jax.Array, paired: bool) -> tuple[jax.Array, Any]:
-    b, h, w, c = x.shape
+    _, h, w, c = x.shape
     if paired:
-        rows = x[:, : h // 2 * 2].reshape(b, h // 2, 2, w, c)
-        columns = rows[..., : c // 2], rows[..., c // 2 :]
+        parts = [
+            x[:, row : h // 2 * 2 : 2, :, half : half + c // 2]
+            for row, half in itertools.product((0, 1), (0, c // 2))
+        ]
     else:
-        cells = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
-        columns = cells[..., 0, :], cells[..., 1, :]
-    largest, *others = (column[:, :, row] for row in (0, 1) for column in columns)
+        parts = [
+            x[:, row : h // 2 * 2 : 2, column : w // 2 * 2 : 2]
+            for row, column in itertools.product((0, 1), (0, 1))
+        ]
+    largest, *others = parts
     at = jnp.zeros(largest.shape, jnp.int8)
     for i, other in enumerate(others, start=1):
         at = jnp.where(other > largest, jnp.int8(i), at)
@@ -44,23 +50,50 @@ def _max_pool_forward(x: jax.Array, paired: bool) -> tuple[jax.Array, Any]:
 
 def _max_pool_backward(paired: bool, residuals: Any, cotangent: jax.Array) -> Any:
     at, h, w = residuals
-    b, rows, columns, c = at.shape
-    pixel = np.arange(4, dtype=np.int8).reshape(2, 1, 2, 1)
-
-    def spread(pooled: jax.Array) -> jax.Array:
-        if paired:
-            return jnp.concatenate([pooled, pooled], -1)[:, :, None]
-        return pooled[:, :, None, :, None]
-
-    if paired:
-        pixel = np.repeat(pixel, c, axis=-1).reshape(2, 1, 2 * c)
-    at_x = jnp.where(spread(at) == pixel, spread(cotangent), 0)
-    if paired:
-        at_x = at_x.reshape(b, 2 * rows, columns, 2 * c)
-    else:
-        at_x = at_x.reshape(b, 2 * rows, 2 * columns, c)
-    dropped = (0, h - at_x.shape[1]), (0, w - at_x.shape[2])
-    return (jnp.pad(at_x, ((0, 0), *dropped, (0, 0))),)
+    tpu, default = (
+        functools.partial(form, paired=paired, h=h, w=w)
+        for form in (_spread_on_tpu, _spread)
+    )
+    return (lax.platform_dependent(at, cotangent, tpu=tpu, default=default),)
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _spread(
+    at: jax.Array, cotangent: jax.Array, paired: bool, h: int, w: int
+) -> jax.Array:
+    """The cotangent at that of four pixels which was the largest."""
+    b, rows, columns, c = at.shape
+    pixel = np.arange(4, dtype=np.int8).reshape(2, 1, 2, 1)
+    if paired:
+        pixel = np.repeat(pixel, c, axis=-1).reshape(2, 1, 2 * c)
+        views = (jnp.concatenate([v, v], -1)[:, :, None] for v in (at, cotangent))
+        shape = b, 2 * rows, columns, 2 * c
+    else:
+        views = (v[:, :, None, :, None] for v in (at, cotangent))
+        shape = b, 2 * rows, 2 * columns, c
+    chosen, value = views
+    at_x = jnp.where(chosen == pixel, value, 0).reshape(shape)
+    dropped = (0, h - at_x.shape[1]), (0, w - at_x.shape[2])
+    return jnp.pad(at_x, ((0, 0), *dropped, (0, 0)))
+
+
+def _spread_on_tpu(
+    at: jax.Array, cotangent: jax.Array, paired: bool, h: int, w: int
+) -> jax.Array:
+    """`_spread` without a view of five axes, which a TPU lays out anew."""
+    _, rows, columns, c = at.shape
+    zero, whole = jnp.zeros((), cotangent.dtype), (0, 0, 0)
+
+    def apart(length: int, pooled: int, first: int) -> tuple[int, int, int]:
+        return first, length - 2 * pooled + 1 - first, 1  # before, after, between
+
+    def back(pixel: int) -> jax.Array:
+        row, column = divmod(pixel, 2)
+        across = whole if paired else apart(w, columns, column)
+        channels = (column * c, (1 - column) * c, 0) if paired else whole
+        part = jnp.where(at == pixel, cotangent, zero)
+        return lax.pad(part, zero, [whole, apart(h, rows, row), across, channels])
+
+    return back(0) + back(1) + back(2) + back(3)

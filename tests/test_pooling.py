@@ -1,0 +1,51 @@
+"""Max pooling against Flax's: values and gradients, in every form."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from srgan_jax.models import fast_forms, pooling
+from srgan_jax.models.pooling import max_pool
+
+RNG = np.random.default_rng(0)
+
+
+def plain(x):
+    return nn.max_pool(x, (2, 2), (2, 2))
+
+
+def assert_same(ours, theirs, x):
+    values, pull_back = jax.vjp(ours, x)
+    expected, expected_pull_back = jax.vjp(theirs, x)
+    np.testing.assert_array_equal(values, expected)
+    cotangent = RNG.normal(size=expected.shape).astype(np.float32)
+    (at_x,), (expected_at_x,) = pull_back(cotangent), expected_pull_back(cotangent)
+    np.testing.assert_array_equal(at_x, expected_at_x)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 5, 4, 2)])
+@pytest.mark.parametrize("form", ["_spread", "_spread_on_tpu"])
+def test_max_pooling(shape, form, monkeypatch):
+    monkeypatch.setattr(pooling, "_spread", getattr(pooling, form))
+
+    def of_pairs(x):
+        return max_pool(fast_forms.pair(x), True)
+
+    # small integers: of equal pixels the first must take the gradient
+    x = RNG.integers(0, 3, shape).astype(np.float32)
+    assert_same(max_pool, plain, x)
+    if shape[2] % 2 == 0:
+        assert_same(of_pairs, plain, x)
+
+
+def test_the_activation_may_follow_max_pooling():
+    x = RNG.integers(-2, 3, (2, 6, 8, 3)).astype(np.float32)
+    assert_same(lambda x: nn.relu(max_pool(x)), lambda x: plain(nn.relu(x)), x)
+
+
+def test_max_pooling_lets_no_nan_vanish():
+    for i in range(4):
+        x = jnp.zeros(4).at[i].set(jnp.nan).reshape(1, 2, 2, 1)
+        assert np.isnan(max_pool(x)).all()
