@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 from absl import app, flags
@@ -89,6 +90,7 @@ def silence_libraries() -> None:
             sys.__unraisablehook__(raised)
 
     sys.unraisablehook = ignore_closed_loop
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def parse(argv: list[str]) -> list[str]:

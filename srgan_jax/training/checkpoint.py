@@ -6,9 +6,10 @@ that were saved (Orbax alone notices a lost file, but not a changed byte), and w
 numbers of steps of a stage already begun were changed.
 """
 
+import contextlib
 import signal
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -76,12 +77,10 @@ class Checkpoints:
             "checksums": {name: _checksum(tree) for name, tree in values.items()},
         }
         items = {name: args.StandardSave(tree) for name, tree in values.items()}
-        try:
+        with self._writing():
             self._manager.save(
                 step, args=args.Composite(**items, stage=args.JsonSave(about))
             )
-        except Exception as error:  # whatever the storage's driver raises
-            raise self._failed_save(error) from error
 
     def check_run(self, step: int, plan: Sequence["Stage"]) -> None:
         """Raises a CheckpointError unless the run can go on from `step` as planned."""
@@ -142,14 +141,18 @@ class Checkpoints:
             f"the same command to {rest}"
         )
 
-    def _failed_save(self, error: Exception) -> CheckpointError:
-        self._manager.reload()
-        step = self.latest_step()
-        rest = "begins anew" if step is None else f"continues from step {step}"
-        return CheckpointError(
-            f"no checkpoint could be written to {self._directory} "
-            f"({_first_line(error)}). Make room there; the same command {rest}"
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever the storage's driver raises
+            self._manager.reload()
+            step = self.latest_step()
+            rest = "begins anew" if step is None else f"continues from step {step}"
+            raise CheckpointError(
+                f"no checkpoint could be written to {self._directory} "
+                f"({_first_line(error)}). Make room there; the same command {rest}"
+            ) from error
 
     def reached_preemption(self, step: int) -> bool:
         """Whether SIGTERM came; the same on all processes of a distributed run."""
@@ -166,10 +169,8 @@ class Checkpoints:
         Raises:
           CheckpointError: it failed.
         """
-        try:
+        with self._writing():
             self._manager.wait_until_finished()
-        except Exception as error:  # whatever the storage's driver raises
-            raise self._failed_save(error) from error
 
     def check(self) -> None:
         """Raises a CheckpointError if a save in the background has failed."""
@@ -188,8 +189,8 @@ class Checkpoints:
         """Waits for the save under way and ends."""
         if self._distributed and error is not None:
             return  # a save needs all processes, and the others may have ended
-        self.wait()
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
         if not self._distributed:
             signal.signal(signal.SIGTERM, self._handler)
 
@@ -213,4 +214,5 @@ def _checksum(tree: Any) -> int:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    line = text.splitlines()[0]
+    return line if len(line) <= 300 else f"{line[:100]} ... {line[-200:]}"
