@@ -48,10 +48,19 @@ class Discriminator(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, train: bool = False, part: str = "whole"
+    ) -> jax.Array:
+        """With `part`: 'features' of images alone, or the 'dense' layers on these."""
+        layers.one_of("part", part, ("whole", "features", "dense"))
         layers.one_of("head", self.head, ("dense", "pooled"))
         layers.one_of("padding", self.padding, ("torch", "tf"))
         layers.one_of("running_variance", self.running_variance, ("biased", "unbiased"))
+        if part != "dense":
+            x = self._features(x, train)
+        return x if part == "features" else self._logits(x)
+
+    def _features(self, images: jax.Array, train: bool) -> jax.Array:
         conv = partial(Conv, size=3, initializer=self.initializer, dtype=self.dtype)
         act = partial(nn.leaky_relu, negative_slope=0.2)
         x = layers.from_symmetric(images, self.input_range)
@@ -81,7 +90,10 @@ class Discriminator(nn.Module):
             x = act(x)
         if self.head == "pooled":
             x = layers.adaptive_average_pool(x, POOLED)
-        x = x.reshape(x.shape[0], -1)
+        return x.reshape(x.shape[0], -1)
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        act = partial(nn.leaky_relu, negative_slope=0.2)
         dense = partial(Dense, initializer=self.initializer)
         x = act(dense(self.hidden, dtype=self.dtype, name="dense_0")(x))
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -7,7 +7,9 @@ replicas' states would drift apart.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,39 +95,83 @@ def adversarial_step(
 
     critic = state.discriminator
     assert critic is not None
-    on_sr, pull_sr, after_sr = forward(recipe.discriminator, critic, sr)
-    on_hr, pull_hr, after_hr = forward(recipe.discriminator, critic, hr)
-    loss_d, (at_hr, at_sr) = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
-        on_hr, on_sr
-    )
-    gradient_d = jax.tree.map(jnp.add, pull_hr(at_hr)[0], pull_sr(at_sr)[0])
-    gradient_d = lax.pmean(gradient_d, AXIS)
+    judged = judge(recipe.discriminator, critic, hr, sr)
+    gradient_d = lax.pmean(judged.gradient, AXIS)
     # The running statistics see D's passes in the order of the PyTorch references.
-    passes = [after_hr, after_sr]
+    passes = [judged.after_hr, judged.after_sr]
     if recipe.order == "generator_first":  # G's step and D's step show SR to the same D
-        passes.insert(0, after_sr)
+        passes.insert(0, judged.after_sr)
     momentum = recipe.discriminator.bn_momentum
     stats_d = seen_in_turn(critic.batch_stats, passes, momentum)
     updated = update(recipe.optimizer, critic, gradient_d, stats_d)
     metrics = {
-        "discriminator": loss_d,
-        "d_hr": jnp.mean(jax.nn.sigmoid(on_hr)),
-        "d_sr": jnp.mean(jax.nn.sigmoid(on_sr)),
+        "discriminator": judged.loss,
+        "d_hr": jnp.mean(jax.nn.sigmoid(judged.on_hr)),
+        "d_sr": jnp.mean(jax.nn.sigmoid(judged.on_sr)),
         "discriminator_gradient": optax.tree.norm(gradient_d),
     }
 
+    on_sr, pull_sr = judged.on_sr, judged.pull_sr
     if recipe.order == "discriminator_first":
-        on_sr, pull_sr, stats_d = forward(recipe.discriminator, updated, sr)
+        on_sr, pull_both, stats_d = forward(recipe.discriminator, updated, sr)
+
+        def pull_sr(at_logits: jax.Array) -> jax.Array:
+            return pull_both(at_logits)[1]
+
     updated = dataclasses.replace(updated, batch_stats=lax.pmean(stats_d, AXIS))
 
     adversarial, at_logits = jax.value_and_grad(losses.adversarial_loss)(
         on_sr, recipe.adversarial_form
     )
     parts, at_sr = image_losses(recipe, vgg_params, sr, hr)
-    at_sr = at_sr + recipe.adversarial_weight * pull_sr(at_logits)[1]
+    at_sr = at_sr + recipe.adversarial_weight * pull_sr(at_logits)
     (gradient, _) = pull_back(at_sr)
     metrics |= parts | {"adversarial": adversarial}
     return finish(recipe, state, gradient, stats, updated, metrics)
+
+
+class Judged(NamedTuple):
+    """D on HR and SR: its loss and its gradient, logits, statistics after each.
+
+    `pull_sr` takes a gradient at SR's logits back to SR.
+    """
+
+    loss: jax.Array
+    gradient: Any
+    on_hr: jax.Array
+    on_sr: jax.Array
+    after_hr: Any
+    after_sr: Any
+    pull_sr: Callable[[jax.Array], jax.Array]
+
+
+def judge(
+    discriminator: Discriminator, critic: Network, hr: jax.Array, sr: jax.Array
+) -> Judged:
+    """D's passes over HR and SR, each normalised by its own statistics.
+
+    Its dense layers, which hold most of its parameters, take both together: one pass
+    reads these and writes their gradient.
+    """
+    show = functools.partial(forward, discriminator, critic)
+    of_hr, pull_hr, after_hr = show(hr, part="features")
+    of_sr, pull_sr, after_sr = show(sr, part="features")
+    logits, pull_dense, _ = show(jnp.concatenate([of_hr, of_sr]), part="dense")
+    on_hr, on_sr = jnp.split(logits, 2)
+    loss, at_logits = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
+        on_hr, on_sr
+    )
+    of_dense, at_features = pull_dense(jnp.concatenate(at_logits))
+    at_hr, at_sr = jnp.split(at_features, 2)
+    gradient = optax.tree.add(pull_hr(at_hr)[0], pull_sr(at_sr)[0])
+
+    def pull_to_sr(at_logits: jax.Array) -> jax.Array:
+        both = jnp.concatenate([jnp.zeros_like(at_logits), at_logits])
+        _, at_sr = jnp.split(pull_dense(both)[1], 2)
+        return pull_sr(at_sr)[1]
+
+    gradient = optax.tree.add(gradient, of_dense)
+    return Judged(loss, gradient, on_hr, on_sr, after_hr, after_sr, pull_to_sr)
 
 
 def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -134,13 +180,15 @@ def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
 
 
 def forward(
-    module: Generator | Discriminator, network: Network, images: jax.Array
+    module: Generator | Discriminator, network: Network, images: jax.Array, **part: Any
 ) -> tuple[jax.Array, Any, Any]:
     """Output in training mode, its pull-back to (parameters, images), statistics."""
 
     def apply(params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": network.batch_stats}
-        output, changed = module.apply(variables, images, True, mutable=["batch_stats"])
+        output, changed = module.apply(
+            variables, images, True, mutable=["batch_stats"], **part
+        )
         return output, changed["batch_stats"]
 
     return jax.vjp(apply, network.params, images, has_aux=True)
