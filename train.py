@@ -31,6 +31,11 @@ def _is_range(steps: str | None) -> bool:
     return found is not None and 0 < int(found[1]) < int(found[2])
 
 
+@flags.validator("workdir", message="expected a directory; a bucket must be mounted")
+def _is_path(workdir: str | None) -> bool:
+    return workdir is None or "://" not in workdir
+
+
 def main(_: list[str]) -> int | None:
     # until there is anything to save, and once everything is saved
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(RESUME_ME))
