@@ -165,7 +165,7 @@ def compile_stage(
     state, vgg_params = parallel.abstract(jax.eval_shape(initial), mesh)
     images = batch_per_chip * mesh.size
     batch = parallel.abstract_batch(images, {"lr": small, "hr": crop}, mesh)
-    update: Any = parallel.compile_step(begun.update, mesh)
+    update = parallel.map_step(begun.update, mesh)
     return update.lower(state, vgg_params, batch).compile()
 
 

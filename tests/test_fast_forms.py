@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from srgan_jax.models import fast_forms, layers
+from srgan_jax.models import fast_forms, layers, strided
 from srgan_jax.models.batch_norm import batch_normalise
 from srgan_jax.models.generator import Generator
 
@@ -42,7 +42,7 @@ def test_a_convolution_of_pairs(size):
 @pytest.mark.parametrize("size", [1, 3, 5, 9])
 def test_a_convolution_in_front_of_the_shuffle(size):
     arguments = normal(2, 6, 5, 8), normal(size, size, 2, 3)
-    assert_same(fast_forms._shuffled_on_tpu, fast_forms._shuffled_plainly, *arguments)
+    assert_same(fast_forms._rearranged, fast_forms._shuffled_plainly, *arguments)
 
     def plain(x, kernel):
         return fast_forms.convolve(layers.pixel_shuffle(x), kernel)
@@ -50,9 +50,7 @@ def test_a_convolution_in_front_of_the_shuffle(size):
     assert_same(fast_forms.shuffled_convolution, plain, *arguments)
 
 
-@pytest.mark.parametrize(
-    "form", [fast_forms._shuffled_on_tpu, fast_forms._shuffled_plainly]
-)
+@pytest.mark.parametrize("form", [fast_forms._rearranged, fast_forms._shuffled_plainly])
 def test_an_image_is_not_rounded_to_the_dtype_of_the_computation(form):
     arguments = jnp.bfloat16(normal(2, 6, 5, 8)), jnp.bfloat16(normal(9, 9, 2, 3))
     image, pull_back = jax.vjp(form, *arguments)
@@ -66,22 +64,39 @@ def test_an_image_is_not_rounded_to_the_dtype_of_the_computation(form):
         np.testing.assert_allclose(at, want, rtol=0.02, atol=0.02 * np.abs(want).max())
 
 
+def stride_two(x, kernel, padding):
+    layouts = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), [padding] * 2, dimension_numbers=layouts
+    )
+
+
+@pytest.mark.parametrize("padding", [(1, 1), (0, 1)])
+@pytest.mark.parametrize("size", [(6, 8), (2, 2), (5, 8), (7, 5)])
+def test_a_convolution_of_stride_two(size, padding):
+    arguments = normal(2, *size, 3), normal(3, 3, 3, 5)
+
+    def plain(x, kernel):
+        return stride_two(x, kernel, padding)
+
+    def fast(x, kernel):
+        return strided.strided_convolution(x, kernel, padding)
+
+    assert_same(fast, plain, *arguments)
+
+
 @pytest.mark.parametrize("padding", [(1, 1), (0, 1)])
 def test_a_convolution_of_stride_two_from_pairs(padding):
     def plain(x, kernel):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        x = x.reshape(2, 6, 8, 3)
-        return jax.lax.conv_general_dilated(
-            x, kernel, (2, 2), [padding] * 2, dimension_numbers=numbers
-        )
+        return stride_two(x.reshape(2, 6, 8, 3), kernel, padding)
 
     def on_tpu(x, kernel):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fast_forms, "by_platform", lambda tpu, default: tpu)
-            return fast_forms.halving_convolution(x, kernel, padding)
+            patch.setattr(strided, "by_platform", lambda tpu, default: tpu)
+            return strided.halving_convolution(x, kernel, padding)
 
     def here(x, kernel):
-        return fast_forms.halving_convolution(x, kernel, padding)
+        return strided.halving_convolution(x, kernel, padding)
 
     arguments = normal(2, 6, 4, 6), normal(3, 3, 3, 5)
     assert_same(on_tpu, plain, *arguments)
@@ -100,9 +115,9 @@ def test_the_form_is_chosen_for_the_platform_that_is_compiled_for():
 
     for function in (fast_forms.shuffled_convolution, gradient):
         tpu = lowered_for("tpu", function, x, kernel).as_text()
-        cpu = lowered_for("cpu", function, x, kernel).as_text()
+        gpu = lowered_for("cuda", function, x, kernel).as_text()
         assert "5x1x8x60" in tpu
-        assert "5x1x8x60" not in cpu
+        assert "5x1x8x60" not in gpu
 
 
 def two_passes(x, scale, bias):
@@ -182,7 +197,7 @@ def test_a_generator_in_training_is_the_same_in_pairs_and_without(prelu, monkeyp
 
     def in_its_fast_form(params):
         with monkeypatch.context() as patch:
-            forms = fast_forms._paired_on_tpu, fast_forms._shuffled_on_tpu
+            forms = fast_forms._paired_on_tpu, fast_forms._rearranged
             patch.setattr(fast_forms, "_paired", forms[0])
             patch.setattr(fast_forms, "_shuffled", forms[1])
             return sr(params)

@@ -17,12 +17,14 @@ from srgan_jax.training.steps import AXIS
 def train(transform, recipe, count=3):
     mesh = parallel.create_mesh()
     step = partial(steps.adversarial_step, recipe)
-    step = parallel.compile_step(step, mesh, transform)
+    mapped = parallel.map_step(step, mesh, transform)
     state = parallel.replicate(tiny.state(recipe), mesh)
     constants = parallel.replicate(tiny.vgg_params(), mesh)
     batches = iter([tiny.batch(8, seed) for seed in range(count)])
+    compiled = None
     for batch in parallel.feed(batches, mesh, transform):
-        state, metrics = step(state, constants, batch)
+        compiled = compiled or parallel.compile_step(mapped, state, constants, batch)
+        state, metrics = compiled(state, constants, batch)
     return jax.device_get((state, metrics))
 
 
@@ -40,7 +42,7 @@ def test_gradients_over_devices_are_the_mean_not_the_sum(transform):
     before = tiny.state(recipe)
     after, _ = train(transform, recipe, count=1)
     one = jax.make_mesh((1,), (AXIS,), devices=jax.devices()[:1])
-    step = parallel.compile_step(partial(steps.adversarial_step, recipe), one)
+    step = parallel.map_step(partial(steps.adversarial_step, recipe), one)
     (whole,) = parallel.feed(iter([tiny.batch(8, 0)]), one)
     placed = parallel.replicate((before, tiny.vgg_params()), one)
     expected, _ = jax.device_get(step(*placed, whole))
@@ -60,7 +62,7 @@ def test_a_replicated_state_is_the_same_on_every_device():
     recipe = tiny.recipe()
     mesh = parallel.create_mesh()
     step = partial(steps.adversarial_step, recipe)
-    step = parallel.compile_step(step, mesh)
+    step = parallel.map_step(step, mesh)
     state = parallel.replicate(tiny.state(recipe), mesh)
     (batch,) = parallel.feed(iter([tiny.batch(8)]), mesh)
     state, _ = step(state, None, batch)

@@ -25,7 +25,7 @@ VGG_PARAMS = tiny.vgg_params((1, 2))
 def run(step, recipe, state, batch, vgg_params=None, devices=1):
     """The step on so many devices, by the seam."""
     mesh = jax.make_mesh((devices,), (steps.AXIS,), devices=jax.devices()[:devices])
-    compiled = parallel.compile_step(partial(step, recipe), mesh)
+    compiled = parallel.map_step(partial(step, recipe), mesh)
     (batch,) = parallel.feed(iter([batch]), mesh)
     placed = parallel.replicate((state, vgg_params), mesh)
     return jax.device_get(compiled(*placed, batch))

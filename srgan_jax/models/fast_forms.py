@@ -136,37 +136,6 @@ def paired_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _paired(x, kernel)
 
 
-def halving_convolution(
-    x: jax.Array, kernel: jax.Array, padding: tuple[int, int]
-) -> jax.Array:
-    """convolution(unpair(x)) of stride 2: one position of the result for each pair.
-
-    Args:
-      x: `[b, h, w / 2, 2 c]`.
-      kernel: `[3, 3, c, features]`.
-      padding: before and after, (1, 1) or (0, 1).
-
-    Returns:
-      `[b, ceil(h / 2), w / 2, features]`.
-    """
-    layouts = ("NHWC", "HWIO", "NHWC")
-    convolve_strided = functools.partial(
-        lax.conv_general_dilated, dimension_numbers=layouts
-    )
-
-    def on_tpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        before, _ = padding  # tap 0 is the right pixel of the pair before, or the left
-        size, _, c, features = kernel.shape
-        kernel = jnp.pad(kernel, ((0, 0), (before, 1 - before), (0, 0), (0, 0)))
-        kernel = kernel.reshape(size, 2, 2 * c, features)
-        return convolve_strided(x, kernel, (2, 1), [padding, (before, 1 - before)])
-
-    def plainly(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return convolve_strided(unpair(x), kernel, (2, 2), [padding, padding])
-
-    return by_platform(tpu=on_tpu, default=plainly)(x, kernel)
-
-
 def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
     """`[b, h, w, c r^2]` to `[b, r h, r w, c]`; channels as in PyTorch: (c, i, j)."""
     b, h, w, c = x.shape

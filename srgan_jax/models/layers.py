@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from srgan_jax.models import fast_forms
+from srgan_jax.models import fast_forms, strided
 from srgan_jax.models.batch_norm import batch_normalise
 
 pixel_shuffle = fast_forms.pixel_shuffle
@@ -87,8 +87,9 @@ CHANNELS = {"plain": 1, "paired": 2, "halving": 2, "shuffled": 4}
 class Conv(nn.Module):
     """Convolution with its padding written out.
 
-    `'SAME'` pads a stride-2 convolution by (0, 1) in XLA, PyTorch's `padding=1` by
-    (1, 1): different numbers. `padding` is (before, after), for both axes.
+    Stride 1 keeps the size. Stride 2 is for 3x3: `'SAME'` pads by (0, 1) in XLA,
+    PyTorch's `padding=1` by (1, 1), which gives different numbers; `padding` is
+    (before, after), for both axes.
 
     `form`: 'paired' takes and gives paired images, 'halving' takes one and has stride
     2, 'shuffled' takes what has yet to go through a PixelShuffle: see fast_forms.
@@ -123,15 +124,10 @@ class Conv(nn.Module):
         if self.form == "shuffled":
             return fast_forms.shuffled_convolution(x, kernel)
         if self.form == "halving":
-            return fast_forms.halving_convolution(x, kernel, self.padding or (1, 1))
-        half = self.size // 2
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(self.stride, self.stride),
-            padding=[self.padding or (half, half)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+            return strided.halving_convolution(x, kernel, self.padding or (1, 1))
+        if self.stride == 2:
+            return strided.strided_convolution(x, kernel, self.padding or (1, 1))
+        return fast_forms.convolve(x, kernel)
 
 
 class Dense(nn.Module):

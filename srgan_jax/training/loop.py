@@ -138,7 +138,7 @@ def train_stage(
             run.log.say(f"{stage.name}: ends before the rate decays at its step {at}")
 
     transform = config.parallel.transform
-    update = parallel.compile_step(stage.update, run.mesh, transform)
+    mapped = parallel.map_step(stage.update, run.mesh, transform)
     constants = parallel.replicate(stage.vgg_params, run.mesh)
     batches = parallel.feed(training_batches(run, start), run.mesh, transform)
 
@@ -150,11 +150,12 @@ def train_stage(
         run.checkpoints.check()
         run.profile.before(step, state)
         batch = next(batches)
-        called = time.perf_counter()
-        state, metrics = update(state, constants, batch)
-        if step == start + 1:  # the call returns once compiled, the device computes on
-            seconds = time.perf_counter() - called
+        if step == start + 1:
+            began = time.perf_counter()
+            update = parallel.compile_step(mapped, state, constants, batch)
+            seconds = time.perf_counter() - began
             run.log.say(f"{stage.name}: compiled in {seconds:.1f} s")
+        state, metrics = update(state, constants, batch)
         stops = run.checkpoints.reached_preemption(step)
         saves = stops or step == end or step % config.checkpoint.every == 0
         # Metrics are fetched one step late, so that the device never waits for the

@@ -24,6 +24,13 @@ from srgan_jax.weights import store
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 TRANSFORMS = ("shard_map", "pmap")
+# By default XLA gives convolutions to YNNPACK, whose gradients at the kernel are several
+# times slower than XLA's own; the library stays with what it is good at.
+CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    )
+}
 # A process that has not been heard of for so long is dead, and JAX ends all others.
 HEARTBEAT_TIMEOUT = 60  # seconds
 
@@ -53,8 +60,8 @@ def check(batch_size: int, transform: str) -> None:
         )
 
 
-def compile_step(step: Step, mesh: Mesh, transform: str = "shard_map") -> Step:
-    """Maps a per-device step over the mesh and jit-compiles it.
+def map_step(step: Step, mesh: Mesh, transform: str = "shard_map") -> Any:
+    """Maps a per-device step over the mesh, to be lowered or called.
 
     `shard_map` donates the state, `pmap` cannot.
     """
@@ -70,6 +77,12 @@ def compile_step(step: Step, mesh: Mesh, transform: str = "shard_map") -> Step:
         check_vma=False,
     )
     return jax.jit(sharded, donate_argnums=0)
+
+
+def compile_step(mapped: Any, *arguments: Any) -> Step:
+    """Compiles what `map_step` gave for arguments like these."""
+    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
+    return mapped.lower(*arguments).compile(compiler_options=options)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -1,0 +1,64 @@
+"""What the training loop costs beside the bare update, reading of data included.
+
+    python benchmarks/loop.py [--source folder:PATH] [--steps 40] [--rounds 3] [--json]
+
+Runs SRResNet's stage by turns as `train.py` would (metrics, log, crops from the source;
+no evaluation and no checkpoint falls into the steps that count) and as bare updates of
+one batch that is already in memory. What counts is the ratio within a round. Images a
+second are the median of the loop's own metrics and of the bare updates.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from train_step import batch_of, our_update, seconds
+
+from configs import srgan
+from srgan_jax.training import loop, settings
+
+
+def loop_rate(source: str, batch_size: int, steps: int) -> float:
+    """Images a second by the metrics of a run."""
+    config = srgan.get_config()
+    config.batch_size = batch_size
+    config.data.source = source
+    pretrain, _ = config.stages
+    pretrain.steps = steps
+    config.stages = (pretrain,)
+    config.evaluation.lpips = "none"
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder)
+        loop.train_and_evaluate(settings.resolve(config), workdir)
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line).get("images_per_second") for line in lines]
+    return statistics.median(rate for rate in rates if rate is not None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", default="sample")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="on standard output")
+    arguments = parser.parse_args()
+    run, _ = our_update("pretrain", batch_of(arguments.batch))
+    run()
+    records = []
+    for _ in range(arguments.rounds):
+        times = [seconds(run) for _ in range(arguments.steps)]
+        bare = arguments.batch / statistics.median(times)
+        looped = loop_rate(arguments.source, arguments.batch, arguments.steps)
+        records.append({"bare": bare, "loop": looped, "overhead": bare / looped - 1})
+        print(json.dumps(records[-1]), file=sys.stderr, flush=True)
+    overhead = statistics.median(record["overhead"] for record in records)
+    if arguments.json:
+        print(json.dumps({"overhead": overhead, "records": records}))
+
+
+if __name__ == "__main__":
+    main()

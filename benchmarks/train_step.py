@@ -1,0 +1,235 @@
+"""How fast an update of each stage is on this machine, beside PyTorch's.
+
+    python benchmarks/train_step.py [--batches 8 16] [--rounds 7] [--json]
+
+Both run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54
+with G's update before D's. PyTorch runs in both of its memory layouts. All take turns,
+and what counts is the ratio within a round, since the machine may be busy otherwise.
+Weights are random: this measures speed. Needs srgan-jax[parity].
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from configs import srgan
+from srgan_jax.models.vgg import VGG19
+from srgan_jax.training import parallel, settings, stages
+
+LAYOUTS = {
+    "torch": torch.contiguous_format,
+    "torch_channels_last": torch.channels_last,
+}
+STAGES = ("pretrain", "adversarial")
+Run = Callable[[], None]
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        conv = functools.partial(nn.Conv2d, channels, channels, 3, 1, 1, bias=False)
+        norm = functools.partial(nn.BatchNorm2d, channels)
+        self.path = nn.Sequential(conv(), norm(), nn.PReLU(), conv(), norm())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.path(x)
+
+
+class Generator(nn.Module):
+    def __init__(self, blocks: int = 16, channels: int = 64):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, channels, 9, 1, 4), nn.PReLU())
+        self.trunk = nn.Sequential(
+            *(Residual(channels) for _ in range(blocks)),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        upsampling: list[nn.Module] = []
+        for _ in range(2):
+            upsampling += [nn.Conv2d(channels, 4 * channels, 3, 1, 1)]
+            upsampling += [nn.PixelShuffle(2), nn.PReLU()]
+        self.last = nn.Sequential(*upsampling, nn.Conv2d(channels, 3, 9, 1, 4))
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        x = self.first(lr)
+        return self.last(x + self.trunk(x))
+
+
+def discriminator() -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1), nn.LeakyReLU(0.2)]
+    widths = (64, 64, 128, 128, 256, 256, 512, 512)
+    for i in range(1, 8):
+        conv = nn.Conv2d(widths[i - 1], widths[i], 3, 1 + i % 2, 1, bias=False)
+        layers += [conv, nn.BatchNorm2d(widths[i]), nn.LeakyReLU(0.2)]
+    head = (nn.Linear(512 * 36, 1024), nn.LeakyReLU(0.2), nn.Linear(1024, 1))
+    return nn.Sequential(*layers, nn.Flatten(), *head)
+
+
+def vgg54() -> nn.Module:
+    layers: list[nn.Module] = []
+    before = 3
+    for width, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
+        for _ in range(count):
+            layers += [nn.Conv2d(before, width, 3, 1, 1), nn.ReLU()]
+            before = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers[:-1]).requires_grad_(False)
+
+
+class TorchUpdates:
+    """Updates as PyTorch users write them: eager, Adam, a backward pass each for G, D.
+
+    As cheap as G first allows: D's pass over SR for D's own loss is done again, since
+    its graph through D is another.
+    """
+
+    def __init__(self, batch: dict[str, np.ndarray], layout: torch.memory_format):
+        def ours(module: nn.Module) -> nn.Module:
+            return module.to(memory_format=layout)  # type: ignore[call-overload]
+
+        self.layout = layout
+        self.batch = {k: torch.from_numpy(v) for k, v in batch.items()}
+        self.g, self.d, self.vgg = map(ours, (Generator(), discriminator(), vgg54()))
+        self.adam_g, self.adam_d = (
+            torch.optim.Adam(module.parameters(), 1e-4) for module in (self.g, self.d)
+        )
+
+    def images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """LR in [0, 1] and HR in [-1, 1], NCHW."""
+        lr, hr = (self.batch[name].permute(0, 3, 1, 2).float() for name in ("lr", "hr"))
+        lr, hr = (x.contiguous(memory_format=self.layout) for x in (lr, hr))
+        return lr / 255, hr / 127.5 - 1
+
+    def pretrain(self) -> None:
+        lr, hr = self.images()
+        self.adam_g.zero_grad()
+        F.mse_loss(self.g(lr), hr).backward()
+        self.adam_g.step()
+
+    def adversarial(self) -> None:
+        lr, hr = self.images()
+        self.d.requires_grad_(False)
+        self.adam_g.zero_grad()
+        sr = self.g(lr)
+        content = F.mse_loss(self.vgg(sr) / 12.75, self.vgg(hr) / 12.75)
+        (content + 1e-3 * F.softplus(-self.d(sr)).mean()).backward()
+        self.adam_g.step()
+        self.d.requires_grad_(True)
+        self.adam_d.zero_grad()
+        real, fake = self.d(hr), self.d(sr.detach())
+        (F.softplus(-real).mean() + F.softplus(fake).mean()).backward()
+        self.adam_d.step()
+
+
+def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
+    """The update that training runs, and the seconds its compilation took."""
+    config = srgan.get_config()
+    config.batch_size = len(batch["hr"])
+    config = settings.resolve(config)
+    of_stage = next(stage for stage in config.stages if stage.name == name)
+    recipe = settings.recipe(config, of_stage, "caffe")
+    vgg_params = None
+    if recipe.vgg is not None:
+        hr = np.zeros((1, 96, 96, 3), np.float32)
+        vgg_params = VGG19().init(jax.random.key(0), hr)["params"]
+    stage = stages.Stage(of_stage, 0, 0, recipe, vgg_params)
+    mesh = parallel.create_mesh()
+    state = parallel.replicate(stages.initial_state(config, stage), mesh)
+    vgg_params = parallel.replicate(vgg_params, mesh)
+
+    def placed() -> dict[str, jax.Array]:
+        return next(parallel.feed(iter([batch]), mesh))
+
+    began = time.perf_counter()
+    mapped = parallel.map_step(stage.update, mesh)
+    update = parallel.compile_step(mapped, state, vgg_params, placed())
+    compiling = time.perf_counter() - began
+
+    def run() -> None:
+        nonlocal state
+        state, metrics = update(state, vgg_params, placed())
+        jax.block_until_ready((state, metrics))
+
+    return run, compiling
+
+
+def seconds(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def batch_of(count: int) -> dict[str, np.ndarray]:
+    """Noise of the shapes that training sees."""
+    rng = np.random.default_rng(0)
+    return {
+        key: rng.integers(0, 256, (count, size, size, 3)).astype(np.uint8)
+        for key, size in (("lr", 24), ("hr", 96))
+    }
+
+
+def compare(name: str, batch_size: int, rounds: int) -> dict[str, Any]:
+    """Medians of the seconds an update, and of PyTorch's over ours within a round."""
+    batch = batch_of(batch_size)
+    ours, compiling = our_update(name, batch)
+    contestants: dict[str, Run] = {"srgan_jax": ours}
+    for key, layout in LAYOUTS.items():
+        contestants[key] = getattr(TorchUpdates(batch, layout), name)
+    for run in contestants.values():
+        run()
+    times: dict[str, list[float]] = {key: [] for key in contestants}
+    for _ in range(rounds):
+        for key, run in contestants.items():
+            times[key].append(seconds(run))
+    speedups = {
+        key: statistics.median(map(float.__truediv__, times[key], times["srgan_jax"]))
+        for key in LAYOUTS
+    }
+    return {
+        "stage": name,
+        "batch": batch_size,
+        "compile_seconds": round(compiling, 1),
+        "seconds": {k: round(statistics.median(v), 4) for k, v in times.items()},
+        "speedup": round(min(speedups.values()), 3),
+        "speedups": {k: round(v, 3) for k, v in speedups.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, nargs="+", default=(8, 16))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true", help="on standard output")
+    arguments = parser.parse_args()
+    records = []
+    for name in arguments.stages:
+        for batch_size in arguments.batches:
+            records.append(compare(name, batch_size, arguments.rounds))
+            print(json.dumps(records[-1]), file=sys.stderr, flush=True)
+    result: dict[str, Any] = {
+        "torch": torch.__version__,
+        "jax": jax.__version__,
+        "threads": torch.get_num_threads(),
+        "records": records,
+    }
+    for name in arguments.stages:
+        of_stage = (r["speedup"] for r in records if r["stage"] == name)
+        result[f"{name}_speedup"] = min(of_stage)
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
