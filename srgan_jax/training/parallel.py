@@ -24,8 +24,8 @@ from srgan_jax.weights import store
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 TRANSFORMS = ("shard_map", "pmap")
-# By default XLA gives convolutions to YNNPACK, whose gradients at the kernel are several
-# times slower than XLA's own; the library stays with what it is good at.
+# By default XLA gives convolutions to YNNPACK, whose gradients at the kernel are
+# several times slower than XLA's own; the library stays with what it is good at.
 CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
