@@ -1,5 +1,6 @@
 """Four simulated CPU devices for every test; set before JAX is first used."""
 
+import functools
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -8,5 +9,17 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """`processes.started`, where all find what one of them has compiled."""
+    from processes import started
+
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent  # of all workers
+    return functools.partial(started, cache=directory / "compiled")

@@ -7,41 +7,36 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from srgan_jax.training import report
+from srgan_jax.weights import store
+
 TESTS = Path(__file__).parent
-PATIENCE = 600  # seconds that a busy machine may take for what an idle one does in 15
+PATIENCE = 300  # seconds that a busy machine may take for what an idle one does in 5
 
 
 class Process:
-    """One process of a run, its output in files beside the run's directory."""
+    """One process of a run; what it says goes to a file in the directory `cache`."""
 
     def __init__(
-        self, workdir: Path, folder: Path, *flags: str, devices: int = 1, **variables
+        self, program: Path, flags: list[str], cache: Path, variables: dict[str, str]
     ) -> None:
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            # what a process compiles, those after it find
-            "SRGAN_JAX_CACHE": str(folder.parent / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        name = variables.get("PROCESS_INDEX", "0")
-        self.errors = workdir.with_name(f"{workdir.name}-{name}.stderr")
-        with self.errors.open("wb") as errors:
+        cache.mkdir(exist_ok=True)
+        handle, name = tempfile.mkstemp(".stderr", dir=cache)
+        self._said = Path(name)
+        path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+        with open(handle, "wb") as file:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    str(TESTS / "recorded_train.py"),
-                    f"--config={TESTS / 'tiny.py'}:{folder}",
-                    f"--workdir={workdir}",
-                    *flags,
-                ],
-                env=environment | variables,
+                [sys.executable, str(program), *flags],
+                env=os.environ | {"PYTHONPATH": path} | variables,
                 stdout=subprocess.DEVNULL,
-                stderr=errors,
+                stderr=file,
             )
 
     def send(self, number: signal.Signals) -> None:
@@ -55,7 +50,7 @@ class Process:
         return self._process.poll() is None
 
     def said(self) -> str:
-        return self.errors.read_text(errors="replace")
+        return self._said.read_text(errors="replace")
 
     def stop(self) -> None:
         if self.runs():
@@ -68,27 +63,42 @@ def started(
     workdir: Path,
     folder: Path,
     *flags: str,
+    cache: Path,
     processes: int = 1,
     devices: int = 1,
     last: tuple[str, ...] = (),
+    program: Path = TESTS / "recorded_train.py",
+    **misfortunes: str,
 ) -> Iterator[list[Process]]:
     """Processes of one run; whatever happens, none of them stays.
 
-    The last one is given the flags `last` as well.
+    Args:
+      workdir: of the run.
+      folder: of its photographs.
+      *flags: of train.py.
+      cache: where one process finds what another has compiled.
+      processes: how many.
+      devices: of each.
+      last: flags of the last process alone.
+      program: train.py or what stands for it.
+      **misfortunes: of the last process, see recorded_train.py.
     """
-    variables: list[dict[str, str]] = [{}]
+    config = f"--config={TESTS / 'tiny.py'}:{folder}"
+    flags = (config, f"--workdir={workdir}", *flags)
+    variables = {"JAX_NUM_CPU_DEVICES": str(devices), "SRGAN_JAX_CACHE": str(cache)}
     if processes > 1:
-        flags = ("--distributed", *flags)
-        rendezvous = {
+        flags = (*flags, "--distributed")
+        variables |= {
             "COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}",
             "PROCESS_COUNT": str(processes),
         }
-        variables = [rendezvous | {"PROCESS_INDEX": str(i)} for i in range(processes)]
-    running = []
+    running: list[Process] = []
     try:
-        for each in variables:
-            own = (*flags, *last) if each is variables[-1] else flags
-            running.append(Process(workdir, folder, *own, devices=devices, **each))
+        for index in range(processes):
+            own, only = {"PROCESS_INDEX": str(index)}, list[str]()
+            if index == processes - 1:
+                own, only = own | misfortunes, list(last)
+            running.append(Process(program, [*flags, *only], cache, variables | own))
         yield running
     finally:
         for process in running:
@@ -107,7 +117,13 @@ def until(condition: Callable[[], object], process: Process) -> None:
     while not condition():
         assert process.runs(), process.said()
         assert time.monotonic() < end, process.said()
-        time.sleep(0.002)
+        time.sleep(0.01)
+
+
+def saved(workdir: Path) -> list[int]:
+    """Steps of the complete checkpoints."""
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def metrics(workdir: Path) -> list[dict]:
@@ -124,6 +140,30 @@ def losses(workdir: Path) -> list[dict]:
     return [
         {k: v for k, v in line.items() if k != "images_per_second"} for line in lines
     ]
+
+
+def scores(workdir: Path) -> list[dict]:
+    """The scores of each evaluation."""
+    return [line for line in metrics(workdir) if "evaluation_psnr" in line]
+
+
+def generators(workdir: Path) -> dict[str, np.ndarray]:
+    """Every leaf of the generator of each stage and of the run."""
+    leaves = {}
+    for stage in ("pretrain", "adversarial", None):
+        path = report.generator_file(workdir, stage)
+        _, variables = store.load_generator(str(path))
+        for name, leaf in flatten(variables):
+            leaves[f"{path.name}/{name}"] = leaf
+    return leaves
+
+
+def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, np.asarray(value)
 
 
 def examples(workdir: Path, steps: int) -> dict[tuple[int, int], str]:

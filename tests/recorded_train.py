@@ -1,15 +1,27 @@
 """train.py as tests run it in a process of its own; its arguments are train.py's.
 
 Writes a digest of each example it trains on into the run's directory, and gives up a
-lost process sooner. With FAIL_AT=STEP@PROCESS in the environment reading that batch
-fails, as on a host whose disk is gone.
+lost process sooner. Variables of the environment name its misfortunes:
+
+    FAIL_AT=STEP           no batch of that step can be read: the disk is gone
+    KILL=SIGNAL@STEP       the signal comes when the batch of that step is read; what
+                           goes on after it, goes on slowly
+    KILL_SAVE=STEP         SIGKILL comes when that step's checkpoint is all but complete
+    ROOM=BYTES@STEP        from that batch on no file grows beyond so many bytes
+    TERMINATE_IN=FUNCTION  SIGTERM comes as srgan_jax.training.FUNCTION is called
+
+Batches are read some steps ahead of the one that is computed.
 """
 
 import hashlib
 import json
 import os
+import resource
 import runpy
+import signal
 import sys
+import time
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -24,11 +36,19 @@ training_batches = loop.training_batches
 
 def recorded(run, first_step):
     path = run.workdir / f"examples-{os.getpid()}.jsonl"
+    number, killed_at = misfortune("KILL")
+    room, full_at = misfortune("ROOM")
     for step, batch in enumerate(training_batches(run, first_step), start=first_step):
-        if f"{step}@{jax.process_index()}" == os.environ.get("FAIL_AT"):
+        if str(step) == os.environ.get("FAIL_AT"):
             raise OSError("the disk of this host is gone")
+        if step == killed_at:
+            os.kill(os.getpid(), signal.Signals[number])
+        if killed_at is not None and step >= killed_at:
+            time.sleep(0.5)  # other processes are told within a second
+        if step == full_at:
+            fill_disk(int(room))
         digests = [
-            hashlib.sha256(lr.tobytes() + hr.tobytes()).hexdigest()
+            hashlib.sha256(lr.tobytes() + hr.tobytes()).hexdigest()[:16]
             for lr, hr in zip(batch["lr"], batch["hr"], strict=True)
         ]
         first = jax.process_index() * len(digests)
@@ -38,6 +58,44 @@ def recorded(run, first_step):
         yield batch
 
 
+def misfortune(name):
+    """What, and at which step."""
+    what, _, step = os.environ.get(name, "").partition("@")
+    return what, int(step) if step else None
+
+
+def fill_disk(room):
+    """To limit files needs no root, as a small file system does."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+
+
+def kill_save(step):
+    """Orbax writes under a name that it changes at the end."""
+
+    def watch(event, arguments):
+        if event == "os.rename" and f"/{step}.orbax" in str(arguments[0]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def terminate_in(name):
+    module, _, function = name.rpartition(".")
+    module = import_module(f"srgan_jax.training.{module}")
+    original = getattr(module, function)
+
+    def terminated(*arguments, **named):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments, **named)
+
+    setattr(module, function, terminated)
+
+
 loop.training_batches = recorded
+if "TERMINATE_IN" in os.environ:
+    terminate_in(os.environ["TERMINATE_IN"])
+if "KILL_SAVE" in os.environ:
+    kill_save(os.environ["KILL_SAVE"])
 sys.path.insert(0, str(ROOT))
 runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

@@ -1,22 +1,14 @@
 """Several hosts: real processes over loopback, their examples, states and deaths."""
 
-import os
 import signal
 import time
 
-import jax
 import numpy as np
 import pytest
 import tiny
-from processes import examples, losses, started, until
+from processes import examples, generators, losses, saved, until
 
-from srgan_jax.training import report
-from srgan_jax.weights import store
-
-pytestmark = pytest.mark.skipif(
-    "SRGAN_JAX_PROCESSES" not in os.environ,
-    reason="starts and kills processes for minutes: set SRGAN_JAX_PROCESSES=1",
-)
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("processes")]
 
 STEPS = 10  # of each stage
 SETTINGS = (
@@ -38,13 +30,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shapes(folder, tmp_path_factory):
+def shapes(start, folder, tmp_path_factory):
     """The same run as 2 processes with 2 devices, as 1 with 4, and as 1 with 1."""
     directory = tmp_path_factory.mktemp("runs")
     for processes, devices in ((2, 2), (1, 4), (1, 1)):
         workdir = directory / f"{processes}x{devices}"
         shape = {"processes": processes, "devices": devices}
-        with started(workdir, folder, *SETTINGS, **shape) as running:
+        with start(workdir, folder, *SETTINGS, **shape) as running:
             for process in running:
                 assert process.wait() == 0, process.said()
     return directory
@@ -61,11 +53,12 @@ def assert_alike(workdir, expected):
         assert line.keys() == other.keys()
         for name in line.keys() - {"step", "stage"}:
             assert line[name] == pytest.approx(other[name], rel=1e-4), (line, name)
-    for stage in ("pretrain", "adversarial"):
-        _, ours = store.load_generator(report.generator_file(workdir, stage))
-        _, theirs = store.load_generator(report.generator_file(expected, stage))
-        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    ours, theirs = generators(workdir), generators(expected)
+    assert ours.keys() == theirs.keys()
+    for name, leaf in ours.items():
+        np.testing.assert_allclose(
+            leaf, theirs[name], rtol=1e-5, atol=1e-6, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("other", ["2x2", "1x4"])
@@ -73,56 +66,57 @@ def test_several_devices_and_processes_train_as_one(shapes, other):
     assert_alike(shapes / other, shapes / "1x1")
 
 
-def test_checkpoints_go_from_two_processes_to_one_and_back(folder, shapes, tmp_path):
+def test_checkpoints_go_from_two_processes_to_one_and_back(
+    start, folder, shapes, tmp_path
+):
     """Each is told to stop in the middle; of two, one is told, and both stop."""
-    workdir = tmp_path / "run"
-    for processes, devices, reach in ((2, 2, 3), (1, 4, STEPS + 3), (2, 2, None)):
+    workdir, reached = tmp_path / "run", 0
+    for processes, devices, step in ((2, 2, 3), (1, 4, STEPS + 3), (2, 2, None)):
         shape = {"processes": processes, "devices": devices}
-        with started(workdir, folder, *SETTINGS, **shape) as running:
-            status = 0
-            if reach is not None:
-                until(lambda n=reach: len(losses(workdir)) >= n, running[0])
-                running[-1].send(signal.SIGTERM)
-                status = 75
+        if step is not None:
+            shape["KILL"] = f"SIGTERM@{step}"
+        with start(workdir, folder, *SETTINGS, **shape) as running:
             for process in running:
-                assert process.wait() == status, process.said()
+                assert process.wait() == (75 if step else 0), process.said()
+        said = running[0].said()
+        assert (f"resuming at step {reached} of" in said) == (reached > 0)
+        if step:
+            reached = saved(workdir)[-1]
+            assert f"stopped at step {reached}; the same command resumes" in said
     assert_alike(workdir, shapes / "1x1")
 
 
-def kill_one(folder, tmp_path, victim):
-    """What the survivor of two processes says, and how soon it has ended."""
+@pytest.mark.parametrize(("devices", "victim"), [(1, 1), (2, 1), (2, 0)])
+def test_a_process_ends_when_another_was_killed(
+    start, folder, tmp_path, devices, victim
+):
+    """By our sentence where an exchange fails, or else by JAX's abort.
+
+    With several devices a process may wait for ever in an exchange: JAX ends it once
+    it has not heard of the other for a while, and at once where that was the first,
+    which holds the rendezvous.
+    """
     workdir = tmp_path / "run"
-    endless = "--config.stages[0].steps=1000000"
-    with started(workdir, folder, endless, processes=2) as running:
+    endless = (*SETTINGS, "--config.stages[0].steps=1000000")
+    with start(workdir, folder, *endless, processes=2, devices=devices) as running:
         until(lambda: len(losses(workdir)) >= 5, running[0])
         running[victim].send(signal.SIGKILL)
-        began = time.monotonic()
+        killed = time.monotonic()
         survivor = running[1 - victim]
         assert survivor.wait() not in (0, 75)
-        return survivor.said(), time.monotonic() - began
+        seconds = time.monotonic() - killed
+    ours, of_jax = "error: another process of this run has ended", "another task died"
+    assert ours in survivor.said() or of_jax in survivor.said()
+    assert seconds < 120  # instead of 10, on a machine that has much else to do
 
 
-def test_a_process_ends_when_another_was_killed(folder, tmp_path):
-    said, seconds = kill_one(folder, tmp_path, victim=1)
-    assert "error: another process of this run has ended" in said
-    assert "continue from the newest checkpoint" in said
-    assert seconds < 60
-
-
-def test_a_process_ends_when_the_first_was_killed(folder, tmp_path):
-    """It held the rendezvous: JAX itself ends the others."""
-    said, seconds = kill_one(folder, tmp_path, victim=0)
-    assert "another task died" in said or "another process of this run" in said
-    assert seconds < 60
-
-
-def test_an_error_on_one_host_ends_the_others(folder, tmp_path, monkeypatch):
-    workdir = tmp_path / "run"
-    monkeypatch.setenv("FAIL_AT", "4@1")
-    with started(workdir, folder, processes=2) as running:
+def test_an_error_on_one_host_ends_the_others(start, folder, tmp_path):
+    with start(
+        tmp_path / "run", folder, *SETTINGS, processes=2, FAIL_AT="4"
+    ) as running:
         assert running[1].wait() == 1
         assert running[0].wait() not in (0, 75)
-    assert "error: the disk of this host is gone" in running[1].said()
+    assert running[1].said().endswith("error: the disk of this host is gone\n")
     assert "another" in running[0].said()
 
 
@@ -134,10 +128,10 @@ def test_an_error_on_one_host_ends_the_others(folder, tmp_path, monkeypatch):
     ],
 )
 def test_processes_that_were_told_different_things_are_refused(
-    folder, tmp_path, field, message
+    start, folder, tmp_path, field, message
 ):
     last = (f"--{field.format(tmp_path)}",)
-    with started(tmp_path / "run", folder, processes=2, last=last) as running:
+    with start(tmp_path / "run", folder, processes=2, last=last) as running:
         assert running[1].wait() == 1
-        assert running[0].wait() != 0
+        assert running[0].wait() not in (0, 75)
     assert message in running[1].said()
