@@ -18,7 +18,7 @@ from srgan_jax.training import report
 from srgan_jax.weights import store
 
 TESTS = Path(__file__).parent
-PATIENCE = 300  # seconds that a busy machine may take for what an idle one does in 5
+PATIENCE = 900  # seconds that a starved machine may take for what an idle one does in 5
 
 
 class Process:
