@@ -65,7 +65,7 @@ def _spread(
 ) -> jax.Array:
     """The cotangent at that of four pixels which was the largest."""
     b, rows, columns, c = at.shape
-    pixel = np.arange(4, dtype=np.int8).reshape(2, 1, 2, 1)
+    pixel: np.ndarray = np.arange(4, dtype=np.int8).reshape(2, 1, 2, 1)
     if paired:
         pixel = np.repeat(pixel, c, axis=-1).reshape(2, 1, 2 * c)
         views = (jnp.concatenate([v, v], -1)[:, :, None] for v in (at, cotangent))
