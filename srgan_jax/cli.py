@@ -160,6 +160,10 @@ def pod(
     batch_per_chip: Annotated[
         int, typer.Option(min=1, help="Crops a chip, instead of the global batch.")
     ] = 16,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Of the computation, instead of the config's."),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print a list with one record a stage.")
     ] = False,
@@ -173,6 +177,7 @@ def pod(
         from srgan_jax import pod as pods
 
         given = pods.read_config(config)
+        given.dtype = dtype or given.dtype
         stages = [s for s in given.stages if stage in (None, s.name)]
         if not stages:
             names = ", ".join(s.name for s in given.stages)

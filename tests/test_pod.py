@@ -127,6 +127,21 @@ def test_wrong_usage_is_one_sentence(arguments, message):
     assert message in result.output
 
 
+@pytest.mark.parametrize("given", [[], ["--dtype=bfloat16"]])
+def test_options_take_the_place_of_the_configuration(given, monkeypatch):
+    def estimate(config, stage, topology, batch_per_chip):
+        return {"dtype": config.dtype, "stage": stage.name, "batch": batch_per_chip}
+
+    monkeypatch.setattr(pod, "estimate", estimate)
+    options = ["--config=configs/srgan.py", "--topology=v5e:2x2", "--json", *given]
+    result = CliRunner().invoke(app, ["pod", *options, "--batch-per-chip=3"])
+    dtype = "bfloat16" if given else "float32"
+    assert json.loads(result.stdout) == [
+        {"dtype": dtype, "stage": stage, "batch": 3}
+        for stage in ("pretrain", "adversarial")
+    ]
+
+
 def test_a_configuration_that_is_none_is_named():
     with pytest.raises(pod.PodError, match="there is no file nowhere"):
         pod.read_config("nowhere.py:vgg54")
