@@ -4,8 +4,9 @@
 
 Runs SRResNet's stage by turns as `train.py` would (metrics, log, crops from the source;
 no evaluation and no checkpoint falls into the steps that count) and as bare updates of
-one batch that is already in memory. What counts is the ratio within a round. Images a
-second are the median of the loop's own metrics and of the bare updates.
+one batch that is already in memory, each as far ahead of the device as it may. What
+counts is the ratio within a round. The loop's seconds are the mean of its own metrics.
+Needs srgan-jax[parity], for what it shares with train_step.py.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def loop_rate(source: str, batch_size: int, steps: int) -> float:
         loop.train_and_evaluate(settings.resolve(config), workdir)
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line).get("images_per_second") for line in lines]
-    return statistics.median(rate for rate in rates if rate is not None)
+    return statistics.harmonic_mean([rate for rate in rates if rate is not None])
 
 
 def main() -> None:
@@ -47,11 +48,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="on standard output")
     arguments = parser.parse_args()
     run, _ = our_update("pretrain", batch_of(arguments.batch))
-    run()
+    seconds(run)
     records = []
     for _ in range(arguments.rounds):
-        times = [seconds(run) for _ in range(arguments.steps)]
-        bare = arguments.batch / statistics.median(times)
+        bare = arguments.batch / seconds(run, arguments.steps)
         looped = loop_rate(arguments.source, arguments.batch, arguments.steps)
         records.append({"bare": bare, "loop": looped, "overhead": bare / looped - 1})
         print(json.dumps(records[-1]), file=sys.stderr, flush=True)

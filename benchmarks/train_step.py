@@ -32,7 +32,7 @@ LAYOUTS = {
     "torch_channels_last": torch.channels_last,
 }
 STAGES = ("pretrain", "adversarial")
-Run = Callable[[], None]
+Run = Callable[[], Any]  # what it gives may still be computed
 
 
 class Residual(nn.Module):
@@ -156,18 +156,21 @@ def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     update = parallel.compile_step(mapped, state, vgg_params, placed())
     compiling = time.perf_counter() - began
 
-    def run() -> None:
+    def run() -> Any:
         nonlocal state
         state, metrics = update(state, vgg_params, placed())
-        jax.block_until_ready((state, metrics))
+        return state.step, metrics
 
     return run, compiling
 
 
-def seconds(run: Run) -> float:
+def seconds(run: Run, updates: int = 1) -> float:
+    """Of one update, where so many follow one another."""
     start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    for _ in range(updates):
+        result = run()
+    jax.block_until_ready(result)
+    return (time.perf_counter() - start) / updates
 
 
 def batch_of(count: int) -> dict[str, np.ndarray]:
@@ -187,7 +190,7 @@ def compare(name: str, batch_size: int, rounds: int) -> dict[str, Any]:
     for key, layout in LAYOUTS.items():
         contestants[key] = getattr(TorchUpdates(batch, layout), name)
     for run in contestants.values():
-        run()
+        seconds(run)
     times: dict[str, list[float]] = {key: [] for key in contestants}
     for _ in range(rounds):
         for key, run in contestants.items():

@@ -115,9 +115,36 @@ def test_the_form_is_chosen_for_the_platform_that_is_compiled_for():
 
     for function in (fast_forms.shuffled_convolution, gradient):
         tpu = lowered_for("tpu", function, x, kernel).as_text()
+        cpu = lowered_for("cpu", function, x, kernel).as_text()
         gpu = lowered_for("cuda", function, x, kernel).as_text()
         assert "5x1x8x60" in tpu
+        assert "5x1x8x60" in cpu
         assert "5x1x8x60" not in gpu
+
+
+def test_the_form_of_stride_two_is_chosen_too():
+    def gradient(x, kernel):
+        return jax.grad(lambda x: strided.halving_convolution(x, kernel, (1, 1)).sum())(
+            x
+        )
+
+    arguments = normal(1, 4, 2, 6), normal(3, 3, 3, 5)
+    tpu, cpu, gpu = (
+        lowered_for(platform, gradient, *arguments).as_text()
+        for platform in ("tpu", "cpu", "cuda")
+    )
+    zeros_between = "lhs_dilate = [2, 2]"
+    assert "lhs_dilate = [2, 1]" in tpu
+    assert zeros_between not in cpu
+    assert zeros_between in gpu
+
+
+@pytest.mark.parametrize(("size", "padding"), [(5, (1, 1)), (3, (0, 0))])
+def test_another_convolution_of_stride_two_is_refused(size, padding):
+    with pytest.raises(ValueError, match="at stride 2"):
+        strided.strided_convolution(
+            normal(1, 8, 8, 3), normal(size, size, 3, 5), padding
+        )
 
 
 def two_passes(x, scale, bias):

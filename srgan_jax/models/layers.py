@@ -87,9 +87,9 @@ CHANNELS = {"plain": 1, "paired": 2, "halving": 2, "shuffled": 4}
 class Conv(nn.Module):
     """Convolution with its padding written out.
 
-    Stride 1 keeps the size. Stride 2 is for 3x3: `'SAME'` pads by (0, 1) in XLA,
-    PyTorch's `padding=1` by (1, 1), which gives different numbers; `padding` is
-    (before, after), for both axes.
+    Stride 1, or 2 with a size of 3, which `'SAME'` pads by (0, 1) in XLA, PyTorch's
+    `padding=1` by (1, 1): different numbers. `padding` is (before, after), for both
+    axes; half the size unless given.
 
     `form`: 'paired' takes and gives paired images, 'halving' takes one and has stride
     2, 'shuffled' takes what has yet to go through a PixelShuffle: see fast_forms.
@@ -127,7 +127,10 @@ class Conv(nn.Module):
             return strided.halving_convolution(x, kernel, self.padding or (1, 1))
         if self.stride == 2:
             return strided.strided_convolution(x, kernel, self.padding or (1, 1))
-        return fast_forms.convolve(x, kernel)
+        if self.stride != 1:
+            raise ValueError(f"stride is {self.stride}; expected 1 or 2")
+        padding = self.padding and [self.padding, self.padding]
+        return fast_forms.convolve(x, kernel, padding)
 
 
 class Dense(nn.Module):

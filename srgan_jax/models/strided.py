@@ -77,7 +77,15 @@ def strided_convolution(x: jax.Array, kernel: jax.Array, padding: Padding) -> ja
 
     Returns:
       `[b, ceil(h / 2), ceil(w / 2), features]` for (1, 1), rounded down for (0, 1).
+
+    Raises:
+      ValueError: another size or padding.
     """
+    if kernel.shape[:2] != (3, 3) or padding not in ((1, 1), (0, 1)):
+        raise ValueError(
+            f"a kernel of {kernel.shape[:2]} with padding {padding} at stride 2; "
+            "expected (3, 3) and (1, 1) or (0, 1)"
+        )
     forms: dict[str, Callable] = {
         "default": functools.partial(_plainly, padding=padding)
     }

@@ -24,8 +24,8 @@ from srgan_jax.weights import store
 
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 TRANSFORMS = ("shard_map", "pmap")
-# By default XLA gives convolutions to YNNPACK, whose gradients at the kernel are
-# several times slower than XLA's own; the library stays with what it is good at.
+# By default XLA gives convolutions to YNNPACK, in which the gradient at the kernel is
+# slow; these leave it what it is good at.
 CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
@@ -81,8 +81,16 @@ def map_step(step: Step, mesh: Mesh, transform: str = "shard_map") -> Any:
 
 def compile_step(mapped: Any, *arguments: Any) -> Step:
     """Compiles what `map_step` gave for arguments like these."""
-    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
-    return mapped.lower(*arguments).compile(compiler_options=options)
+    lowered = mapped.lower(*arguments)
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=CPU_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        print(f"{error}: steps will be slower than they could be", file=sys.stderr)
+        return lowered.compile()
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -50,3 +50,26 @@ def create_network(
 def move_average(average: Variables, current: Variables, decay: float) -> Variables:
     """The exponential moving average after `current`: it moves by 1 - decay."""
     return jax.tree.map(lambda a, c: a + (1.0 - decay) * (c - a), average, current)
+
+
+def seen_in_turn(before: Any, passes: list[Any], momentum: float) -> Any:
+    """Running statistics after several batches, from those after each one alone.
+
+    momentum * statistics + (1 - momentum) * batch, for each batch in turn, where a
+    single pass from `before` tells (1 - momentum) * batch.
+    """
+    stats = before
+    for after in passes:
+        stats = jax.tree.map(
+            lambda s, b, a: momentum * s + (a - momentum * b), stats, before, after
+        )
+    return stats
+
+
+def update(
+    optimizer: optax.GradientTransformation, network: Network, gradient: Any, stats: Any
+) -> Network:
+    """One step of the optimiser."""
+    updates, opt_state = optimizer.update(gradient, network.opt_state, network.params)
+    params = optax.apply_updates(network.params, updates)
+    return Network(params, stats, opt_state)

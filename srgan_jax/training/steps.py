@@ -20,7 +20,13 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import losses
-from srgan_jax.training.state import Network, TrainState, move_average
+from srgan_jax.training.state import (
+    Network,
+    TrainState,
+    move_average,
+    seen_in_turn,
+    update,
+)
 
 AXIS = "batch"
 ORDERS = ("generator_first", "discriminator_first")
@@ -219,29 +225,6 @@ def image_losses(
 
     (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(sr)
     return parts, gradient
-
-
-def seen_in_turn(before: Any, passes: list[Any], momentum: float) -> Any:
-    """Running statistics after several batches, from those after each one alone.
-
-    momentum * statistics + (1 - momentum) * batch, for each batch in turn, where a
-    single pass from `before` tells (1 - momentum) * batch.
-    """
-    stats = before
-    for after in passes:
-        stats = jax.tree.map(
-            lambda s, b, a: momentum * s + (a - momentum * b), stats, before, after
-        )
-    return stats
-
-
-def update(
-    optimizer: optax.GradientTransformation, network: Network, gradient: Any, stats: Any
-) -> Network:
-    """One step of the optimiser."""
-    updates, opt_state = optimizer.update(gradient, network.opt_state, network.params)
-    params = optax.apply_updates(network.params, updates)
-    return Network(params, stats, opt_state)
 
 
 def finish(
