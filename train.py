@@ -21,6 +21,8 @@ WORKDIR = flags.DEFINE_string("workdir", None, "default: runs/<config>-<variant>
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "join the other hosts of a pod")
 PROFILE = flags.DEFINE_string("profile", None, "trace the steps from START:STOP")
 RESUME_ME = 75  # EX_TEMPFAIL
+# of XLA's kinds of errors those that no other process has caused
+OWN_FAULTS = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
 
 
 @flags.validator("profile", message="expected START:STOP, such as 100:110")
@@ -67,6 +69,8 @@ def main(_: list[str]) -> int | None:
         if not DISTRIBUTED.value:
             raise
         cause = str(error).partition("\n")[0]
+        if cause.startswith(OWN_FAULTS):
+            return fail(f"error: {cause}")
         return fail(
             f"error: another process of this run has ended ({cause}). See what it says "
             "and start all of them again: they continue from the newest checkpoint"

@@ -29,6 +29,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 STEPS_PER_KILL = 40  # so many pass in about half a second
 RESUME_ME = 75
 LONGEST_START = 8.0  # seconds
+PATIENCE = 600  # seconds
 
 
 class Run:
@@ -89,17 +90,23 @@ def kill(run: Run, target: int, rng: random.Random) -> dict[str, Any]:
         began = time.monotonic()
         # before its first step a process cuts the metrics at the checkpoint
         conditions: dict[str, Callable[[], bool]] = {
-            "start": lambda: time.monotonic() > began + wait,
+            "start": lambda: (
+                time.monotonic() > began + wait
+                or run.step() >= resumed + STEPS_PER_KILL
+            ),
             "step": lambda: "compiled" in process.said() and run.step() >= target,
             "save": lambda: run.saves(target),
         }
         while process.runs() and not conditions[moment]():
+            if time.monotonic() > began + PATIENCE:
+                raise SystemExit(f"nothing to kill in {PATIENCE} s: {process.said()}")
             time.sleep(0.001)
         time.sleep(delay)
         process.send(number)
-        status, said = process.wait(600), process.said()
-    # Python itself ends by SIGTERM before it has read the first lines of train.py
-    right = {RESUME_ME, -number} if number == signal.SIGTERM else {-number}
+        status, said = process.wait(PATIENCE), process.said()
+    right = {RESUME_ME} if number == signal.SIGTERM else {-number}
+    if not said:  # Python itself, before it has read the first lines of train.py
+        right.add(-number)
     faults = [] if status in right else [f"ended with {status}: {said[-300:]}"]
     if resumed and "bicubic" in said and f"resuming at step {resumed} of" not in said:
         faults.append(f"did not resume at step {resumed}: {said[-300:]}")

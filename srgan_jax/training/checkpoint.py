@@ -146,12 +146,13 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # whatever the storage's driver raises
-            self._manager.reload()
+            with contextlib.suppress(OSError):
+                self._manager.reload()
             step = self.latest_step()
             rest = "begins anew" if step is None else f"continues from step {step}"
             raise CheckpointError(
                 f"no checkpoint could be written to {self._directory} "
-                f"({_first_line(error)}). Make room there; the same command {rest}"
+                f"({_first_line(error)}). Once one can, the same command {rest}"
             ) from error
 
     def reached_preemption(self, step: int) -> bool:
@@ -189,7 +190,11 @@ class Checkpoints:
         """Waits for the save under way and ends."""
         if self._distributed and error is not None:
             return  # a save needs all processes, and the others may have ended
-        with self._writing():
+        # what ended the run says more than a save that cannot be finished
+        unfinished = (
+            contextlib.suppress(CheckpointError) if error else contextlib.nullcontext()
+        )
+        with unfinished, self._writing():
             self._manager.close()
         if not self._distributed:
             signal.signal(signal.SIGTERM, self._handler)

@@ -55,11 +55,11 @@ class RunLog:
         path = workdir / "metrics.jsonl"
         self._workdir = workdir
         self._tf = tf
-        kept = _cut(path, first_step)
-        self._scored = {line["step"] for line in kept if SCORE in line}
         with self._writing():
+            kept = _cut(path, first_step)
             self._lines = path.open("a")
             self._events = tf.summary.create_file_writer(str(workdir))
+        self._scored = {line["step"] for line in kept if SCORE in line}
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -147,7 +147,8 @@ class RunLog:
             yield
         except (OSError, self._tf.errors.OpError) as error:
             # TensorFlow begins with the name of its operation, in braces
-            reason = str(error).splitlines()[0].rpartition("}} ")[2]
+            text = str(error) or type(error).__name__
+            reason = text.splitlines()[0].rpartition("}} ")[2]
             raise LogError(
                 f"the log in {self._workdir} cannot be written ({reason}). Once it "
                 "can, the same command continues from the newest checkpoint"

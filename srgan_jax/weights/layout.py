@@ -172,7 +172,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:  # where the disk is full, Python names no file
-        if error.errno is None:
+        if error.errno is None or error.filename not in (None, str(unfinished)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
