@@ -105,22 +105,31 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("room", "newest", "message"),
+    ("room", "newest", "messages"),
     [
-        ("1000@0", (0,), "error: the log in {} cannot be written"),
-        ("20000@16", (12, 15), "error: no checkpoint could be written to {}/ch"),
+        ("1000@0", (0,), ["error: the log in {} cannot be written"]),
+        (
+            "20000@16",
+            (12, 15),
+            [
+                "error: no checkpoint could be written to {}/ch",
+                # TensorFlow writes its events when it likes
+                "error: the log in {} cannot be written",
+            ],
+        ),
         # the largest file, at the very end
-        ("100000@0", (24,), "error: [Errno 27] File too large: '{}/comparison.png'"),
+        ("100000@0", (24,), ["error: [Errno 27] File too large: '{}/comparison.png'"]),
     ],
 )
 def test_without_room_the_run_stops_and_with_room_it_goes_on(
-    run, uninterrupted, tmp_path, room, newest, message
+    run, uninterrupted, tmp_path, room, newest, messages
 ):
     workdir = tmp_path / "run"
     status, said = run(workdir, ROOM=room)
     assert status == 1, said
     assert max(saved(workdir), default=0) in newest
-    assert said.splitlines()[-1].startswith(message.format(workdir))
+    last = said.splitlines()[-1]
+    assert any(last.startswith(message.format(workdir)) for message in messages)
     finish(run, workdir)
     assert_same_run(workdir, uninterrupted)
 
