@@ -1,12 +1,12 @@
 """What the training loop costs beside the bare update, reading of data included.
 
-    python benchmarks/loop.py [--source folder:PATH] [--steps 40] [--rounds 3] [--json]
+    python benchmarks/loop.py [--source folder:PATH] [--stage adversarial] [--json]
 
-Runs SRResNet's stage by turns as `train.py` would (metrics, log, crops from the source;
-no evaluation and no checkpoint falls into the steps that count) and as bare updates of
-one batch that is already in memory, each as far ahead of the device as it may. What
-counts is the ratio within a round. The loop's seconds are the mean of its own metrics.
-Needs srgan-jax[parity], for what it shares with train_step.py.
+Runs a stage of the recipe by turns as `train.py` would (metrics, log, crops from the
+source; no evaluation and no checkpoint falls into the steps that count) and as bare
+updates of one batch that is already in memory, each as far ahead of the device as it
+may. What counts is the ratio within a round. The loop's seconds are the mean of its own
+metrics. Needs srgan-jax[parity], for what it shares with train_step.py.
 """
 
 import argparse
@@ -16,20 +16,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from train_step import batch_of, our_update, seconds
+from train_step import STAGES, batch_of, our_update, seconds
 
 from configs import srgan
 from srgan_jax.training import loop, settings
 
 
-def loop_rate(source: str, batch_size: int, steps: int) -> float:
+def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:
     """Images a second by the metrics of a run."""
     config = srgan.get_config()
     config.batch_size = batch_size
     config.data.source = source
-    pretrain, _ = config.stages
-    pretrain.steps = steps
-    config.stages = (pretrain,)
+    config.stages = tuple(stage for stage in config.stages if stage.name == name)
+    config.stages[0].update({"steps": steps, "decay_at": ()})
     config.evaluation.lpips = "none"
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
@@ -42,17 +41,20 @@ def loop_rate(source: str, batch_size: int, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", default="sample")
+    parser.add_argument("--stage", choices=STAGES, default=STAGES[0])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="on standard output")
     arguments = parser.parse_args()
-    run, _ = our_update("pretrain", batch_of(arguments.batch))
+    run, _ = our_update(arguments.stage, batch_of(arguments.batch))
     seconds(run)
     records = []
     for _ in range(arguments.rounds):
         bare = arguments.batch / seconds(run, arguments.steps)
-        looped = loop_rate(arguments.source, arguments.batch, arguments.steps)
+        looped = loop_rate(
+            arguments.stage, arguments.source, arguments.batch, arguments.steps
+        )
         records.append({"bare": bare, "loop": looped, "overhead": bare / looped - 1})
         print(json.dumps(records[-1]), file=sys.stderr, flush=True)
     overhead = statistics.median(record["overhead"] for record in records)
