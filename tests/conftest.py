@@ -23,3 +23,11 @@ def start(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" in os.environ:
         directory = directory.parent  # of all workers
     return functools.partial(started, cache=directory / "compiled")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Photographs for the tiny configuration."""
+    import tiny
+
+    return tiny.photographs(tmp_path_factory.mktemp("data") / "photographs")

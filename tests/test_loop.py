@@ -15,11 +15,6 @@ from srgan_jax.training.checkpoint import CheckpointError
 from srgan_jax.weights import store
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.photographs(tmp_path_factory.mktemp("data") / "photographs")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
     """Every run compiles the same programs: keep them from run to run."""

@@ -25,11 +25,6 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.photographs(tmp_path_factory.mktemp("data") / "photographs")
-
-
-@pytest.fixture(scope="module")
 def shapes(start, folder, tmp_path_factory):
     """The same run as 2 processes with 2 devices, as 1 with 4, and as 1 with 1."""
     directory = tmp_path_factory.mktemp("runs")

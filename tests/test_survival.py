@@ -21,11 +21,6 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.photographs(tmp_path_factory.mktemp("data") / "photographs")
-
-
-@pytest.fixture(scope="module")
 def uninterrupted(start, folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
     with start(workdir, folder, *SETTINGS) as (process,):

@@ -5,7 +5,6 @@ ends with it.
 """
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -40,12 +39,7 @@ class Profile:
     def __enter__(self) -> "Profile":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._tracing:
             jax.profiler.stop_trace()
 
