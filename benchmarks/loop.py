@@ -19,7 +19,7 @@ from pathlib import Path
 from train_step import STAGES, batch_of, our_update, seconds
 
 from configs import srgan
-from srgan_jax.training import loop, settings
+from srgan_jax.training import loop, parallel, settings
 
 
 def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="on standard output")
     arguments = parser.parse_args()
+    parallel.reuse_memory()
     run, _ = our_update(arguments.stage, batch_of(arguments.batch))
     seconds(run)
     records = []

@@ -38,6 +38,17 @@ def test_prelu_starts_at_a_quarter():
     np.testing.assert_array_equal(y[0, 0, 0], [-0.5, 2.0])
 
 
+def test_leaky_relu_is_jax_s_and_so_are_its_gradients():
+    x = jnp.array([-2.0, -0.0, 0.0, 3.0])
+    cotangent = jnp.array([1.0, 10.0, 100.0, 1000.0])
+    slope = jnp.array([0.2])
+    ours, pull_ours = jax.vjp(layers.leaky_relu, x, slope)
+    theirs, pull_theirs = jax.vjp(jax.nn.leaky_relu, x, slope)
+    np.testing.assert_array_equal(ours, theirs)
+    for a, b in zip(pull_ours(cotangent), pull_theirs(cotangent), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("running_variance", ["biased", "unbiased"])
 def test_batch_norm_normalises_by_the_batch_and_moves_the_statistics(running_variance):
     x = RNG.normal(2, 3, size=(4, 5, 6, 7)).astype(np.float32)

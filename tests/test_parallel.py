@@ -1,5 +1,8 @@
 """The device seam on four simulated devices."""
 
+import ctypes
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -100,3 +103,33 @@ def test_a_batch_that_does_not_divide_is_refused_in_a_sentence():
 def test_an_unknown_transform_is_refused():
     with pytest.raises(ValueError, match=r"parallel\.transform is 'xmap'"):
         parallel.check(8, "xmap")
+
+
+FAULTS_OF_A_RESULT = """
+import resource, sys
+from srgan_jax.training import parallel
+if "reuse" in sys.argv:
+    parallel.reuse_memory()
+import jax, jax.numpy as jnp
+double = jax.jit(lambda x: 2 * x)
+x = jnp.ones(2**24)  # 64 MiB: 16384 pages
+for times in (8, 4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        double(x).block_until_ready()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 4)
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc"
+)
+def test_memory_of_one_update_serves_the_next():
+    """Else the system clears every page of it anew."""
+
+    def faults(*how):
+        command = [sys.executable, "-c", FAULTS_OF_A_RESULT, *how]
+        return int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    assert faults() > 10_000
+    assert faults("reuse") < 1_000

@@ -62,7 +62,7 @@ class Discriminator(nn.Module):
 
     def _features(self, images: jax.Array, train: bool) -> jax.Array:
         conv = partial(Conv, size=3, initializer=self.initializer, dtype=self.dtype)
-        act = partial(nn.leaky_relu, negative_slope=0.2)
+        act = partial(layers.leaky_relu, slope=0.2)
         x = layers.from_symmetric(images, self.input_range)
         # 3 and 64 channels fill a TPU's lanes in pairs of pixels
         paired = images.shape[2] % 2 == 0
@@ -93,7 +93,7 @@ class Discriminator(nn.Module):
         return x.reshape(x.shape[0], -1)
 
     def _logits(self, x: jax.Array) -> jax.Array:
-        act = partial(nn.leaky_relu, negative_slope=0.2)
+        act = partial(layers.leaky_relu, slope=0.2)
         dense = partial(Dense, initializer=self.initializer)
         x = act(dense(self.hidden, dtype=self.dtype, name="dense_0")(x))
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -219,7 +219,12 @@ class PReLU(nn.Module):
         slope = self.param("slope", init, (count,), jnp.float32)
         if count > 1:
             slope = jnp.tile(jnp.repeat(slope, self.repeat), images)
-        return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+        return leaky_relu(x, slope)
+
+
+def leaky_relu(x: jax.Array, slope: jax.Array | float) -> jax.Array:
+    """max(x, 0) + slope * min(x, 0): one product, whose gradient is one too."""
+    return x * jnp.where(x >= 0, 1, jnp.asarray(slope, x.dtype))
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:

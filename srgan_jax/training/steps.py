@@ -102,7 +102,7 @@ def adversarial_step(
     critic = state.discriminator
     assert critic is not None
     judged = judge(recipe.discriminator, critic, hr, sr)
-    gradient_d = lax.pmean(judged.gradient, AXIS)
+    gradient_d = average(judged.gradient)
     # The running statistics see D's passes in the order of the PyTorch references.
     passes = [judged.after_hr, judged.after_sr]
     if recipe.order == "generator_first":  # G's step and D's step show SR to the same D
@@ -124,7 +124,7 @@ def adversarial_step(
         def pull_sr(at_logits: jax.Array) -> jax.Array:
             return pull_both(at_logits)[1]
 
-    updated = dataclasses.replace(updated, batch_stats=lax.pmean(stats_d, AXIS))
+    updated = dataclasses.replace(updated, batch_stats=average(stats_d))
 
     adversarial, at_logits = jax.value_and_grad(losses.adversarial_loss)(
         on_sr, recipe.adversarial_form
@@ -178,6 +178,11 @@ def judge(
 
     gradient = optax.tree.add(gradient, of_dense)
     return Judged(loss, gradient, on_hr, on_sr, after_hr, after_sr, pull_to_sr)
+
+
+def average(tree: Any) -> Any:
+    """The mean over the devices, without the copies that XLA makes even of one's."""
+    return tree if lax.axis_size(AXIS) == 1 else lax.pmean(tree, AXIS)
 
 
 def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -236,7 +241,7 @@ def finish(
     metrics: Metrics,
 ) -> tuple[TrainState, Metrics]:
     """The generator's update and average, and the metrics of all devices."""
-    gradient, stats, metrics = lax.pmean((gradient, stats, metrics), AXIS)
+    gradient, stats, metrics = average((gradient, stats, metrics))
     generator = update(recipe.optimizer, state.generator, gradient, stats)
     ema = move_average(state.ema, generator.variables, recipe.ema_decay)
     metrics["generator_gradient"] = optax.tree.norm(gradient)
