@@ -233,12 +233,12 @@ def compile_step(step: Any, recipe: steps.Recipe) -> Any:
     alone = jax.vmap(
         functools.partial(step, recipe),
         in_axes=(None, None, 0),
-        out_axes=None,
         axis_name=steps.AXIS,
     )
 
     def run(state: Any, vgg_params: Any, batch: Any) -> Any:
-        return alone(state, vgg_params, jax.tree.map(lambda x: x[None], batch))
+        after = alone(state, vgg_params, jax.tree.map(lambda x: x[None], batch))
+        return jax.tree.map(lambda x: x[0], after)
 
     return jax.jit(run)
 
