@@ -59,7 +59,8 @@ def main(_: list[str]) -> int | None:
         name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
         workdir = Path(WORKDIR.value or f"runs/{name}-{config.variant}")
         print(f"workdir: {workdir}", flush=True)
-        parallel.reuse_memory()
+        if not DISTRIBUTED.value:
+            parallel.reuse_memory()
         loop.train_and_evaluate(config, workdir, profile)
     except loop.Preempted as stop:
         print(stop, file=sys.stderr)

@@ -4,9 +4,9 @@
 
 Runs a stage of the recipe by turns as `train.py` would (metrics, log, crops from the
 source; no evaluation and no checkpoint falls into the steps that count) and as bare
-updates of one batch that is already in memory, each as far ahead of the device as it
-may. What counts is the ratio within a round. The loop's seconds are the mean of its own
-metrics. Needs srgan-jax[parity], for what it shares with train_step.py.
+updates of one batch that is already in memory. What counts is the ratio within a round.
+The loop's seconds are the mean of its own metrics. Needs srgan-jax[parity], for what it
+shares with train_step.py.
 """
 
 import argparse

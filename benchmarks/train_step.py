@@ -4,10 +4,10 @@
 
 Both run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54
 with G's update before D's. PyTorch runs in both of its memory layouts. Each runs in a
-process of its own, as its users run it: what train.py sets in its process is not set
-for PyTorch. All take turns, and what counts is the ratio within a round, since the
-machine may be busy otherwise. Weights are random: this measures speed. Needs
-srgan-jax[parity].
+process of its own: what train.py tells its process of memory (parallel.reuse_memory) is
+not told to PyTorch's, which would gain by it too. All take turns, and what counts is
+the ratio within a round, since the machine may be busy otherwise. Weights are random:
+this measures speed. Needs srgan-jax[parity].
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The device seam on four simulated devices."""
 
 import ctypes
+import os
 import subprocess
 import sys
 from functools import partial
@@ -112,7 +113,7 @@ if "reuse" in sys.argv:
     parallel.reuse_memory()
 import jax, jax.numpy as jnp
 double = jax.jit(lambda x: 2 * x)
-x = jnp.ones(2**24)  # 64 MiB: 16384 pages
+x = jnp.ones(2**24)  # 64 MiB
 for times in (8, 4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(times):
@@ -126,10 +127,12 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 4)
 )
 def test_memory_of_one_update_serves_the_next():
     """Else the system clears every page of it anew."""
+    own = ("MALLOC", "GLIBC", "LD_PRELOAD")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(own)}
 
     def faults(*how):
         command = [sys.executable, "-c", FAULTS_OF_A_RESULT, *how]
-        return int(subprocess.run(command, check=True, capture_output=True).stdout)
+        done = subprocess.run(command, env=variables, check=True, capture_output=True)
+        return int(done.stdout)
 
-    assert faults() > 10_000
-    assert faults("reuse") < 1_000
+    assert faults("reuse") < 0.1 * faults()

@@ -223,7 +223,12 @@ class PReLU(nn.Module):
 
 
 def leaky_relu(x: jax.Array, slope: jax.Array | float) -> jax.Array:
-    """max(x, 0) + slope * min(x, 0): one product, whose gradient is one too."""
+    """max(x, 0) + slope * min(x, 0): one product, whose gradient at x is one too.
+
+    Args:
+      x: any shape.
+      slope: a number, or one a channel: `[c]`. Zero counts as positive.
+    """
     return x * jnp.where(x >= 0, 1, jnp.asarray(slope, x.dtype))
 
 

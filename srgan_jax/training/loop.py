@@ -158,7 +158,7 @@ def train_stage(
         state, metrics = update(state, constants, batch)
         stops = run.checkpoints.reached_preemption(step)
         saves = stops or step == end or step % config.checkpoint.every == 0
-        # Metrics are fetched one step late, so that the device never waits for the
+        # Metrics are fetched one step late, so that an accelerator never waits for the
         # host; before anything is kept of this step they must be known to be finite.
         if waiting is not None:
             record(run, stage, *waiting, clock)

@@ -32,8 +32,8 @@ CPU_OPTIONS = {
         "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
     )
 }
-# glibc's options (malloc.h): no block outside of the heap, no end of it given back
-M_MMAP_MAX, M_TRIM_THRESHOLD = (-4, 0), (-1, 2**31 - 1)
+# glibc's M_MMAP_MAX: no block outside of the heap; M_TRIM_THRESHOLD: all of it is kept
+KEEP_MEMORY = {-4: 0, -1: -1}
 # A process that has not been heard of for so long is dead, and JAX ends all others.
 HEARTBEAT_TIMEOUT = 60  # seconds
 
@@ -206,18 +206,26 @@ def wait_for_all(occasion: str) -> None:
 
 
 def reuse_memory() -> None:
-    """Lets an update on a CPU take the memory of the one before.
+    """Lets an update on a CPU take the memory of the one before, where glibc gives it.
 
-    Call it before anything else uses JAX. glibc gives back to the system what an update
-    computed in, hundreds of megabytes, and the system clears it page by page for the
-    next: a tenth of SRResNet's time. It can be told to keep the main thread's memory,
-    so updates are to run on the thread that asks for them.
+    Call it before anything else uses JAX. Else what an update has computed in goes back
+    to the system, which clears it page by page for the next. glibc can be told to keep
+    the memory of the main thread, so updates are to run on the thread that asks for
+    them, as they do where the process has one device. The process does not shrink
+    before it ends. Not for several processes: an update in which another was lost
+    would say so by another kind of error.
     """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     libc = ctypes.CDLL(None)
-    if jax.default_backend() == "cpu" and hasattr(libc, "mallopt"):
-        for option in (M_MMAP_MAX, M_TRIM_THRESHOLD):
-            libc.mallopt(*option)
+    if not hasattr(libc, "mallopt"):
+        return
+    try:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    except AttributeError as error:  # a JAX without it
+        print(f"{error}: on a CPU steps will be slower", file=sys.stderr)
+        return
+    if jax.default_backend() == "cpu":
+        for option, value in KEEP_MEMORY.items():
+            libc.mallopt(option, value)
 
 
 def enable_compilation_cache() -> None:

@@ -102,7 +102,7 @@ def adversarial_step(
     critic = state.discriminator
     assert critic is not None
     judged = judge(recipe.discriminator, critic, hr, sr)
-    gradient_d = average(judged.gradient)
+    gradient_d = average_over_devices(judged.gradient)
     # The running statistics see D's passes in the order of the PyTorch references.
     passes = [judged.after_hr, judged.after_sr]
     if recipe.order == "generator_first":  # G's step and D's step show SR to the same D
@@ -124,7 +124,7 @@ def adversarial_step(
         def pull_sr(at_logits: jax.Array) -> jax.Array:
             return pull_both(at_logits)[1]
 
-    updated = dataclasses.replace(updated, batch_stats=average(stats_d))
+    updated = dataclasses.replace(updated, batch_stats=average_over_devices(stats_d))
 
     adversarial, at_logits = jax.value_and_grad(losses.adversarial_loss)(
         on_sr, recipe.adversarial_form
@@ -180,8 +180,11 @@ def judge(
     return Judged(loss, gradient, on_hr, on_sr, after_hr, after_sr, pull_to_sr)
 
 
-def average(tree: Any) -> Any:
-    """The mean over the devices, without the copies that XLA makes even of one's."""
+def average_over_devices(tree: Any) -> Any:
+    """Their mean; one device's parts as they are, of which XLA would make copies.
+
+    So a vmap over one device must leave the axis on its results.
+    """
     return tree if lax.axis_size(AXIS) == 1 else lax.pmean(tree, AXIS)
 
 
@@ -241,7 +244,8 @@ def finish(
     metrics: Metrics,
 ) -> tuple[TrainState, Metrics]:
     """The generator's update and average, and the metrics of all devices."""
-    gradient, stats, metrics = average((gradient, stats, metrics))
+    parts = gradient, stats, metrics
+    gradient, stats, metrics = average_over_devices(parts)
     generator = update(recipe.optimizer, state.generator, gradient, stats)
     ema = move_average(state.ema, generator.variables, recipe.ema_decay)
     metrics["generator_gradient"] = optax.tree.norm(gradient)
