@@ -159,13 +159,16 @@ def train_stage(
         stops = run.checkpoints.reached_preemption(step)
         saves = stops or step == end or step % config.checkpoint.every == 0
         # Metrics are fetched one step late, so that an accelerator never waits for the
-        # host; before anything is kept of this step they must be known to be finite.
+        # host, unless they are there already, as a CPU's are; before anything is kept
+        # of this step they must be known to be finite.
         if waiting is not None:
             record(run, stage, *waiting, clock)
         waiting = step, metrics
-        if saves or evaluates(run, stage, step):
+        pauses = saves or evaluates(run, stage, step)
+        if pauses or state.step.is_ready():
             record(run, stage, *waiting, clock)
             waiting = None
+        if pauses:
             if saves:
                 save(run, stage, step, state)
             if not stops:
