@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from srgan_jax.models import fast_forms, layers, strided
+from srgan_jax.models import convolution, fast_forms, layers, narrow, strided, winograd
 from srgan_jax.models.batch_norm import batch_normalise
 from srgan_jax.models.generator import Generator
 
@@ -34,18 +36,77 @@ def test_a_convolution_of_pairs(size):
     assert_same(fast_forms._paired_on_tpu, fast_forms._paired_plainly, *arguments)
 
     def plain(x, kernel):
-        return fast_forms.convolve(x.reshape(2, 6, 8, 3), kernel).reshape(2, 6, 4, 10)
+        return convolution.convolve(x.reshape(2, 6, 8, 3), kernel).reshape(2, 6, 4, 10)
 
     assert_same(fast_forms.paired_convolution, plain, *arguments)
+
+
+sizes = st.integers(1, 6)
+
+
+@given(b=sizes, rows=sizes, columns=sizes, halves=sizes, features=sizes)
+@settings(max_examples=20, deadline=None)
+def test_a_convolution_in_tiles(b, rows, columns, halves, features):
+    with jax.enable_x64(True):
+        x = RNG.normal(size=(b, 2 * rows, 2 * columns, 2 * halves))
+        kernel = RNG.normal(size=(3, 3, 2 * halves, features))
+        values, pull_back = jax.vjp(winograd.convolve, x, kernel)
+        expected, expected_pull_back = jax.vjp(convolution.convolve, x, kernel)
+        cotangent = RNG.normal(size=values.shape)
+        got = values, *pull_back(cotangent)
+        want = expected, *expected_pull_back(cotangent)
+        for a, e in zip(got, want, strict=True):
+            assert a.dtype == np.float64
+            np.testing.assert_allclose(a, e, atol=1e-13 * np.abs(e).max() * a.size)
+
+
+def test_tiles_round_little_in_float32():
+    x, kernel = normal(2, 24, 24, 64), normal(3, 3, 64, 64, deviation=0.05)
+    with jax.enable_x64(True):
+        wide = x.astype(np.float64), kernel.astype(np.float64)
+        exact = np.asarray(convolution.convolve(*wide))
+
+    def error_of(function):
+        return np.abs(np.asarray(function(x, kernel)) - exact).max() / np.std(exact)
+
+    error, plainly = map(error_of, (winograd.convolve, convolution.convolve))
+    assert plainly < error < 1e-5  # 4e-6 seen; a bfloat16 anywhere would be 1e-3
+
+
+def test_tiles_are_for_wide_trained_float32_convolutions_on_a_cpu():
+    def counted(platform, x, kernel):
+        text = lowered_for(
+            platform, fast_forms.trained_convolution, x, kernel
+        ).as_text()
+        return text.count("stablehlo.dot_general")
+
+    wide = normal(3, 3, 64, 256)
+    assert counted("cpu", normal(1, 8, 8, 64), wide) == 16
+    assert counted("tpu", normal(1, 8, 8, 64), wide) == 0
+    assert counted("cpu", normal(1, 7, 8, 64), wide) == 0
+    assert counted("cpu", normal(1, 8, 8, 8), normal(3, 3, 8, 8)) == 0
+    assert counted("cpu", normal(1, 24, 24, 64), wide[..., :64]) == 16
+    assert counted("cpu", normal(1, 96, 96, 64), wide[..., :64]) == 0
+    half = jnp.asarray(normal(1, 8, 8, 64), jnp.bfloat16)
+    assert counted("cpu", half, wide.astype(jnp.bfloat16)) == 0
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_few_channels_and_kernels_of_one_column(size):
+    arguments = normal(2, 6, 5, 3), normal(size, size, 3, 7)
+    assert_same(narrow.convolve_few, convolution.convolve, *arguments)
+    arguments = normal(2, 6, 5, 7), normal(size, 1, 7, 4)
+    assert_same(narrow.convolve_rows, convolution.convolve, *arguments)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 9])
 def test_a_convolution_in_front_of_the_shuffle(size):
     arguments = normal(2, 6, 5, 8), normal(size, size, 2, 3)
-    assert_same(fast_forms._rearranged, fast_forms._shuffled_plainly, *arguments)
+    for form in (fast_forms._rearranged, fast_forms._rearranged_on_cpu):
+        assert_same(form, fast_forms._shuffled_plainly, *arguments)
 
     def plain(x, kernel):
-        return fast_forms.convolve(layers.pixel_shuffle(x), kernel)
+        return convolution.convolve(layers.pixel_shuffle(x), kernel)
 
     assert_same(fast_forms.shuffled_convolution, plain, *arguments)
 

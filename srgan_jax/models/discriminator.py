@@ -66,7 +66,8 @@ class Discriminator(nn.Module):
         x = layers.from_symmetric(images, self.input_range)
         # 3 and 64 channels fill a TPU's lanes in pairs of pixels
         paired = images.shape[2] % 2 == 0
-        forms = ("paired", "halving") if paired else ("plain", "plain")
+        first = ["paired", "halving"] if paired else ["trained", "plain"]
+        forms = first + 3 * ["trained", "plain"]
         if paired:
             x = fast_forms.pair(x)
         for i, (width, stride) in enumerate(CONVOLUTIONS):
@@ -76,7 +77,7 @@ class Discriminator(nn.Module):
                 stride=stride,
                 padding=(0, 1) if shrinks_as_tf else (1, 1),
                 use_bias=i == 0 or self.conv_bias,
-                form=forms[i] if i < 2 else "plain",
+                form=forms[i],
                 name=f"conv_{i}",
             )(x)
             if i > 0:

@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from srgan_jax.models import narrow, winograd
+from srgan_jax.models.convolution import convolve, convolve_widely
+
 Function = Callable[..., jax.Array]
 EXACT = lax.Precision.HIGHEST  # products with zeros and ones change nothing
 
@@ -51,35 +54,28 @@ def by_platform(*, default: Function, **forms: Function) -> Function:
     return function
 
 
-def convolve(
-    x: jax.Array, kernel: jax.Array, padding: Any = None, dtype: Any = None
-) -> jax.Array:
-    """Stride 1; unless given, half the kernel's size of padding and sums like x."""
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(1, 1),
-        padding=padding or [(size // 2, size // 2) for size in kernel.shape[:2]],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        preferred_element_type=dtype,
-    )
+def _on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if winograd.pays(x, kernel):
+        return winograd.convolve(x, kernel)
+    if kernel.shape[2] <= narrow.FEW:
+        return narrow.convolve_few(x, kernel)
+    return convolve(x, kernel)
 
 
-@jax.custom_vjp
-def convolve_widely(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve` with sums in float32 or wider; has the gradient of `convolve`."""
-    return convolve(x, kernel, dtype=jnp.promote_types(x.dtype, jnp.float32))
+_trained = by_platform(cpu=_on_cpu, default=convolve)
 
 
-def _convolve_widely_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
-    return convolve_widely(x, kernel), (x, kernel)
+def trained_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`convolve(x, kernel)` where gradients are wanted and there is memory for speed.
 
+    Args:
+      x: `[b, h, w, c]`.
+      kernel: `[size, size, c, features]`, of odd size.
 
-def _convolve_widely_backward(arguments: Any, cotangent: jax.Array) -> Any:
-    return jax.vjp(convolve, *arguments)[1](cotangent.astype(arguments[0].dtype))
-
-
-convolve_widely.defvjp(_convolve_widely_forward, _convolve_widely_backward)
+    Returns:
+      `[b, h, w, features]`.
+    """
+    return _trained(x, kernel)
 
 
 def pair(x: jax.Array) -> jax.Array:
@@ -121,7 +117,11 @@ def _paired_plainly(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return pair(convolve(unpair(x), kernel))
 
 
-_paired = by_platform(tpu=_paired_on_tpu, default=_paired_plainly)
+def _paired_on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return pair(_on_cpu(unpair(x), kernel))
+
+
+_paired = by_platform(tpu=_paired_on_tpu, cpu=_paired_on_cpu, default=_paired_plainly)
 
 
 def paired_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -149,7 +149,9 @@ def _shuffled_plainly(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolve_widely(pixel_shuffle(x), kernel)
 
 
-def _rearranged(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _rearranged(
+    x: jax.Array, kernel: jax.Array, convolve_rows: Function = convolve_widely
+) -> jax.Array:
     """The convolution in front of the shuffle, with half the kernel's size.
 
     The taps of a row go to channels of their own, since 12 channels leave most of a
@@ -159,7 +161,7 @@ def _rearranged(x: jax.Array, kernel: jax.Array) -> jax.Array:
     coarse = _coarse(kernel)
     taps, _, c, features = coarse.shape
     rows = coarse.transpose(0, 2, 1, 3).reshape(taps, 1, c, taps * features)
-    wide = convolve_widely(x, rows.astype(x.dtype))
+    wide = convolve_rows(x, rows.astype(x.dtype))
     return pixel_shuffle(_sum_shifted(wide, taps))
 
 
@@ -206,7 +208,10 @@ def _sum_shifted_backward(taps: int, _: None, cotangent: jax.Array) -> tuple[jax
 
 
 _sum_shifted.defvjp(_sum_shifted_forward, _sum_shifted_backward)
-_shuffled = by_platform(tpu=_rearranged, cpu=_rearranged, default=_shuffled_plainly)
+_rearranged_on_cpu = functools.partial(_rearranged, convolve_rows=narrow.convolve_rows)
+_shuffled = by_platform(
+    tpu=_rearranged, cpu=_rearranged_on_cpu, default=_shuffled_plainly
+)
 
 
 def shuffled_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -26,11 +26,12 @@ from srgan_jax.weights import store
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 TRANSFORMS = ("shard_map", "pmap")
 # By default XLA gives convolutions to YNNPACK, in which the gradient at the kernel is
-# slow; these leave it what it is good at.
+# slow; the first option leaves it what it is good at.
 CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-    )
+    ),
+    "xla_cpu_prefer_vector_width": 512,  # 256 unless told, even where there is AVX-512
 }
 # glibc's M_MMAP_MAX: no block outside of the heap; M_TRIM_THRESHOLD: all of it is kept
 KEEP_MEMORY = {-4: 0, -1: -1}

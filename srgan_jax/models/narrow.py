@@ -1,0 +1,92 @@
+"""Gradients on a CPU of convolutions with few channels or few features: see fast_forms.
+
+XLA copies each position once for every tap of the kernel before it multiplies. Here the
+taps are products of their own, of which the few channels are moved into place.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from srgan_jax.models.convolution import convolve, convolve_widely
+
+FEW = 4  # channels of an image
+
+
+@jax.custom_vjp
+def convolve_few(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`convolve` of an image of few channels.
+
+    Args:
+      x: `[b, h, w, c]`.
+      kernel: `[size, size, c, features]`, of odd size.
+
+    Returns:
+      `[b, h, w, features]`.
+    """
+    return convolve(x, kernel)
+
+
+def _few_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
+    return convolve(x, kernel), (x, kernel)
+
+
+def _few_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    (at_kernel,) = jax.vjp(lambda k: convolve(x, k), kernel)[1](cotangent)
+    size, _, c, features = kernel.shape
+    b, h, w, _ = x.shape
+    flipped = kernel[::-1, ::-1].reshape(-1, features)
+    products = flipped @ cotangent.reshape(-1, features).T
+    products = products.reshape(size, size, c, b, h, w)
+    half = size // 2
+    products = jnp.pad(products, 4 * [(0, 0)] + 2 * [(half, half)])
+    at_x = sum(
+        products[u, v, :, :, u : u + h, v : v + w]
+        for u in range(size)
+        for v in range(size)
+    )
+    return jnp.moveaxis(at_x, 0, -1), at_kernel
+
+
+convolve_few.defvjp(_few_forward, _few_backward)
+
+
+@jax.custom_vjp
+def convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`convolve_widely` with a kernel of one column and few features.
+
+    Args:
+      x: `[b, h, w, c]`.
+      kernel: `[size, 1, c, features]`, of odd size.
+
+    Returns:
+      `[b, h, w, features]`.
+    """
+    return convolve_widely(x, kernel)
+
+
+def _rows_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
+    return convolve_widely(x, kernel), (x, kernel)
+
+
+def _rows_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    (at_x,) = jax.vjp(lambda x: convolve_widely(x, kernel), x)[1](cotangent)
+    size, _, c, features = kernel.shape
+    b, h, w, _ = x.shape
+    half = size // 2
+    # with features first in memory the taps are whole rows apart
+    rows = cotangent.astype(x.dtype).reshape(-1, features).T.reshape(features, b, h * w)
+    rows = jnp.pad(rows, ((0, 0), (0, 0), (half * w, half * w)))
+    taps = [
+        lax.slice_in_dim(rows, t * w, (t + h) * w, axis=2)
+        for t in reversed(range(size))
+    ]
+    at_taps = jnp.concatenate(taps).reshape(size * features, -1) @ x.reshape(-1, c)
+    return at_x, at_taps.reshape(size, 1, features, c).swapaxes(2, 3)
+
+
+convolve_rows.defvjp(_rows_forward, _rows_backward)

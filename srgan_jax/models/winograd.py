@@ -1,0 +1,166 @@
+"""3x3 convolutions by Winograd's minimal filtering F(2x2, 3x3): see fast_forms.
+
+Two rows by two columns of the result take 16 products of the transformed kernel with a
+transformed tile of 4x4 positions, where they plainly take 36 (Lavin and Gray 2016,
+"Fast Algorithms for Convolutional Neural Networks", sec. 4.1); the gradients at the
+image and at the kernel as many. The transforms are sums and halves, so that the result
+is the same but for rounding: float32 is off by some 4e-6 of the result's deviation.
+
+A grid is a list of lists of arrays, one for each position in a tile: of images
+`[b, rows of tiles, columns of tiles, channels]`, of kernels `[channels, features]`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Line = list[jax.Array]
+Grid = list[Line]
+
+
+def pays(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether a CPU is faster so: measured, on two cores with 2 MB of cache each.
+
+    The products saved grow with channels times features, the transforms with their sum,
+    and with 64 by 64 they have to stay in the cache. bfloat16 is not wide enough.
+    """
+    size, _, c, features = kernel.shape
+    _, h, w, _ = x.shape
+    wide = c * features >= 64 * 256 or (c * features >= 64 * 64 and h * w <= 24 * 24)
+    exact = jnp.finfo(x.dtype).bits >= 32
+    even = h % 2 == w % 2 == c % 2 == 0
+    return size == 3 and even and wide and exact
+
+
+@jax.custom_vjp
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Stride 1, padded by one.
+
+    Args:
+      x: `[b, h, w, c]` with even h and w.
+      kernel: `[3, 3, c, features]`.
+
+    Returns:
+      `[b, h, w, features]`.
+    """
+    tiles = _both_ways(_to_tile, _tiles(x))
+    kernels = _both_ways(_to_kernel, [list(row) for row in kernel])
+    return _image(_both_ways(_from_products, _pairwise(_multiply, tiles, kernels)))
+
+
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
+    return convolve(x, kernel), (x, kernel)
+
+
+def _backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    tiles = _both_ways(_to_tile, _tiles(x))
+    kernels = _both_ways(_to_kernel, [list(row) for row in kernel])
+    products = _both_ways(_from_products_transposed, _quarters(cotangent))
+    at_tiles = _pairwise(_multiply, products, [[u.T for u in row] for row in kernels])
+    at_x = _image(_both_ways(_to_tile_transposed, at_tiles))
+    at_kernels = _pairwise(multiply_transposed, tiles, products)
+    at_kernel = _both_ways(_to_kernel_transposed, at_kernels)
+    return at_x, jnp.stack([jnp.stack(row) for row in at_kernel])
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _tiles(x: jax.Array) -> Grid:
+    """Tiles of 4x4 positions that overlap by two: pixels 2 i - 1 to 2 i + 2."""
+    b, h, w, c = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    halves = padded.reshape(b, h // 2 + 1, 2, w // 2 + 1, 2, c)
+
+    def at(i: int, j: int) -> jax.Array:
+        rows = slice(i // 2, i // 2 + h // 2)
+        columns = slice(j // 2, j // 2 + w // 2)
+        return halves[:, rows, i % 2, columns, j % 2]
+
+    return [[at(i, j) for j in range(4)] for i in range(4)]
+
+
+def _quarters(y: jax.Array) -> Grid:
+    """Even and odd rows by even and odd columns."""
+    b, h, w, c = y.shape
+    y = y.reshape(b, h // 2, 2, w // 2, 2, c)
+    return [[y[:, :, i, :, j] for j in range(2)] for i in range(2)]
+
+
+def _image(quarters: Grid) -> jax.Array:
+    """Undoes `_quarters`."""
+    b, rows, columns, c = quarters[0][0].shape
+    y = jnp.stack([jnp.stack(row, axis=3) for row in quarters], axis=2)
+    return y.reshape(b, 2 * rows, 2 * columns, c)
+
+
+def _both_ways(transform: Callable[[Line, int], Line], grid: Grid) -> Grid:
+    """Transforms the rows of a grid, along the images' columns, then its columns."""
+    grid = [transform(row, 2) for row in grid]
+    columns = [transform(list(column), 1) for column in zip(*grid, strict=True)]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _pairwise(multiply: Callable, left: Grid, right: Grid) -> Grid:
+    return [list(map(multiply, *rows)) for rows in zip(left, right, strict=True)]
+
+
+# The transforms of a line, B^T, G and A^T in the paper, each followed by its transpose
+
+
+def _to_tile(d: Line, _: int) -> Line:
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _to_tile_transposed(v: Line, axis: int) -> Line:
+    """Adds what neighbouring tiles have of the same pixels too."""
+    even = v[1] - v[2] + v[3] - _moved(v[3], 1, axis)
+    odd = v[1] + v[2] - v[0] + _moved(v[0], -1, axis)
+    return [even, odd]
+
+
+def _to_kernel(g: Line, _: int) -> Line:
+    middle = (g[0] + g[2]) / 2
+    return [g[0], middle + g[1] / 2, middle - g[1] / 2, g[2]]
+
+
+def _to_kernel_transposed(u: Line, _: int) -> Line:
+    middle = (u[1] + u[2]) / 2
+    return [u[0] + middle, (u[1] - u[2]) / 2, middle + u[3]]
+
+
+def _from_products(m: Line, _: int) -> Line:
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+def _from_products_transposed(y: Line, _: int) -> Line:
+    return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
+
+
+def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """To the next tile (1) or the one before (-1); zeros come in."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (by, 0) if by > 0 else (0, -by)
+    start = 0 if by > 0 else -by
+    moved = jnp.pad(x, widths)
+    return lax.slice_in_dim(moved, start, start + x.shape[axis], axis=axis)
+
+
+def _multiply(tiles: jax.Array, kernel: jax.Array) -> jax.Array:
+    return tiles @ kernel
+
+
+def multiply_transposed(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`[..., c]` and `[..., d]` to `[c, d]`: products summed over all positions.
+
+    c is taken as two halves because XLA's CPU then puts channels first in memory,
+    without which its product is at half its speed.
+    """
+    c, d = x.shape[-1], y.shape[-1]
+    halves = x.reshape(-1, 2, c // 2)
+    dimensions = (((0,), (0,)), ((), ()))
+    return lax.dot_general(halves, y.reshape(-1, d), dimensions).reshape(c, d)
