@@ -60,17 +60,22 @@ def test_a_convolution_in_tiles(b, rows, columns, halves, features):
             np.testing.assert_allclose(a, e, atol=1e-13 * np.abs(e).max() * a.size)
 
 
-def test_tiles_round_little_in_float32():
+def test_tiles_round_no_more_than_float32_does():
     x, kernel = normal(2, 24, 24, 64), normal(3, 3, 64, 64, deviation=0.05)
+    cotangent = normal(2, 24, 24, 64)
+
+    def all_of(function, *arguments):
+        values, pull_back = jax.vjp(function, *arguments[:2])
+        return [np.asarray(leaf) for leaf in (values, *pull_back(arguments[2]))]
+
     with jax.enable_x64(True):
-        wide = x.astype(np.float64), kernel.astype(np.float64)
-        exact = np.asarray(convolution.convolve(*wide))
-
-    def error_of(function):
-        return np.abs(np.asarray(function(x, kernel)) - exact).max() / np.std(exact)
-
-    error, plainly = map(error_of, (winograd.convolve, convolution.convolve))
-    assert plainly < error < 1e-5  # 4e-6 seen; a bfloat16 anywhere would be 1e-3
+        wide = [np.asarray(a, np.float64) for a in (x, kernel, cotangent)]
+        exact = all_of(convolution.convolve, *wide)
+    for got, want in zip(
+        all_of(winograd.convolve, x, kernel, cotangent), exact, strict=True
+    ):
+        assert got.dtype == np.float32
+        assert np.abs(got - want).max() < 1e-5 * np.std(want)
 
 
 def test_tiles_are_for_wide_trained_float32_convolutions_on_a_cpu():

@@ -4,7 +4,7 @@ Two rows by two columns of the result take 16 products of the transformed kernel
 transformed tile of 4x4 positions, where they plainly take 36 (Lavin and Gray 2016,
 "Fast Algorithms for Convolutional Neural Networks", sec. 4.1); the gradients at the
 image and at the kernel as many. The transforms are sums and halves, so that the result
-is the same but for rounding: float32 is off by some 4e-6 of the result's deviation.
+is the same but for rounding, which in float32 is no worse than a plain convolution's.
 
 A grid is a list of lists of arrays, one for each position in a tile: of images
 `[b, rows of tiles, columns of tiles, channels]`, of kernels `[channels, features]`.
