@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from srgan_jax.models import convolution, fast_forms, layers, narrow, strided, winograd
 from srgan_jax.models.batch_norm import batch_normalise
+from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.models.vgg import VGG19
 
 RNG = np.random.default_rng(0)
 
@@ -41,59 +43,118 @@ def test_a_convolution_of_pairs(size):
     assert_same(fast_forms.paired_convolution, plain, *arguments)
 
 
+def values_and_gradients(function, x, kernel, cotangent):
+    values, pull_back = jax.vjp(function, x, kernel)
+    return [np.asarray(leaf) for leaf in (values, *pull_back(cotangent))]
+
+
 sizes = st.integers(1, 6)
 
 
-@given(b=sizes, rows=sizes, columns=sizes, halves=sizes, features=sizes)
+@given(sizes, sizes, sizes, sizes, sizes, st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
-def test_a_convolution_in_tiles(b, rows, columns, halves, features):
+def test_a_convolution_in_tiles(b, rows, columns, halves, features, seed):
+    rng = np.random.default_rng(seed)
+    image = (b, 2 * rows, 2 * columns)
+    shapes = (*image, 2 * halves), (3, 3, 2 * halves, features), (*image, features)
     with jax.enable_x64(True):
-        x = RNG.normal(size=(b, 2 * rows, 2 * columns, 2 * halves))
-        kernel = RNG.normal(size=(3, 3, 2 * halves, features))
-        values, pull_back = jax.vjp(winograd.convolve, x, kernel)
-        expected, expected_pull_back = jax.vjp(convolution.convolve, x, kernel)
-        cotangent = RNG.normal(size=values.shape)
-        got = values, *pull_back(cotangent)
-        want = expected, *expected_pull_back(cotangent)
-        for a, e in zip(got, want, strict=True):
-            assert a.dtype == np.float64
-            np.testing.assert_allclose(a, e, atol=1e-13 * np.abs(e).max() * a.size)
+        arguments = [rng.normal(size=shape) for shape in shapes]
+        got = values_and_gradients(winograd.convolve, *arguments)
+        want = values_and_gradients(convolution.convolve, *arguments)
+    for a, e in zip(got, want, strict=True):
+        assert a.dtype == np.float64
+        np.testing.assert_allclose(a, e, rtol=0, atol=1e-11)
 
 
-def test_tiles_round_no_more_than_float32_does():
-    x, kernel = normal(2, 24, 24, 64), normal(3, 3, 64, 64, deviation=0.05)
-    cotangent = normal(2, 24, 24, 64)
-
-    def all_of(function, *arguments):
-        values, pull_back = jax.vjp(function, *arguments[:2])
-        return [np.asarray(leaf) for leaf in (values, *pull_back(arguments[2]))]
-
+def test_tiles_round_no_more_than_a_plain_convolution():
+    shapes = (2, 24, 24, 64), (3, 3, 64, 64), (2, 24, 24, 64)
+    arguments = [normal(*shape) for shape in shapes]
     with jax.enable_x64(True):
-        wide = [np.asarray(a, np.float64) for a in (x, kernel, cotangent)]
-        exact = all_of(convolution.convolve, *wide)
-    for got, want in zip(
-        all_of(winograd.convolve, x, kernel, cotangent), exact, strict=True
-    ):
-        assert got.dtype == np.float32
-        assert np.abs(got - want).max() < 1e-5 * np.std(want)
+        wide = [argument.astype(np.float64) for argument in arguments]
+        exact = values_and_gradients(convolution.convolve, *wide)
+    tiles = values_and_gradients(winograd.convolve, *arguments)
+    plain = values_and_gradients(convolution.convolve, *arguments)
+    for a, b, e in zip(tiles, plain, exact, strict=True):
+        assert a.dtype == np.float32
+        assert np.abs(a - e).max() < 2 * np.abs(b - e).max() < 2e-5 * np.std(e)
 
 
-def test_tiles_are_for_wide_trained_float32_convolutions_on_a_cpu():
-    def counted(platform, x, kernel):
+@pytest.mark.parametrize(
+    ("x", "kernel"),
+    [
+        ((1, 4, 4, 2), (5, 5, 2, 3)),
+        ((1, 3, 4, 2), (3, 3, 2, 3)),
+        ((1, 4, 3, 2), (3, 3, 2, 3)),
+        ((1, 4, 4, 3), (3, 3, 3, 3)),
+    ],
+)
+def test_what_tiles_do_not_cover_is_refused(x, kernel):
+    with pytest.raises(ValueError, match="even height, width and channels"):
+        winograd.convolve(normal(*x), normal(*kernel))
+    wide = (*kernel[:2], 64 * kernel[2], 64 * kernel[3])
+    wide_x = jnp.zeros((*x[:3], wide[2] + x[3] % 2))
+    assert not winograd.pays(wide_x, jnp.zeros((*wide[:2], wide_x.shape[3], wide[3])))
+
+
+def products_of(function, *arguments, platform="cpu"):
+    """Matrix products in the program of a function's values and gradients."""
+
+    def gradients(*arguments):
+        values, pull_back = jax.vjp(function, *arguments)
+        return values, pull_back(values)
+
+    text = lowered_for(platform, gradients, *arguments).as_text()
+    return text.count("stablehlo.dot_general")
+
+
+def test_tiles_are_for_wide_float32_convolutions_on_a_cpu():
+    in_tiles = 3 * 16
+    form = fast_forms.differentiated_convolution
+    x, kernel = normal(1, 8, 8, 64), normal(3, 3, 64, 256)
+    assert products_of(form, x, kernel) == in_tiles
+    assert products_of(form, x, kernel, platform="tpu") == 0
+    assert products_of(form, x, kernel, platform="cuda") == 0
+    assert products_of(form, normal(1, 24, 24, 64), kernel[..., :64]) == in_tiles
+    assert products_of(form, normal(1, 96, 96, 64), kernel[..., :64]) == 0
+    assert products_of(form, x[..., :8], kernel[:, :, :8, :8]) == 0
+    half = jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
+    assert products_of(form, *half) == 0
+    pairs = normal(1, 8, 4, 128)
+    assert products_of(fast_forms.paired_convolution, pairs, kernel) == in_tiles
+
+
+def test_narrow_gradients_are_products_on_a_cpu():
+    few = normal(1, 8, 4, 6), normal(3, 3, 3, 5)
+    shuffled = normal(1, 4, 4, 8), normal(9, 9, 2, 3)
+    for platform, products in (("cpu", 1), ("tpu", 0), ("cuda", 0)):
+        form = fast_forms.paired_convolution
+        assert products_of(form, *few, platform=platform) == products
+    form = fast_forms.shuffled_convolution
+    for platform in ("cpu", "tpu"):
         text = lowered_for(
-            platform, fast_forms.trained_convolution, x, kernel
+            platform, jax.grad(lambda k, x: form(x, k).sum()), *shuffled[::-1]
         ).as_text()
+        assert ("60x16xf32" in text) == (platform == "cpu")
+
+
+def test_networks_take_tiles_only_where_they_train():
+    generator = Generator(blocks=1)
+    lr = jnp.zeros((1, 8, 8, 3))
+    variables = jax.eval_shape(generator.init, jax.random.key(0), lr)
+
+    def products(train):
+        def forward(variables):
+            return generator.apply(variables, lr, train, mutable=["batch_stats"])[0]
+
+        text = lowered_for("cpu", forward, variables).as_text()
         return text.count("stablehlo.dot_general")
 
-    wide = normal(3, 3, 64, 256)
-    assert counted("cpu", normal(1, 8, 8, 64), wide) == 16
-    assert counted("tpu", normal(1, 8, 8, 64), wide) == 0
-    assert counted("cpu", normal(1, 7, 8, 64), wide) == 0
-    assert counted("cpu", normal(1, 8, 8, 8), normal(3, 3, 8, 8)) == 0
-    assert counted("cpu", normal(1, 24, 24, 64), wide[..., :64]) == 16
-    assert counted("cpu", normal(1, 96, 96, 64), wide[..., :64]) == 0
-    half = jnp.asarray(normal(1, 8, 8, 64), jnp.bfloat16)
-    assert counted("cpu", half, wide.astype(jnp.bfloat16)) == 0
+    assert products(train=True) - products(train=False) == 5 * 16
+    for network in (Discriminator(), VGG19((3, 2))):
+        images = jnp.zeros((1, 96, 96, 3))
+        variables = jax.eval_shape(network.init, jax.random.key(0), images)
+        text = lowered_for("cpu", network.apply, variables, images).as_text()
+        assert text.count("stablehlo.dot_general") >= 2 * 16
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -104,11 +165,23 @@ def test_few_channels_and_kernels_of_one_column(size):
     assert_same(narrow.convolve_rows, convolution.convolve, *arguments)
 
 
+def test_the_gradient_at_few_channels_is_rounded_once():
+    arguments = [
+        jnp.asarray(normal(*shape), jnp.bfloat16)
+        for shape in ((2, 6, 8, 3), (3, 3, 3, 64), (2, 6, 8, 64))
+    ]
+    _, got, _ = values_and_gradients(narrow.convolve_few, *arguments)
+    wide = [argument.astype(jnp.float32) for argument in arguments]
+    _, want, _ = values_and_gradients(convolution.convolve, *wide)
+    assert got.dtype == jnp.bfloat16
+    spacing = np.abs(want) * 2.0**-8  # half a unit in the last place, at most
+    assert (np.abs(got.astype(np.float32) - want) <= spacing + 1e-5).all()
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 9])
 def test_a_convolution_in_front_of_the_shuffle(size):
     arguments = normal(2, 6, 5, 8), normal(size, size, 2, 3)
-    for form in (fast_forms._rearranged, fast_forms._rearranged_on_cpu):
-        assert_same(form, fast_forms._shuffled_plainly, *arguments)
+    assert_same(fast_forms._rearranged, fast_forms._shuffled_plainly, *arguments)
 
     def plain(x, kernel):
         return convolution.convolve(layers.pixel_shuffle(x), kernel)

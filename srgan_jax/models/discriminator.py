@@ -66,8 +66,8 @@ class Discriminator(nn.Module):
         x = layers.from_symmetric(images, self.input_range)
         # 3 and 64 channels fill a TPU's lanes in pairs of pixels
         paired = images.shape[2] % 2 == 0
-        first = ["paired", "halving"] if paired else ["trained", "plain"]
-        forms = first + 3 * ["trained", "plain"]
+        first = ["paired", "halving"] if paired else ["differentiated", "plain"]
+        forms = first + 3 * ["differentiated", "plain"]
         if paired:
             x = fast_forms.pair(x)
         for i, (width, stride) in enumerate(CONVOLUTIONS):

@@ -3,9 +3,10 @@ same parameters in another order of operations.
 
 A TPU multiplies 128 channels by 128 channels at a time and moves rows of 128 channels,
 so what has 64 or 3 channels is rearranged until it has more. A CPU gains by the last
-convolution alone, and by what is in strided.py. Which form is taken is decided when a
-program is lowered for a platform, not when it is traced: a program compiled for a TPU
-on a machine without one takes the TPU's form.
+convolution, as a TPU does, and in training by what is in strided.py, winograd.py and
+narrow.py. Which form is taken is decided when a program is lowered for a platform, not
+when it is traced: a program compiled for a TPU on a machine without one takes the TPU's
+form.
 """
 
 import functools
@@ -62,11 +63,11 @@ def _on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolve(x, kernel)
 
 
-_trained = by_platform(cpu=_on_cpu, default=convolve)
+_differentiated = by_platform(cpu=_on_cpu, default=convolve)
 
 
-def trained_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve(x, kernel)` where gradients are wanted and there is memory for speed.
+def differentiated_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`convolve(x, kernel)` where gradients are wanted, and speed rather than memory.
 
     Args:
       x: `[b, h, w, c]`.
@@ -75,7 +76,7 @@ def trained_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       `[b, h, w, features]`.
     """
-    return _trained(x, kernel)
+    return _differentiated(x, kernel)
 
 
 def pair(x: jax.Array) -> jax.Array:
@@ -149,9 +150,7 @@ def _shuffled_plainly(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolve_widely(pixel_shuffle(x), kernel)
 
 
-def _rearranged(
-    x: jax.Array, kernel: jax.Array, convolve_rows: Function = convolve_widely
-) -> jax.Array:
+def _rearranged(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The convolution in front of the shuffle, with half the kernel's size.
 
     The taps of a row go to channels of their own, since 12 channels leave most of a
@@ -161,7 +160,7 @@ def _rearranged(
     coarse = _coarse(kernel)
     taps, _, c, features = coarse.shape
     rows = coarse.transpose(0, 2, 1, 3).reshape(taps, 1, c, taps * features)
-    wide = convolve_rows(x, rows.astype(x.dtype))
+    wide = narrow.convolve_rows(x, rows.astype(x.dtype))
     return pixel_shuffle(_sum_shifted(wide, taps))
 
 
@@ -208,10 +207,7 @@ def _sum_shifted_backward(taps: int, _: None, cotangent: jax.Array) -> tuple[jax
 
 
 _sum_shifted.defvjp(_sum_shifted_forward, _sum_shifted_backward)
-_rearranged_on_cpu = functools.partial(_rearranged, convolve_rows=narrow.convolve_rows)
-_shuffled = by_platform(
-    tpu=_rearranged, cpu=_rearranged_on_cpu, default=_shuffled_plainly
-)
+_shuffled = by_platform(tpu=_rearranged, cpu=_rearranged, default=_shuffled_plainly)
 
 
 def shuffled_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:

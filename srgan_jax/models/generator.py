@@ -89,7 +89,7 @@ class Generator(nn.Module):
             x = fast_forms.unpair(x)
         upsamplings = self.scale.bit_length() - 1
         for i in range(upsamplings):
-            form = "trained" if train else "plain"
+            form = "differentiated" if train else "plain"
             x = conv(4 * self.channels, 3, form=form, name=f"up_{i}")(x)
             x = PReLU(self.prelu, repeat=4, name=f"prelu_up_{i}")(x)
             if i < upsamplings - 1:

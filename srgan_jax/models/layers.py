@@ -82,7 +82,7 @@ def bias_init(initializer: str, fan_in: int) -> Callable:
 
 
 # What the input's channels are a multiple of, by form
-CHANNELS = {"plain": 1, "trained": 1, "paired": 2, "halving": 2, "shuffled": 4}
+CHANNELS = {"plain": 1, "differentiated": 1, "paired": 2, "halving": 2, "shuffled": 4}
 
 
 class Conv(nn.Module):
@@ -92,9 +92,9 @@ class Conv(nn.Module):
     `padding=1` by (1, 1): different numbers. `padding` is (before, after), for both
     axes; half the size unless given.
 
-    `form`: 'trained' spends memory on speed, 'paired' takes and gives paired images,
-    'halving' takes one and has stride 2, 'shuffled' takes what has yet to go through a
-    PixelShuffle: see fast_forms.
+    `form`: 'differentiated' spends memory on speed, 'paired' takes and gives paired
+    images, 'halving' takes one and has stride 2, 'shuffled' takes what has yet to go
+    through a PixelShuffle: see fast_forms.
     """
 
     features: int
@@ -121,8 +121,15 @@ class Conv(nn.Module):
         return y
 
     def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if self.form == "trained":
-            return fast_forms.trained_convolution(x, kernel)
+        half = self.size // 2, self.size // 2
+        keeps_size = self.stride == 1 and self.padding in (None, half)
+        if self.form in ("differentiated", "paired", "shuffled") and not keeps_size:
+            raise ValueError(
+                f"form is {self.form!r} with stride {self.stride} and padding "
+                f"{self.padding}; expected stride 1 and padding {half}"
+            )
+        if self.form == "differentiated":
+            return fast_forms.differentiated_convolution(x, kernel)
         if self.form == "paired":
             return fast_forms.paired_convolution(x, kernel)
         if self.form == "shuffled":

@@ -1,9 +1,10 @@
-"""Gradients on a CPU of convolutions with few channels or few features: see fast_forms.
+"""Gradients on a CPU of convolutions with few channels or features: see fast_forms.
 
 XLA copies each position once for every tap of the kernel before it multiplies. Here the
 taps are products of their own, of which the few channels are moved into place.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax import lax
 
 from srgan_jax.models.convolution import convolve, convolve_widely
 
-FEW = 4  # channels of an image
+FEW = 4  # channels; an image has 3
 
 
 @jax.custom_vjp
@@ -39,8 +40,11 @@ def _few_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.
     size, _, c, features = kernel.shape
     b, h, w, _ = x.shape
     flipped = kernel[::-1, ::-1].reshape(-1, features)
-    products = flipped @ cotangent.reshape(-1, features).T
-    products = products.reshape(size, size, c, b, h, w)
+    products = jnp.matmul(
+        flipped,
+        cotangent.reshape(-1, features).T,
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+    ).reshape(size, size, c, b, h, w)
     half = size // 2
     products = jnp.pad(products, 4 * [(0, 0)] + 2 * [(half, half)])
     at_x = sum(
@@ -48,7 +52,7 @@ def _few_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.
         for u in range(size)
         for v in range(size)
     )
-    return jnp.moveaxis(at_x, 0, -1), at_kernel
+    return jnp.moveaxis(at_x, 0, -1).astype(x.dtype), at_kernel
 
 
 convolve_few.defvjp(_few_forward, _few_backward)
@@ -56,11 +60,11 @@ convolve_few.defvjp(_few_forward, _few_backward)
 
 @jax.custom_vjp
 def convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve_widely` with a kernel of one column and few features.
+    """`convolve` with a kernel of one column, and sums in float32 or wider.
 
     Args:
       x: `[b, h, w, c]`.
-      kernel: `[size, 1, c, features]`, of odd size.
+      kernel: `[size, 1, c, features]`, of odd size; features fewer than c.
 
     Returns:
       `[b, h, w, features]`.
@@ -69,24 +73,38 @@ def convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _rows_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
-    return convolve_widely(x, kernel), (x, kernel)
+    return convolve_rows(x, kernel), (x, kernel)
 
 
 def _rows_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    (at_x,) = jax.vjp(lambda x: convolve_widely(x, kernel), x)[1](cotangent)
-    size, _, c, features = kernel.shape
-    b, h, w, _ = x.shape
-    half = size // 2
-    # with features first in memory the taps are whole rows apart
-    rows = cotangent.astype(x.dtype).reshape(-1, features).T.reshape(features, b, h * w)
+    cotangent = cotangent.astype(x.dtype)
+    (at_x,) = jax.vjp(lambda x: convolve(x, kernel), x)[1](cotangent)
+
+    def plainly(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+        return jax.vjp(lambda k: convolve(x, k), kernel)[1](cotangent)[0]
+
+    at_kernel = lax.platform_dependent(
+        x,
+        cotangent,
+        cpu=functools.partial(_at_rows, size=kernel.shape[0]),
+        default=plainly,
+    )
+    return at_x, at_kernel
+
+
+convolve_rows.defvjp(_rows_forward, _rows_backward)
+
+
+def _at_rows(x: jax.Array, cotangent: jax.Array, size: int) -> jax.Array:
+    """With features first in memory, the taps' images are whole rows apart."""
+    b, h, w, c = x.shape
+    features, half = cotangent.shape[-1], size // 2
+    rows = cotangent.reshape(-1, features).T.reshape(features, b, h * w)
     rows = jnp.pad(rows, ((0, 0), (0, 0), (half * w, half * w)))
     taps = [
         lax.slice_in_dim(rows, t * w, (t + h) * w, axis=2)
         for t in reversed(range(size))
     ]
     at_taps = jnp.concatenate(taps).reshape(size * features, -1) @ x.reshape(-1, c)
-    return at_x, at_taps.reshape(size, 1, features, c).swapaxes(2, 3)
-
-
-convolve_rows.defvjp(_rows_forward, _rows_backward)
+    return at_taps.reshape(size, 1, features, c).swapaxes(2, 3)

@@ -43,7 +43,7 @@ class VGG19(nn.Module):
         if paired:
             x = fast_forms.pair(x)
         for stage, (width, convolutions) in enumerate(STAGES[:last_stage], start=1):
-            form = "paired" if paired else "trained"
+            form = "paired" if paired else "differentiated"
             conv = partial(Conv, width, 3, dtype=self.dtype, form=form)
             count = last_conv if stage == last_stage else convolutions
             for j in range(1, count + 1):
