@@ -1,6 +1,5 @@
 """Checkpoints: what is restored, what is refused, what a full disk leaves."""
 
-import gc
 import json
 import os
 import resource
@@ -20,13 +19,6 @@ from srgan_jax.training.checkpoint import CheckpointError, Checkpoints
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-
-
-@pytest.fixture(autouse=True)
-def collected():
-    """What Orbax leaves is to be found here, not in a test of another file."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
