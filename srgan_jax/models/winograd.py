@@ -56,8 +56,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
             f"a kernel of {kernel.shape[:2]} over {x.shape[1:]}; expected (3, 3) over "
             "even height, width and channels"
         )
-    tiles = _both_ways(_to_tile, _tiles(x))
-    kernels = _both_ways(_to_kernel, [list(row) for row in kernel])
+    tiles, kernels = _transformed(x, kernel)
     return _image(
         _both_ways(_from_products, _pairwise(operator.matmul, tiles, kernels))
     )
@@ -69,8 +68,7 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
 
 def _backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    tiles = _both_ways(_to_tile, _tiles(x))
-    kernels = _both_ways(_to_kernel, [list(row) for row in kernel])
+    tiles, kernels = _transformed(x, kernel)
     products = _both_ways(_from_products_transposed, _quarters(cotangent))
     at_tiles = _pairwise(
         operator.matmul, products, [[u.T for u in row] for row in kernels]
@@ -82,6 +80,11 @@ def _backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 convolve.defvjp(_forward, _backward)
+
+
+def _transformed(x: jax.Array, kernel: jax.Array) -> tuple[Grid, Grid]:
+    tiles = _both_ways(_to_tile, _tiles(x))
+    return tiles, _both_ways(_to_kernel, [list(row) for row in kernel])
 
 
 def _tiles(x: jax.Array) -> Grid:
