@@ -154,7 +154,9 @@ def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     vgg_params = parallel.replicate(vgg_params, mesh)
 
     def placed() -> dict[str, jax.Array]:
-        return next(parallel.feed(iter([batch]), mesh))
+        # All of it, as in training, where a batch comes an update ahead: JAX would run
+        # an update that has to wait on another thread, whose memory is not kept.
+        return jax.block_until_ready(next(parallel.feed(iter([batch]), mesh)))
 
     began = time.perf_counter()
     mapped = parallel.map_step(stage.update, mesh)
