@@ -125,3 +125,13 @@ def test_torch_initialisation_is_uniform_in_one_over_root_fan_in():
         assert np.abs(leaf).max() <= bound
         assert np.abs(leaf).max() > 0.9 * bound
         np.testing.assert_allclose(np.std(leaf), bound / np.sqrt(3), rtol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("form", "stride", "padding"),
+    [("differentiated", 2, None), ("paired", 2, None), ("shuffled", 1, (0, 1))],
+)
+def test_a_form_that_keeps_the_size_refuses_what_does_not(form, stride, padding):
+    conv = Conv(4, 3, stride, padding, form=form)
+    with pytest.raises(ValueError, match=f"form is '{form}'"):
+        conv.init(KEY, jnp.zeros((1, 4, 4, 4)))
