@@ -1,12 +1,12 @@
 """What the training loop costs beside the bare update, reading of data included.
 
-    python benchmarks/loop.py [--source folder:PATH] [--stage adversarial] [--json]
+    python benchmarks/loop.py [--source folder:PATH] [--stage adversarial] [--batch 16]
 
 Runs a stage of the recipe by turns as `train.py` would (metrics, log, crops from the
 source; no evaluation and no checkpoint falls into the steps that count) and as bare
-updates of one batch that is already in memory. What counts is the ratio within a round.
-The loop's seconds are the mean of its own metrics. Needs srgan-jax[parity], for what it
-shares with train_step.py.
+updates of one batch in the host's memory, copied for each. What counts is the ratio
+within a round. The loop's seconds are the mean of its own metrics. Needs
+srgan-jax[parity], for what it shares with train_step.py.
 """
 
 import argparse
@@ -42,8 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", default="sample")
     parser.add_argument("--stage", choices=STAGES, default=STAGES[0])
-    recipe = srgan.get_config()
-    parser.add_argument("--batch", type=int, default=recipe.batch_size)
+    parser.add_argument("--batch", type=int, default=srgan.get_config().batch_size)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="on standard output")

@@ -5,9 +5,10 @@
 Both run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54
 with G's update before D's. PyTorch runs in both of its memory layouts. Each runs in a
 process of its own: what train.py tells its process of memory (parallel.reuse_memory) is
-not told to PyTorch's, which would gain by it too. All take turns, and what counts is
-the ratio within a round, since the machine may be busy otherwise. Weights are random:
-this measures speed. Needs srgan-jax[parity].
+not told to PyTorch's, which would gain by it too. Ours is handed its batch anew for
+each update, PyTorch's once. All take turns, and what counts is the ratio within a
+round, since the machine may be busy otherwise. Weights are random: this measures speed.
+Needs srgan-jax[parity].
 """
 
 import argparse
@@ -154,8 +155,8 @@ def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     vgg_params = parallel.replicate(vgg_params, mesh)
 
     def placed() -> dict[str, jax.Array]:
-        # All of it, as in training, where a batch comes an update ahead: JAX would run
-        # an update that has to wait on another thread, whose memory is not kept.
+        # As in training, where a batch is copied an update ahead: an update whose batch
+        # is not there yet JAX runs on another thread, whose memory is not kept.
         return jax.block_until_ready(next(parallel.feed(iter([batch]), mesh)))
 
     began = time.perf_counter()

@@ -244,3 +244,21 @@ def test_shared_photographs_equal_their_whole_decode():
             np.testing.assert_array_equal(hr, whole[top:, left:][:96, :96])
             small = imresize(whole, 0.25)[top // 4 :, left // 4 :][:24, :24]
             np.testing.assert_array_equal(lr, small)
+
+
+def test_batches_may_be_dropped_while_a_graph_is_built(source):
+    """As the garbage collector does, whenever it likes."""
+    from srgan_jax.data.tensorflow import tf
+
+    held = [pipeline.training_batches(source, batch_size=4, crop=48, scale=4, seed=1)]
+    next(held[0])
+
+    @tf.function
+    def build():
+        held.clear()
+        return tf.constant(1)
+
+    graph = build.get_concrete_function().graph
+    assert "IteratorGetNext" not in {
+        operation.type for operation in graph.get_operations()
+    }

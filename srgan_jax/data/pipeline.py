@@ -206,10 +206,12 @@ def _drain(batches: Iterator[Any], feed: _Feed) -> None:
     from srgan_jax.data.tensorflow import tf
 
     feed.closed = True
-    while True:
-        try:
-            next(batches)
-        except StopIteration:
-            return
-        except tf.errors.OpError:
-            continue
+    # The garbage collector may call this amid the building of another graph.
+    with tf.init_scope():
+        while True:
+            try:
+                next(batches)
+            except StopIteration:
+                return
+            except tf.errors.OpError:
+                continue

@@ -212,9 +212,9 @@ def reuse_memory() -> None:
     Call it before anything else uses JAX. Else what an update has computed in goes back
     to the system, which clears it page by page for the next. glibc can be told to keep
     the memory of the main thread, so updates are to run on the thread that asks for
-    them, as they do where the process has one device. The process does not shrink
-    before it ends. Not for several processes: an update in which another was lost
-    would say so by another kind of error.
+    them, as they do where the process has one device and their batch is there already.
+    The process does not shrink before it ends. Not for several processes: an update in
+    which another was lost would say so by another kind of error.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
