@@ -146,7 +146,7 @@ def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     of_stage = next(stage for stage in config.stages if stage.name == name)
     recipe = settings.recipe(config, of_stage, "caffe")
     vgg_params = None
-    if recipe.vgg is not None:
+    if any(term.vgg for term in recipe.content):
         hr = np.zeros((1, 96, 96, 3), np.float32)
         vgg_params = VGG19().init(jax.random.key(0), hr)["params"]
     stage = stages.Stage(of_stage, 0, 0, recipe, vgg_params)

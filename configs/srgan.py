@@ -1,9 +1,10 @@
 """The paper's recipe in one command: MSE pre-training, then adversarial training.
 
-python train.py --config=configs/srgan.py[:vgg54|vgg22|mse|quickstart]
+python train.py --config=configs/srgan.py[:vgg54|vgg22|mse|vgg54-l1|quickstart]
 
 `vgg54` (default), `vgg22` and `mse` are the content losses of the paper's SRGAN-VGG54,
-SRGAN-VGG22 and SRGAN-MSE (sec. 3.4). `quickstart` starts from a pretrained SRResNet and
+SRGAN-VGG22 and SRGAN-MSE (sec. 3.4). `vgg54-l1` adds a pixel term that the paper does
+not have: it keeps colours in place. `quickstart` starts from a pretrained SRResNet and
 trains SRGAN-VGG54 for some minutes on a CPU, on photographs inside scikit-image.
 
 Sections are those of arXiv 1609.04802v5; "not stated" marks choices that are ours.
@@ -11,7 +12,7 @@ Sections are those of arXiv 1609.04802v5; "not stated" marks choices that are ou
 
 from ml_collections import ConfigDict, config_dict
 
-VARIANTS = ("vgg54", "vgg22", "mse", "quickstart")
+VARIANTS = ("vgg54", "vgg22", "mse", "vgg54-l1", "quickstart")
 
 
 def get_config(variant: str = "vgg54") -> ConfigDict:
@@ -22,7 +23,8 @@ def get_config(variant: str = "vgg54") -> ConfigDict:
         return quickstart()
     config = base()
     config.variant = variant
-    config.stages = (pretrain("mse"), adversarial(variant))
+    content = "vgg54 + 0.05 * l1" if variant == "vgg54-l1" else variant
+    config.stages = (pretrain("mse"), adversarial(content))
     return config
 
 
@@ -36,6 +38,8 @@ def base() -> ConfigDict:
             "preset": config_dict.placeholder(str),
             # a catalog name or a generator's file: skips stages `only_from_scratch`
             "init_from": config_dict.placeholder(str),
+            # the same for the first adversarial stage's discriminator
+            "init_discriminator_from": config_dict.placeholder(str),
             "batch_size": 16,  # global (sec. 3.2)
             "dtype": "float32",  # of the computation: float32 or bfloat16
             "generator": {
@@ -79,13 +83,17 @@ def base() -> ConfigDict:
                 "order": "generator_first",  # not stated; see training/steps.py
             },
             "optimizer": {"b1": 0.9, "b2": 0.999, "eps": 1e-8},  # Adam, sec. 3.2
-            # not in the paper; about the last 1,000 steps; 0 scores the last weights
+            # not in the paper; about the last 1,000 steps, fewer at a stage's start
+            # (training/state.py); 0 scores the last weights
             "ema_decay": 0.999,
             "data": {
                 "source": "tfds:div2k",  # the paper: 350,000 ImageNet images
                 "crop": 96,  # sec. 3.2
                 "flips": False,  # sec. 3.2 mentions no augmentation
                 "rotations": False,
+                # not in the paper, against shifted colours in dark and flat areas:
+                "exposure": 0.0,  # largest random change in stops
+                "graded": 0.0,  # fraction of crops replaced by flat and graded patches
                 "border": "mirrored",  # of MATLAB's bicubic
             },
             "evaluation": {

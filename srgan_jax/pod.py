@@ -157,9 +157,11 @@ def compile_stage(
 
     def initial() -> tuple[TrainState, Any]:
         vgg_params = None
-        if recipe.vgg is not None:
+        vggs = [term.vgg for term in recipe.content if term.vgg is not None]
+        if vggs:
+            deepest = max(vggs, key=lambda vgg: vgg.layer)
             hr = jnp.zeros((1, crop, crop, 3))
-            vgg_params = recipe.vgg.init(jax.random.key(0), hr)["params"]
+            vgg_params = deepest.init(jax.random.key(0), hr)["params"]
         return stages.initial_state(config, begun), vgg_params
 
     state, vgg_params = parallel.abstract(jax.eval_shape(initial), mesh)

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from ml_collections import ConfigDict
 
-from srgan_jax.training import loop, report, settings
-from srgan_jax.training.checkpoint import CheckpointError
-from srgan_jax.weights import store
+from srgan_jax.training import checkpoint, loop, parallel, report, settings, stages
+from srgan_jax.training.checkpoint import CheckpointError, Checkpoints
+from srgan_jax.weights import files, store
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -240,6 +241,62 @@ def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
     assert said.startswith("step 4 of stage pretrain: content")
     assert said.endswith(f"checkpoint in {tmp_path}: the checkpoint of step 2")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
+
+
+def test_the_best_generator_of_the_last_stage_is_kept(uninterrupted):
+    workdir, _ = uninterrupted
+    path = report.generator_file(workdir, "best")
+    lines = [
+        json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()
+    ]
+    scored = [x for x in lines if "evaluation_psnr" in x and x["step"] > 3]
+    best = max(scored, key=lambda line: line["evaluation_psnr"])
+    kept = files.metadata(path)
+    assert (kept["step"], kept["stage"]) == (best["step"], "adversarial")
+    assert kept["scores"]["evaluation_psnr"] == best["evaluation_psnr"]
+    _, variables = store.load_generator(path)
+    _, expected = checkpoint.load_generator(workdir, best["step"])
+    assert_same(variables, expected)
+
+
+@pytest.mark.parametrize(
+    ("adversarial", "scores", "is_best"),
+    [
+        (True, {"evaluation_psnr": 20.0, "evaluation_lpips": 0.1}, True),
+        (True, {"evaluation_psnr": 40.0, "evaluation_lpips": 0.3}, False),
+        (True, {"evaluation_psnr": 40.0}, True),
+        (False, {"evaluation_psnr": 20.0, "evaluation_lpips": 0.1}, False),
+        (False, {"evaluation_psnr": 40.0, "evaluation_lpips": 0.3}, True),
+    ],
+)
+def test_best_is_by_lpips_in_an_adversarial_stage_and_by_psnr_otherwise(
+    adversarial, scores, is_best
+):
+    before = [{"step": 1, "evaluation_psnr": 30.0, "evaluation_lpips": 0.2}]
+    stage = ConfigDict({"adversarial": adversarial})
+    assert report.is_best(stage, scores, []) is True
+    assert report.is_best(stage, scores, before) is is_best
+
+
+def test_the_discriminator_s_file_continues_in_another_run(
+    folder, uninterrupted, tmp_path
+):
+    workdir, state = uninterrupted
+    path = workdir / "discriminator.safetensors"
+    given, variables = store.load_discriminator(path)
+    assert given["hidden"] == 4
+    assert_same(variables, state.discriminator.variables)
+    config = tiny.config(folder)
+    config.init_from = str(report.generator_file(workdir))
+    config.init_discriminator_from = str(path)
+    (stage,) = stages.plan(settings.resolve(config))
+    with Checkpoints(tmp_path / "checkpoints", 1, "") as checkpoints:
+        begun = stages.begin(
+            *(settings.resolve(config), stage, checkpoints),
+            *(parallel.create_mesh(), 0),
+        )
+    assert_same(begun.discriminator.variables, state.discriminator.variables)
+    assert_same(begun.generator.variables, state.ema)
 
 
 def test_init_from_skips_what_is_only_from_scratch(folder, uninterrupted, tmp_path):

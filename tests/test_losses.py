@@ -24,6 +24,13 @@ def test_sum_channels_is_the_letter_of_eq_5():
     np.testing.assert_allclose(ours, letter / batch, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("reduction", "factor"), [("mean", 1), ("sum_channels", 4)])
+def test_absolute_distance_is_the_mean_absolute_error(reduction, factor):
+    a, b = RNG.normal(size=(2, 3, 6, 5, 4)).astype(np.float32)
+    ours = losses.absolute_distance(a, b, reduction)
+    np.testing.assert_allclose(ours, factor * np.mean(np.abs(a - b)), rtol=1e-6)
+
+
 def test_an_unknown_reduction_is_named():
     with pytest.raises(ValueError, match=r"content\.reduction is 'max'"):
         losses.squared_distance(jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)), "max")

@@ -13,7 +13,6 @@ import pytest
 import tiny
 from jax.sharding import PartitionSpec as P
 
-from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import parallel, steps
 from srgan_jax.training.steps import AXIS
 
@@ -33,7 +32,7 @@ def train(transform, recipe, count=3):
 
 
 def test_shard_map_and_pmap_give_the_same_bits():
-    recipe = tiny.recipe(vgg=VGG19((1, 2)))
+    recipe = tiny.recipe(content=tiny.vgg_content())
     jax.tree.map(
         np.testing.assert_array_equal, train("shard_map", recipe), train("pmap", recipe)
     )
@@ -42,7 +41,8 @@ def test_shard_map_and_pmap_give_the_same_bits():
 @pytest.mark.parametrize("transform", parallel.TRANSFORMS)
 def test_gradients_over_devices_are_the_mean_not_the_sum(transform):
     """Descent with a rate of one shows the gradient itself, where Adam hides it."""
-    recipe = tiny.recipe(optimizer=optax.sgd(1.0), vgg=VGG19((1, 2)), synchronised=True)
+    content = tiny.vgg_content()
+    recipe = tiny.recipe(optimizer=optax.sgd(1.0), content=content, synchronised=True)
     before = tiny.state(recipe)
     after, _ = train(transform, recipe, count=1)
     one = jax.make_mesh((1,), (AXIS,), devices=jax.devices()[:1])

@@ -138,7 +138,7 @@ def test_flips_and_quarter_turns_apply_to_both_images(source):
     plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     met = set()
     for step in range(8):
-        for k, (*_, flip, turns) in enumerate(plan.examples(step).tolist()):
+        for k, (*_, flip, turns, _, _) in enumerate(plan.examples(step).tolist()):
             met.add((flip, turns))
             for name in ("lr", "hr"):
                 image = plain[step][name][k]
@@ -147,6 +147,32 @@ def test_flips_and_quarter_turns_apply_to_both_images(source):
                 image = np.rot90(image, turns)
                 np.testing.assert_array_equal(turned[step][name][k], image)
     assert len(met) == 8
+
+
+def test_graded_patches_replace_their_fraction_of_crops_and_leave_the_others(source):
+    plain, some = batches(source, 25), batches(source, 25, graded=0.25)
+    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    replaced = 0
+    for step in range(25):
+        for k, row in enumerate(plan.examples(step).tolist()):
+            if row[6] < 2**30:
+                replaced += 1
+                patch = augment.graded_patch(48 + 16, row[6])
+                np.testing.assert_array_equal(some[step]["hr"][k], patch[8:-8, 8:-8])
+            else:
+                np.testing.assert_array_equal(some[step]["hr"][k], plain[step]["hr"][k])
+    assert 15 <= replaced <= 35
+
+
+def test_exposure_changes_hr_and_its_lr_alike(source):
+    plain, exposed = batches(source, 4), batches(source, 4, exposure=3.0)
+    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    for step in range(4):
+        for k, row in enumerate(plan.examples(step).tolist()):
+            hr = augment.expose(plain[step]["hr"][k], 3.0, row[5])
+            np.testing.assert_array_equal(exposed[step]["hr"][k], hr)
+            lr = imresize(hr, 1 / 4)[3:-3, 3:-3]  # inside the kernel's reach
+            np.testing.assert_array_equal(exposed[step]["lr"][k, 3:-3, 3:-3], lr)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10_000, 1 << 30])
@@ -196,7 +222,7 @@ def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
 def test_the_interpreter_ends_with_batches_under_way(folder):
     """TensorFlow's threads and Python's would otherwise wait for each other."""
     code = (
-        "from srgan_jax.data import pipeline, sources\n"
+        "from srgan_jax.data import augment, pipeline, sources\n"
         f"source = sources.open_source({f'folder:{folder}'!r}, minimum_size=48)\n"
         "settings = dict(batch_size=64, crop=48, scale=4, seed=0, rotations=True)\n"
         "streams = [pipeline.training_batches(source, **settings) for _ in range(3)]\n"

@@ -19,7 +19,8 @@ def test_the_recipe_is_the_paper_s():
     assert adversarial.content == "vgg54"
     assert (config.batch_size, config.data.crop) == (16, 96)
     recipe = settings.recipe(config, adversarial, "caffe")
-    assert recipe.vgg == VGG19((5, 4), "caffe")
+    (term,) = recipe.content
+    assert (term.weight, term.vgg) == (1, VGG19((5, 4), "caffe"))
     assert recipe.adversarial_weight == 1e-3
     assert recipe.feature_scale == 1 / 12.75
 
@@ -74,6 +75,42 @@ def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
         settings.resolve(config, ["generator.blocks"])
 
 
+@pytest.fixture
+def discriminator(tmp_path):
+    network = tiny.recipe().discriminator
+    given = dict(srgan.get_config().discriminator.to_dict(), channels=2, hidden=4)
+    variables = tiny.initialise(network, tiny.CROP)
+    store.save_discriminator(tmp_path / "d.safetensors", given, variables)
+    return str(tmp_path / "d.safetensors")
+
+
+def test_init_discriminator_from_brings_its_settings_and_refuses_a_conflict(
+    discriminator,
+):
+    config = srgan.get_config()
+    config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
+    assert settings.resolve(config).discriminator.hidden == 4
+    config.discriminator.hidden = 8
+    with pytest.raises(
+        settings.ConfigError, match=r"discriminator\.hidden=8 conflicts"
+    ):
+        settings.resolve(config, ["discriminator.hidden"])
+
+
+def test_a_discriminator_for_another_crop_is_refused(discriminator):
+    config = srgan.get_config()
+    config.init_discriminator_from = discriminator
+    with pytest.raises(settings.ConfigError, match="is not for crops of 96x96"):
+        settings.resolve(config)
+
+
+def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
+    config = srresnet.get_config()
+    config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
+    with pytest.raises(settings.ConfigError, match="no stage is adversarial"):
+        settings.resolve(config)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -88,6 +125,8 @@ def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
         ("evaluation.every", 0, r"evaluation\.every is 0"),
         ("log_every", 0, "log_every is 0"),
         ("ema_decay", 1.5, r"ema_decay is 1\.5"),
+        ("data.exposure", -1.0, r"data\.exposure is -1\.0"),
+        ("data.graded", 1.5, r"data\.graded is 1\.5"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field, value, message):
@@ -97,11 +136,26 @@ def test_values_that_cannot_be_are_refused(field, value, message):
         settings.resolve(config)
 
 
-@pytest.mark.parametrize("content", ["vgg", "vgg5", "resnet", "vggxy"])
-def test_a_content_loss_that_is_none_is_refused(content):
+@pytest.mark.parametrize(
+    ("content", "terms"),
+    [
+        ("mse", {"mse": 1.0}),
+        ("vgg54 + 0.05 * l1", {"vgg54": 1.0, "l1": 0.05}),
+        (".5vgg22+ 2 * mse +l1", {"vgg22": 0.5, "mse": 2.0, "l1": 1.0}),
+    ],
+)
+def test_a_content_loss_is_a_weighted_sum(content, terms):
+    assert settings.content_terms(content) == terms
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["vgg", "vgg5", "resnet", "vggxy", "", "vgg54 +", "l1 + l1", "-1 * l1", "nan * l1"],
+)
+def test_an_unknown_content_loss_is_refused(content):
     config = srgan.get_config()
     config.stages[1].content = content
-    with pytest.raises(settings.ConfigError, match="expected 'mse' or a layer"):
+    with pytest.raises(settings.ConfigError, match="or a weighted sum of these"):
         settings.resolve(config)
 
 

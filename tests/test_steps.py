@@ -19,6 +19,8 @@ from srgan_jax.training import losses, parallel, steps
 
 DESCENT = optax.sgd(1.0)
 VGG = VGG19((1, 2))
+CONTENT = tiny.vgg_content()
+PIXELS = (steps.ContentTerm("mse"),)
 VGG_PARAMS = tiny.vgg_params((1, 2))
 
 
@@ -79,9 +81,8 @@ def expected_gradients(recipe, state, batch):
 
 @pytest.mark.parametrize("order", steps.ORDERS)
 def test_adversarial_step_descends_eq_3_and_ascends_eq_2(order):
-    recipe = tiny.recipe(
-        optimizer=DESCENT, vgg=VGG, order=order, adversarial_weight=0.5, tv_weight=1e-4
-    )
+    weights = {"adversarial_weight": 0.5, "tv_weight": 1e-4}
+    recipe = tiny.recipe(optimizer=DESCENT, content=CONTENT, order=order, **weights)
     state, batch = tiny.state(recipe), tiny.batch(4)
     after, _ = run(steps.adversarial_step, recipe, state, batch, VGG_PARAMS)
     gradient_g, gradient_d = expected_gradients(recipe, state, batch)
@@ -89,12 +90,12 @@ def test_adversarial_step_descends_eq_3_and_ascends_eq_2(order):
     assert_close(moved(state.discriminator, after.discriminator), gradient_d)
 
 
-@pytest.mark.parametrize("vgg", [None, VGG])
-def test_content_loss_reaches_every_parameter_of_the_generator(vgg):
+@pytest.mark.parametrize("content", [PIXELS, CONTENT])
+def test_content_loss_reaches_every_parameter_of_the_generator(content):
     """In the usual PyTorch reference it does not: it is detached from the graph."""
-    recipe = tiny.recipe(optimizer=DESCENT, vgg=vgg)
+    recipe = tiny.recipe(optimizer=DESCENT, content=content)
     state = tiny.state(recipe, adversarial=False)
-    params = vgg and VGG_PARAMS
+    params = VGG_PARAMS if content is CONTENT else None
     after, metrics = run(steps.pretrain_step, recipe, state, tiny.batch(4), params)
     for gradient in jax.tree.leaves(moved(state.generator, after.generator)):
         assert np.abs(gradient).max() > 0
@@ -111,7 +112,7 @@ def test_mse_is_that_of_the_paper_s_range_or_a_quarter_on_the_unit_range():
     sr, _ = recipe.generator.apply(variables, lr, True, mutable=["batch_stats"])
     _, metrics = run(steps.pretrain_step, recipe, state, batch)
     np.testing.assert_allclose(metrics["content"], np.mean((sr - hr) ** 2), rtol=1e-5)
-    unit = dataclasses.replace(recipe, mse_range="unit")
+    unit = dataclasses.replace(recipe, pixel_range="unit")
     _, quarter = run(steps.pretrain_step, unit, state, batch)
     np.testing.assert_allclose(quarter["content"], metrics["content"] / 4, rtol=1e-5)
 
@@ -131,10 +132,10 @@ def test_synchronised_batch_norm_makes_the_number_of_devices_irrelevant(step):
 
 @pytest.mark.parametrize("step", [steps.pretrain_step, steps.adversarial_step])
 @pytest.mark.parametrize("order", steps.ORDERS)
-@pytest.mark.parametrize("vgg", [None, VGG])
-def test_every_output_is_reduced_over_the_devices(step, order, vgg):
+@pytest.mark.parametrize("content", [PIXELS, CONTENT])
+def test_every_output_is_reduced_over_the_devices(step, order, content):
     """vmap refuses an output that still depends on the device; shard_map does not."""
-    recipe = tiny.recipe(order=order, vgg=vgg, tv_weight=1e-4)
+    recipe = tiny.recipe(order=order, content=content, tv_weight=1e-4)
     state = tiny.state(recipe)
     parts = {k: v.reshape(2, -1, *v.shape[1:]) for k, v in tiny.batch(4).items()}
 
@@ -153,17 +154,57 @@ def test_per_replica_batch_norm_is_another_thing():
     assert np.abs(a - four.generator.params["block_0"]["bn1"]["scale"]).max() > 1e-6
 
 
-def test_average_moves_by_one_minus_decay_after_an_update():
-    recipe = tiny.recipe(ema_decay=0.75)
-    state = tiny.state(recipe)
+@pytest.mark.parametrize(
+    ("stage_step", "decay"), [(0, 1 / 10), (5, 6 / 15), (1000, 0.75)]
+)
+def test_average_warms_up_and_then_moves_by_one_minus_decay(stage_step, decay):
+    recipe = tiny.recipe(ema_decay=0.75, first_step=40)
+    state = tiny.state(recipe).replace(step=jnp.int32(40 + stage_step))
     after, _ = run(steps.adversarial_step, recipe, state, tiny.batch(4))
     expected = jax.tree.map(
-        lambda before, now: 0.75 * before + 0.25 * now,
+        lambda before, now: decay * before + (1 - decay) * now,
         state.ema,
         after.generator.variables,
     )
     assert_close(after.ema, expected, rtol=1e-6)
-    assert after.step == 1
+    assert after.step == 41 + stage_step
+
+
+def test_metrics_hold_the_learning_rate_of_the_stage_step():
+    schedule = optax.piecewise_constant_schedule(1.0, {3: 0.5})
+    recipe = tiny.recipe(learning_rate=schedule, first_step=10)
+    state = tiny.state(recipe, adversarial=False)
+    rates = [
+        run(
+            *(steps.pretrain_step, recipe, state.replace(step=jnp.int32(step))),
+            tiny.batch(4),
+        )[1]["learning_rate"]
+        for step in (10, 12, 13)
+    ]
+    assert rates == [1.0, 1.0, 0.5]
+
+
+def test_content_loss_is_the_weighted_sum_of_its_terms():
+    terms = (*tiny.vgg_content(), steps.ContentTerm("l1", 0.05))
+    recipe = tiny.recipe(optimizer=DESCENT, content=terms)
+    state, batch = tiny.state(recipe, adversarial=False), tiny.batch(4)
+    after, metrics = run(steps.pretrain_step, recipe, state, batch, VGG_PARAMS)
+    lr, hr = batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": state.generator.batch_stats}
+        sr = recipe.generator.apply(variables, lr, True, mutable=["batch_stats"])[0]
+        features = [VGG.apply({"params": VGG_PARAMS}, x) / 12.75 for x in (sr, hr)]
+        vgg = jnp.mean((features[0] - features[1]) ** 2)
+        l1 = jnp.mean(jnp.abs(sr - hr))
+        return vgg + 0.05 * l1, (vgg, l1)
+
+    (content, (vgg, l1)), gradient = jax.value_and_grad(loss, has_aux=True)(
+        state.generator.params
+    )
+    for name, value in {"": content, "_vgg12": vgg, "_l1": l1}.items():
+        np.testing.assert_allclose(metrics[f"content{name}"], value, rtol=1e-5)
+    assert_close(moved(state.generator, after.generator), gradient)
 
 
 def test_running_statistics_of_d_see_sr_hr_and_sr():

@@ -15,7 +15,7 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training.state import TrainState, create_network
-from srgan_jax.training.steps import Recipe
+from srgan_jax.training.steps import ContentTerm, Recipe
 
 CROP, SCALE = 32, 4
 
@@ -26,7 +26,12 @@ def recipe(**fields) -> Recipe:
     return Recipe(
         generator=Generator(blocks=1, channels=4, axis_name=axis_name),
         discriminator=Discriminator(channels=2, hidden=4, axis_name=axis_name),
-        **{"optimizer": optax.adam(1e-3), "ema_decay": 0.9} | fields,
+        **{
+            "optimizer": optax.adam(1e-3),
+            "learning_rate": optax.constant_schedule(1e-3),
+            "ema_decay": 0.9,
+        }
+        | fields,
     )
 
 
@@ -43,6 +48,10 @@ def state(recipe: Recipe, adversarial: bool = True) -> TrainState:
         critic = initialise(recipe.discriminator, CROP)
         critic = create_network(critic, recipe.optimizer)
     return TrainState(jnp.int32(0), network, critic, variables)
+
+
+def vgg_content(layer: tuple[int, int] = (1, 2)) -> tuple[ContentTerm, ...]:
+    return (ContentTerm(f"vgg{layer[0]}{layer[1]}", vgg=VGG19(layer)),)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from srgan_jax.data import crops, sampling, sources
+from srgan_jax.data import augment, crops, sampling, sources
 from srgan_jax.data.pairs import Pair, evaluation_pairs
 from srgan_jax.data.resize import resize_matrix
 
@@ -36,6 +36,8 @@ def training_batches(
     first_step: int = 0,
     flips: bool = False,
     rotations: bool = False,
+    exposure: float = 0.0,
+    graded: float = 0.0,
     border: str = "mirrored",
     process_index: int = 0,
     process_count: int = 1,
@@ -52,6 +54,8 @@ def training_batches(
         first_step: the number of batches already consumed.
         flips: turns half of the examples left to right.
         rotations: turns the examples by 0, 90, 180 or 270 degrees.
+        exposure: the largest change of exposure in stops, see `augment.expose`.
+        graded: fraction of crops replaced by `augment.graded_patch`.
         border: of the LR photographs, see `resize.imresize`.
         process_index: which share of each batch to make.
         process_count: the number of shares.
@@ -97,7 +101,7 @@ def training_batches(
         border=border,
         cache_bytes=crops.default_cache_bytes() if cache_bytes is None else cache_bytes,
     )
-    feed = _Feed(plan, reader)
+    feed = _Feed(plan, reader, exposure, graded)
     pairs = _pairs(feed, first_step, _MARGIN * scale, crop, scale, flips, rotations)
     return _Batches(pairs, plan.share, feed)
 
@@ -105,11 +109,19 @@ def training_batches(
 class _Feed:
     """What the graph calls back, until it is closed."""
 
-    def __init__(self, plan: sampling.Plan, reader: crops.CropReader) -> None:
+    def __init__(
+        self,
+        plan: sampling.Plan,
+        reader: crops.CropReader,
+        exposure: float,
+        graded: float,
+    ) -> None:
         self.closed = False
         self.failure: Exception | None = None
         self._plan = plan
         self._reader = reader
+        self._exposure = exposure
+        self._graded = graded
 
     def wanted(self) -> np.bool_:
         return np.bool_(not self.closed)
@@ -121,7 +133,13 @@ class _Feed:
         if self.closed:
             raise InterruptedError  # nobody waits for it
         try:
-            return self._reader.read(int(row[0]), int(row[1]), int(row[2]))
+            index, top, left, _, _, exposure, graded = map(int, row)
+            crop = self._reader.read(index, top, left)
+            if augment.is_replaced(self._graded, graded):
+                crop = augment.graded_patch(len(crop), graded)
+            if self._exposure:
+                crop = augment.expose(crop, self._exposure, exposure)
+            return crop
         except Exception as error:
             self.failure = self.failure or error
             raise
@@ -163,7 +181,7 @@ def _pairs(
 
     def rows(step: Any) -> Any:
         return tf.data.Dataset.from_tensor_slices(
-            tf.ensure_shape(tf.numpy_function(feed.plan, [step], tf.int64), [None, 5])
+            tf.ensure_shape(tf.numpy_function(feed.plan, [step], tf.int64), [None, 7])
         )
 
     def pair(row: Any) -> dict[str, Any]:

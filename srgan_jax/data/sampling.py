@@ -60,7 +60,11 @@ class Plan:
         self._places = (sizes // scale - crop // scale + 1).astype(np.uint64)
 
     def examples(self, step: int) -> Indices:
-        """Rows `[share, 5]`: photograph, top, left, whether flipped, quarter turns."""
+        """Rows `[share, 7]`, one an example.
+
+        Photograph, top, left, whether flipped, quarter turns, and two random words
+        below 2^32 for exposure and for graded patches.
+        """
         order = self._order
         index = order.batch(step)[self._offset :][: self.share]
         first = step * order.batch_size + self._offset
@@ -69,7 +73,8 @@ class Plan:
         turns = np.column_stack(
             [words[:, 2] % np.uint64(2), words[:, 3] % np.uint64(4)]
         )
-        return np.column_stack([index, corner.astype(np.int64), turns.astype(np.int64)])
+        rest = np.column_stack([corner, turns, words[:, 2:] >> np.uint64(32)])
+        return np.column_stack([index, rest.astype(np.int64)])
 
 
 class Order:

@@ -7,6 +7,7 @@ numbers of steps of a stage already begun were changed.
 """
 
 import contextlib
+import json
 import signal
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import args
 
 from srgan_jax.training.state import TrainState, Variables
+from srgan_jax.weights import layout
 
 if TYPE_CHECKING:
     from srgan_jax.training.stages import Stage
@@ -55,6 +57,10 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""
         return self._manager.latest_step()
+
+    def all_steps(self) -> list[int]:
+        """The steps of all complete checkpoints, in order."""
+        return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, stage: str, first: int) -> None:
         """Saves in the background; returns once the arrays are copied.
@@ -133,7 +139,7 @@ class Checkpoints:
         return read
 
     def _damaged(self, step: int, error: Exception) -> CheckpointError:
-        before = [s for s in self._manager.all_steps() if s < step]
+        before = [s for s in self.all_steps() if s < step]
         rest = f"continue from step {before[-1]}" if before else "begin anew"
         return CheckpointError(
             f"the checkpoint {self._directory / str(step)} cannot be read "
@@ -193,6 +199,42 @@ class Checkpoints:
             self._manager.close()
         if not self._distributed:
             signal.signal(signal.SIGTERM, self._handler)
+
+
+def load_generator(
+    workdir: Path, step: int | None = None
+) -> tuple[dict[str, Any], Variables]:
+    """The averaged generator in a run's checkpoint, and its settings.
+
+    Args:
+      workdir: the run's directory.
+      step: of the checkpoint; the newest unless given.
+
+    Raises:
+      CheckpointError: there is no such checkpoint, or it is damaged.
+    """
+    directory, config = workdir / "checkpoints", workdir / "config.json"
+    if not directory.is_dir() or not config.is_file():
+        raise CheckpointError(
+            f"{workdir} is not a run's directory: it lacks config.json or checkpoints"
+        )
+    settings = json.loads(config.read_text())["generator"]
+    shapes = layout.expected("generator", settings)
+    abstract = layout.unflatten(
+        {
+            name: jax.ShapeDtypeStruct(shape, np.float32)
+            for name, shape in shapes.items()
+        }
+    )
+    with Checkpoints(directory, keep=1, fingerprint="") as checkpoints:
+        saved = checkpoints.all_steps()
+        step = step if step is not None or not saved else saved[-1]
+        if step not in saved:
+            known = ", ".join(map(str, saved)) or "none"
+            raise CheckpointError(
+                f"{directory} has no checkpoint of step {step}; it has {known}"
+            )
+        return settings, jax.device_get(checkpoints.restore_generator(step, abstract))
 
 
 def _without_average(state: TrainState) -> dict[str, Any]:

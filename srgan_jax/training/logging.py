@@ -58,7 +58,7 @@ class RunLog:
             kept = _cut(path, first_step)
             self._lines = path.open("a")
             self._events = tf.summary.create_file_writer(str(workdir))
-        self._scored = {line["step"] for line in kept if SCORE in line}
+        self._scores = [line for line in kept if SCORE in line]
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -95,7 +95,11 @@ class RunLog:
 
     def has_scores(self, step: int) -> bool:
         """Whether the generator was scored at a step before the run was resumed."""
-        return self._active and step in self._scored
+        return self._active and any(line["step"] == step for line in self._scores)
+
+    def scores(self, stage: str) -> list[dict[str, Any]]:
+        """The evaluations of a stage so far, as lines of metrics.jsonl."""
+        return [line for line in self._scores if line["stage"] == stage]
 
     def scalars(
         self, step: int, stage: str, values: dict[str, float], *, events: bool = True
@@ -107,6 +111,8 @@ class RunLog:
         if not self._active:
             return
         line = {"step": step, "stage": stage} | finite(values)
+        if SCORE in line:
+            self._scores.append(line)
         with self._writing():
             self._lines.write(json.dumps(line, allow_nan=False) + "\n")
             self._lines.flush()

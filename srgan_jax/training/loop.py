@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from srgan_jax.data import pipeline, sources
 from srgan_jax.training import parallel, report, settings, stages, steps
 from srgan_jax.training.checkpoint import Checkpoints
-from srgan_jax.training.logging import Clock, RunLog
+from srgan_jax.training.logging import Clock, RunLog, finite
 from srgan_jax.training.profile import Profile
 from srgan_jax.training.state import TrainState
 from srgan_jax.weights import store
@@ -187,21 +187,33 @@ def evaluates(run: Run, stage: stages.Stage, step: int) -> bool:
 
 
 def evaluate(run: Run, stage: stages.Stage, step: int, state: TrainState) -> None:
-    """Scores the generator where that is due, unless the log has it already."""
-    name = stage.name
+    """Scores the generator where that is due, unless the log has it already.
+
+    The best one of the stage so far is kept in a file of its own.
+    """
+    of_stage = stage.config
     if step == stage.first > 0:  # the last of the stage before, which evaluates there
-        name = run.config.stages[stage.index - 1].name
+        of_stage = run.config.stages[stage.index - 1]
     elif not evaluates(run, stage, step):
         return
     if run.writes and not run.log.has_scores(step):
         scores = report.evaluate(
             run.config, run.pairs, run.enlarged, state.ema, run.log, step
         )
-        run.log.scalars(step, name, scores)
+        if report.is_best(of_stage, scores, run.log.scores(of_stage.name)):
+            store.save_generator(
+                report.generator_file(run.workdir, "best"),
+                run.config.generator.to_dict(),
+                jax.device_get(state.ema),
+                stage=of_stage.name,
+                step=step,
+                scores=finite(scores),
+            )
+        run.log.scalars(step, of_stage.name, scores)
 
 
 def save(run: Run, stage: stages.Stage, step: int, state: TrainState) -> None:
-    """Saves a checkpoint, and at the end of a stage its generator's file."""
+    """Saves a checkpoint, and at the end of a stage the files of its networks."""
     if step == stage.end and run.writes:
         variables = jax.device_get(state.ema)
         for path in (
@@ -209,6 +221,12 @@ def save(run: Run, stage: stages.Stage, step: int, state: TrainState) -> None:
             report.generator_file(run.workdir),
         ):
             store.save_generator(path, run.config.generator.to_dict(), variables)
+        if state.discriminator is not None:
+            store.save_discriminator(
+                run.workdir / "discriminator.safetensors",
+                run.config.discriminator.to_dict(),
+                jax.device_get(state.discriminator.variables),
+            )
     run.checkpoints.save(step, state, stage.name, stage.first)
 
 
@@ -224,6 +242,8 @@ def training_batches(run: Run, step: int) -> Any:
         first_step=step,
         flips=data.flips,
         rotations=data.rotations,
+        exposure=data.exposure,
+        graded=data.graded,
         border=data.border,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

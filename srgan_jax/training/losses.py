@@ -31,6 +31,16 @@ def squared_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax
     return jnp.mean(per_channel) if reduction == "mean" else jnp.sum(per_channel)
 
 
+def absolute_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.Array:
+    """The mean absolute error (L1) between images; otherwise as `squared_distance`.
+
+    Not in the paper: beside VGG features it holds colours and smooth areas in place.
+    """
+    one_of("content.reduction", reduction, REDUCTIONS)
+    per_channel = jnp.mean(jnp.abs(a - b), axis=(0, 1, 2))
+    return jnp.mean(per_channel) if reduction == "mean" else jnp.sum(per_channel)
+
+
 def adversarial_loss(logits: jax.Array, form: str = "non_saturating") -> jax.Array:
     """-log D(G(z)) averaged over the batch (eq. 6), from D's logits `[batch]`.
 

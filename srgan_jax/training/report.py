@@ -5,8 +5,9 @@ configuration names.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from srgan_jax.data.pipeline import Pair
 from srgan_jax.evaluation import figures, lpips, metrics, tables
 from srgan_jax.evaluation.tables import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
-from srgan_jax.training.logging import RunLog, finite
+from srgan_jax.training.logging import SCORE, RunLog, finite
 from srgan_jax.training.state import Variables
 from srgan_jax.weights import layout, store
 
@@ -88,6 +89,22 @@ def evaluate(
     log.say(f"step {step}: {figures}")
     log.picture(step, pairs[0].name, strip(pairs[0], enlarged[0], images[0]))
     return scores
+
+
+def is_best(
+    stage: ConfigDict, scores: Mapping[str, float], before: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether an evaluation beats those `before` it in its stage.
+
+    By LPIPS in an adversarial stage that measures it, where a higher PSNR mostly means
+    smoother images; by PSNR otherwise.
+    """
+    if stage.adversarial and "evaluation_lpips" in scores:
+        lpips = "evaluation_lpips"
+        return all(scores[lpips] < line[lpips] for line in before)
+    # the log has no infinity
+    psnrs = [line[SCORE] for line in before]
+    return all(psnr is not None and scores[SCORE] > psnr for psnr in psnrs)
 
 
 def write(

@@ -5,6 +5,7 @@ continue a run under another configuration than it began with.
 """
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from srgan_jax.training import losses, steps
 from srgan_jax.weights import catalog, layout, store
 
 DTYPES = ("float32", "bfloat16")
-
+# a decimal weight and a distance: "vgg54", "0.05 * l1"
+CONTENT_TERM = re.compile(
+    r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+) *\* *)?(?P<name>mse|l1|vgg\d\d)"
+)
 
 POSITIVE = (
     "batch_size",
@@ -57,17 +61,47 @@ def resolve(config: ConfigDict, overrides: Collection[str] = ()) -> ConfigDict:
                     config[section][field] = value
     if config.init_from is not None:
         settings, _ = store.load_generator(config.init_from)
-        for field, value in settings.items():
-            given = config.generator[field]
-            if f"generator.{field}" in overrides and given != value:
-                raise ConfigError(
-                    f"generator.{field}={given!r} conflicts with the generator of "
-                    f"init_from={config.init_from!r}, which has {value!r}"
-                )
-            config.generator[field] = value
+        _take_over(config, "generator", "init_from", settings, overrides)
         config.stages = tuple(s for s in config.stages if not s.only_from_scratch)
+    if config.init_discriminator_from is not None:
+        settings, variables = store.load_discriminator(config.init_discriminator_from)
+        _take_over(
+            config, "discriminator", "init_discriminator_from", settings, overrides
+        )
+        _check_crop(config, variables)
     _check(config)
     return config
+
+
+def _take_over(
+    config: ConfigDict,
+    network: str,
+    origin: str,
+    settings: dict[str, Any],
+    overrides: Collection[str],
+) -> None:
+    """Sets a network's settings to those of the file that it starts from."""
+    for field, value in settings.items():
+        given = config[network][field]
+        if f"{network}.{field}" in overrides and given != value:
+            raise ConfigError(
+                f"{network}.{field}={given!r} conflicts with the {network} of "
+                f"{origin}={config[origin]!r}, which has {value!r}"
+            )
+        config[network][field] = value
+
+
+def _check_crop(config: ConfigDict, variables: dict[str, Any]) -> None:
+    """Refuses a discriminator whose dense head is for crops of another size."""
+    expected = layout.expected(
+        "discriminator", config.discriminator.to_dict(), config.data.crop
+    )
+    if expected != {name: leaf.shape for name, leaf in layout.flatten(variables)}:
+        raise ConfigError(
+            f"init_discriminator_from={config.init_discriminator_from!r} is not for "
+            f"crops of {config.data.crop}x{config.data.crop}; give data.crop the size "
+            "that it was trained on"
+        )
 
 
 def _preset(name: str) -> dict[str, dict[str, Any]]:
@@ -102,12 +136,23 @@ def _check(config: ConfigDict) -> None:
     for field in POSITIVE:
         if flat[field] < 1:
             raise ConfigError(f"{field} is {flat[field]}; expected 1 or more")
+    if config.data.exposure < 0:
+        raise ConfigError(f"data.exposure is {config.data.exposure}; expected 0+ stops")
+    if not 0 <= config.data.graded <= 1:
+        raise ConfigError(f"data.graded is {config.data.graded}; expected [0, 1]")
     if not 0 <= config.ema_decay < 1:
         raise ConfigError(f"ema_decay is {config.ema_decay}; expected [0, 1)")
     if not config.stages:
         raise ConfigError("stages is empty: nothing to train")
+    if config.init_discriminator_from is not None and not any(
+        stage.adversarial for stage in config.stages
+    ):
+        raise ConfigError(
+            f"init_discriminator_from is {config.init_discriminator_from!r}, but no "
+            "stage is adversarial; leave it out"
+        )
     for stage in config.stages:
-        content_layer(stage.content)
+        content_terms(stage.content)
         if stage.steps < 1:
             raise ConfigError(
                 f"stage {stage.name!r} has {stage.steps} steps; expected 1+"
@@ -119,30 +164,57 @@ def _check(config: ConfigDict) -> None:
         )
 
 
-def content_layer(content: str) -> tuple[int, int] | None:
-    """`vggij` as (i, j), `mse` as None."""
-    if content == "mse":
-        return None
-    if len(content) == 5 and content.startswith("vgg") and content[3:].isdigit():
-        return int(content[3]), int(content[4])
-    raise ConfigError(
-        f"a stage's content is {content!r}; expected 'mse' or a layer such as 'vgg54'"
-    )
+def content_terms(content: str) -> dict[str, float]:
+    """The weight of each term of a content loss such as 'vgg54 + 0.05 * l1'."""
+    terms: dict[str, float] = {}
+    for term in content.split("+"):
+        found = CONTENT_TERM.fullmatch(term.strip())
+        if found is None or found["name"] in terms:
+            raise ConfigError(
+                f"a stage's content is {content!r}; expected 'mse', 'l1', a layer such "
+                "as 'vgg54', or a weighted sum of these, each once, such as "
+                "'vgg54 + 0.05 * l1'"
+            )
+        terms[found["name"]] = float(found["weight"] or 1)
+    return terms
 
 
-def recipe(config: ConfigDict, stage: ConfigDict, preprocessing: str) -> steps.Recipe:
-    """What `stage` computes with; `preprocessing` is that of the VGG19 weights."""
+def vgg_layer(term: str) -> tuple[int, int] | None:
+    """`vggij` as (i, j); None for a distance between images."""
+    return (int(term[3]), int(term[4])) if term.startswith("vgg") else None
+
+
+def recipe(
+    config: ConfigDict, stage: ConfigDict, preprocessing: str, first_step: int = 0
+) -> steps.Recipe:
+    """What `stage` computes with.
+
+    Args:
+      config: of the run.
+      stage: one of its stages.
+      preprocessing: of the VGG19 weights.
+      first_step: step of the run at which the stage begins.
+    """
     axis_name = steps.AXIS if config.batch_norm == "synchronised" else None
-    execution = {"dtype": jnp.dtype(config.dtype), "axis_name": axis_name}
-    layer = content_layer(stage.content)
+    execution: dict[str, Any] = {
+        "dtype": jnp.dtype(config.dtype),
+        "axis_name": axis_name,
+    }
+    content = []
+    for name, weight in content_terms(stage.content).items():
+        layer = vgg_layer(name)
+        vgg = layer and VGG19(layer, preprocessing, execution["dtype"])
+        content.append(steps.ContentTerm(name, weight, vgg))
     return steps.Recipe(
         generator=generators.from_settings(config.generator, **execution),
         discriminator=Discriminator(**config.discriminator, **execution),
         optimizer=optax.adam(learning_rate(stage), **config.optimizer),
-        vgg=layer and VGG19(layer, preprocessing, jnp.dtype(config.dtype)),
+        learning_rate=learning_rate(stage),
+        first_step=first_step,
+        content=tuple(content),
         feature_scale=config.content.feature_scale,
         reduction=config.content.reduction,
-        mse_range=config.content.range,
+        pixel_range=config.content.range,
         tv_weight=stage.tv_weight,
         adversarial_weight=config.adversarial.weight,
         adversarial_form=config.adversarial.form,

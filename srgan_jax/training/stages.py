@@ -63,23 +63,27 @@ def plan(config: ConfigDict) -> list[Stage]:
     stages, first = [], 0
     for index, of_stage in enumerate(config.stages):
         vgg_params, preprocessing = None, "caffe"
-        if settings.content_layer(of_stage.content):
+        if any(map(settings.vgg_layer, settings.content_terms(of_stage.content))):
             vgg_params, preprocessing = load_vgg19(config.content.weights)
-        recipe = settings.recipe(config, of_stage, preprocessing)
+        recipe = settings.recipe(config, of_stage, preprocessing, first)
         stage = Stage(of_stage, index, first, recipe, vgg_params)
         jax.eval_shape(functools.partial(initial_state, config, stage))
         hr = jnp.zeros((1, config.data.crop, config.data.crop, 3))
-        if recipe.vgg is not None:
-            jax.eval_shape(recipe.vgg.apply, {"params": vgg_params}, hr)
+        for term in recipe.content:
+            if term.vgg is not None:
+                jax.eval_shape(term.vgg.apply, {"params": vgg_params}, hr)
         stages.append(stage)
         first = stage.end
     return stages
 
 
 def initial_state(
-    config: ConfigDict, stage: Stage, given: Variables | None = None
+    config: ConfigDict,
+    stage: Stage,
+    generator: Variables | None = None,
+    discriminator: Variables | None = None,
 ) -> TrainState:
-    """The state at a stage's first step, from the generator `given` or from scratch.
+    """The state at a stage's first step; a network that is not given is random.
 
     What is random is a function of the seed and the stage.
     """
@@ -87,12 +91,15 @@ def initial_state(
     key = jax.random.fold_in(jax.random.key(config.seed), stage.index)
     crop, small = config.data.crop, config.data.crop // config.generator.scale
     lr, hr = jnp.zeros((1, small, small, 3)), jnp.zeros((1, crop, crop, 3))
-    variables = recipe.generator.init(key, lr) if given is None else given
+    if generator is None:
+        generator = recipe.generator.init(key, lr)
     critic = None
     if stage.config.adversarial:
-        critic = create_network(recipe.discriminator.init(key, hr), recipe.optimizer)
-    generator = create_network(variables, recipe.optimizer)
-    return TrainState(jnp.int32(stage.first), generator, critic, variables)
+        if discriminator is None:
+            discriminator = recipe.discriminator.init(key, hr)
+        critic = create_network(discriminator, recipe.optimizer)
+    network = create_network(generator, recipe.optimizer)
+    return TrainState(jnp.int32(stage.first), network, critic, generator)
 
 
 def begin(
@@ -107,9 +114,11 @@ def begin(
     abstract = parallel.abstract(jax.eval_shape(fresh), mesh)
     if resumed_at > stage.first:
         return checkpoints.restore(resumed_at, abstract)
-    variables = None
+    generator = discriminator = None
     if stage.first:  # the averaged generator of the stage before, as its file has it
-        variables = checkpoints.restore_generator(stage.first, abstract.ema)
+        generator = checkpoints.restore_generator(stage.first, abstract.ema)
     elif config.init_from is not None:
-        _, variables = store.load_generator(config.init_from)
-    return parallel.replicate(fresh(variables), mesh)
+        _, generator = store.load_generator(config.init_from)
+    if stage.config.adversarial and config.init_discriminator_from is not None:
+        _, discriminator = store.load_discriminator(config.init_discriminator_from)
+    return parallel.replicate(fresh(generator, discriminator), mesh)

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax
 import jax
+import jax.numpy as jnp
 import optax
 
 Variables = Mapping[str, Any]  # {"params": ..., "batch_stats": ...}
@@ -47,7 +48,20 @@ def create_network(
     return Network(params, variables["batch_stats"], optimizer.init(params))
 
 
-def move_average(average: Variables, current: Variables, decay: float) -> Variables:
+def warmed_up_decay(decay: float, step: jax.Array) -> jax.Array:
+    """min(decay, (1 + t) / (10 + t)) after `step` = t steps of the stage.
+
+    An average that begins at the stage's first weights would keep them, and their batch
+    statistics, for about 1 / (1 - decay) steps: longer than a short stage lasts. With
+    the warm-up it covers about the last ninth of the steps until `decay` is reached.
+    """
+    t = step.astype(jnp.float32)
+    return jnp.minimum(decay, (1 + t) / (10 + t))
+
+
+def move_average(
+    average: Variables, current: Variables, decay: float | jax.Array
+) -> Variables:
     """The exponential moving average after `current`: it moves by 1 - decay."""
     return jax.tree.map(lambda a, c: a + (1.0 - decay) * (c - a), average, current)
 

@@ -26,6 +26,7 @@ from srgan_jax.training.state import (
     move_average,
     seen_in_turn,
     update,
+    warmed_up_decay,
 )
 
 AXIS = "batch"
@@ -36,31 +37,53 @@ Metrics = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
+class ContentTerm:
+    """One weighted distance between SR and HR in the content loss.
+
+    Attributes:
+      name: 'mse' (eq. 4) or 'l1', between images; or a layer of VGG19 such as 'vgg54',
+        the squared distance between its features (eq. 5).
+      weight: of this distance in the content loss.
+      vgg: the network that gives the features, or None for images.
+    """
+
+    name: str
+    weight: float = 1.0
+    vgg: VGG19 | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """What a stage computes with: networks, optimiser and the weights of the losses.
 
     Attributes:
       generator, discriminator, optimizer: of this stage.
-      vgg: features for the content loss (eq. 5), or None for the MSE (eq. 4).
+      learning_rate: the optimiser's schedule, by the step within the stage.
+      first_step: step of the run at which the stage begins.
+      content: the terms of the content loss; their weighted sum is minimised.
       feature_scale: factor on the features; 1/12.75 makes eq. 5 0.006 times itself.
       reduction: of the content loss, see losses.squared_distance.
-      mse_range: 'symmetric' (sec. 3.2) or 'unit', a quarter of it.
+      pixel_range: of the images in 'mse' and 'l1': 'symmetric' (sec. 3.2) or 'unit',
+        which makes the MSE a quarter and the L1 half as large.
       tv_weight: of the total variation.
       adversarial_weight: 1e-3 in eq. 3.
       adversarial_form: see losses.adversarial_loss.
       order: whether G's step sees D before its update ('generator_first', as in the
         PyTorch references; D's pass over SR then serves both) or after it
         ('discriminator_first', the order of Goodfellow's algorithm 1).
-      ema_decay: of the generator's average.
+      ema_decay: of the generator's average, once the stage is long enough: see
+        state.warmed_up_decay.
     """
 
     generator: Generator
     discriminator: Discriminator
     optimizer: optax.GradientTransformation
-    vgg: VGG19 | None = None
+    learning_rate: optax.Schedule
+    first_step: int = 0
+    content: tuple[ContentTerm, ...] = (ContentTerm("mse"),)
     feature_scale: float = 1 / 12.75
     reduction: str = "mean"
-    mse_range: str = "symmetric"
+    pixel_range: str = "symmetric"
     tv_weight: float = 0.0
     adversarial_weight: float = 1e-3
     adversarial_form: str = "non_saturating"
@@ -211,28 +234,47 @@ def forward(
 def image_losses(
     recipe: Recipe, vgg_params: Any, sr: jax.Array, hr: jax.Array
 ) -> tuple[Metrics, jax.Array]:
-    """Content loss (eq. 4 or 5) and total variation, and the gradient of both at SR."""
+    """Content loss (eq. 4, 5) and total variation, and the gradient of their sum at SR.
 
-    variables = {"params": vgg_params}
+    Where the content loss has several terms, the metrics hold each of them too, before
+    its weight.
+    """
 
     def loss(sr: jax.Array) -> tuple[jax.Array, Metrics]:
-        if recipe.vgg is None:
-            scale = 1.0 if recipe.mse_range == "symmetric" else 0.5
-            a, b = scale * sr, scale * hr
-        else:
-            a, b = (
-                recipe.feature_scale * jnp.asarray(recipe.vgg.apply(variables, images))
-                for images in (sr, hr)
-            )
-        content = losses.squared_distance(a, b, recipe.reduction)
+        terms = {
+            term.name: content_distance(recipe, term, vgg_params, sr, hr)
+            for term in recipe.content
+        }
+        weighted = (term.weight * terms[term.name] for term in recipe.content)
+        content = functools.reduce(jnp.add, weighted)
+        parts = {"content": content}
+        if len(terms) > 1:
+            parts |= {f"content_{name}": value for name, value in terms.items()}
         if not recipe.tv_weight:
-            return content, {"content": content}
-        variation = losses.total_variation(sr)
-        total = content + recipe.tv_weight * variation
-        return total, {"content": content, "total_variation": variation}
+            return content, parts
+        parts["total_variation"] = losses.total_variation(sr)
+        return content + recipe.tv_weight * parts["total_variation"], parts
 
     (_, parts), gradient = jax.value_and_grad(loss, has_aux=True)(sr)
     return parts, gradient
+
+
+def content_distance(
+    recipe: Recipe, term: ContentTerm, vgg_params: Any, sr: jax.Array, hr: jax.Array
+) -> jax.Array:
+    """One term of the content loss, before its weight."""
+    if term.vgg is None:
+        scale = 1.0 if recipe.pixel_range == "symmetric" else 0.5
+        a, b = scale * sr, scale * hr
+    else:
+        variables = {"params": vgg_params}
+        a, b = (
+            recipe.feature_scale * jnp.asarray(term.vgg.apply(variables, images))
+            for images in (sr, hr)
+        )
+    if term.name == "l1":
+        return losses.absolute_distance(a, b, recipe.reduction)
+    return losses.squared_distance(a, b, recipe.reduction)
 
 
 def finish(
@@ -247,6 +289,9 @@ def finish(
     parts = gradient, stats, metrics
     gradient, stats, metrics = average_over_devices(parts)
     generator = update(recipe.optimizer, state.generator, gradient, stats)
-    ema = move_average(state.ema, generator.variables, recipe.ema_decay)
+    step = state.step - recipe.first_step
+    decay = warmed_up_decay(recipe.ema_decay, step)
+    ema = move_average(state.ema, generator.variables, decay)
     metrics["generator_gradient"] = optax.tree.norm(gradient)
+    metrics["learning_rate"] = jnp.asarray(recipe.learning_rate(step), jnp.float32)
     return TrainState(state.step + 1, generator, discriminator, ema), metrics

@@ -172,7 +172,7 @@ WRONG = {
     "padding": {"discriminator_padding": "tf"},
     "input": {"discriminator_input_range": "symmetric"},
     "output": {"generator_output": "none"},
-    "content": {"mse_range": "symmetric"},
+    "content": {"pixel_range": "symmetric"},
     "reduction": {"reduction": "sum_channels"},
 }
 

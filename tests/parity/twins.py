@@ -191,13 +191,18 @@ def create_recipe(
     layer = changes.pop("layer", None)
     learning_rate = changes.pop("learning_rate", 1e-4)
     optimizer = preset["optimizer"] | changes.pop("optimizer", {})
+    content = (steps.ContentTerm("mse"),)
+    if layer:
+        vgg = VGG19(layer, "caffe", dtype)
+        content = (steps.ContentTerm(f"vgg{layer[0]}{layer[1]}", vgg=vgg),)
     recipe = steps.Recipe(
         **networks,
         optimizer=optax.adam(learning_rate, **optimizer),
-        vgg=layer and VGG19(layer, "caffe", dtype),
+        learning_rate=optax.constant_schedule(learning_rate),
+        content=content,
         feature_scale=1 / 12.75,
         reduction=preset["content"]["reduction"],
-        mse_range=preset["content"]["range"],
+        pixel_range=preset["content"]["range"],
         adversarial_weight=preset["adversarial"]["weight"],
         adversarial_form=preset["adversarial"]["form"],
         order=preset["adversarial"]["order"],

@@ -1,0 +1,52 @@
+"""Crops that photographs hardly ever give: dark, overexposed, flat and graded ones.
+
+A generator that never sees them in training shifts flat colours, most of all at the
+border, where its convolutions read zeros. All functions are pure: the random word of an
+example decides everything.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+
+WORDS = 2**32  # random words are integers below this
+
+
+def expose(image: Image, stops: float, word: int) -> Image:
+    """Multiplies sRGB values by 2^s, rounds and clips; s is within `stops` of zero.
+
+    s = stops * u^3 with u uniform in [-1, 1], so that half of all crops change by less
+    than an eighth of `stops`.
+
+    Args:
+        image: uint8, any shape.
+        stops: the largest change of exposure, in factors of two.
+        word: random, from 0 to 2^32 - 1.
+    """
+    u = 2 * word / (WORDS - 1) - 1
+    exposed = image * np.float32(2 ** (stops * u**3)) + np.float32(0.5)
+    return np.clip(exposed, 0, 255).astype(np.uint8)
+
+
+def is_replaced(fraction: float, word: int) -> bool:
+    """Whether an example's crop gives way to `graded_patch`: a `fraction` of all."""
+    return word < fraction * WORDS
+
+
+def graded_patch(side: int, word: int) -> Image:
+    """A linear gradient between two similar colours; for even words a flat colour.
+
+    Args:
+        side: in pixels.
+        word: random, from 0 to 2^32 - 1.
+
+    Returns:
+        uint8 `[side, side, 3]`.
+    """
+    random = np.random.Generator(np.random.Philox(key=word))
+    start, angle = random.uniform(0, 255, 3), random.uniform(0, 2 * np.pi)
+    change = random.uniform(-64, 64, 3) * (word % 2)
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    along = np.cos(angle) * x + np.sin(angle) * y
+    return np.clip(start + along[..., None] * change + 0.5, 0, 255).astype(np.uint8)
