@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from srgan_jax.data import crops, pipeline, sampling, sources
+from srgan_jax.data import augment, crops, pipeline, sampling, sources
 from srgan_jax.data.resize import imresize, mod_crop
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"

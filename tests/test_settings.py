@@ -141,7 +141,7 @@ def test_values_that_cannot_be_are_refused(field, value, message):
     [
         ("mse", {"mse": 1.0}),
         ("vgg54 + 0.05 * l1", {"vgg54": 1.0, "l1": 0.05}),
-        (".5vgg22+ 2 * mse +l1", {"vgg22": 0.5, "mse": 2.0, "l1": 1.0}),
+        (".5*vgg22+ 2 * mse +l1", {"vgg22": 0.5, "mse": 2.0, "l1": 1.0}),
     ],
 )
 def test_a_content_loss_is_a_weighted_sum(content, terms):
@@ -150,7 +150,18 @@ def test_a_content_loss_is_a_weighted_sum(content, terms):
 
 @pytest.mark.parametrize(
     "content",
-    ["vgg", "vgg5", "resnet", "vggxy", "", "vgg54 +", "l1 + l1", "-1 * l1", "nan * l1"],
+    [
+        "vgg",
+        "vgg5",
+        ".5vgg22",
+        "resnet",
+        "vggxy",
+        "",
+        "vgg54 +",
+        "l1 + l1",
+        "-1 * l1",
+        "nan * l1",
+    ],
 )
 def test_an_unknown_content_loss_is_refused(content):
     config = srgan.get_config()
