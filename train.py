@@ -44,7 +44,8 @@ def main(_: list[str]) -> int | None:
     silence_libraries()
     import jax
 
-    from srgan_jax.training import loop, parallel, settings
+    from srgan_jax.training import config as settings
+    from srgan_jax.training import loop, parallel
 
     parallel.enable_compilation_cache()
     overrides = config_flags.get_override_values(flags.FLAGS["config"])

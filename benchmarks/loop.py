@@ -19,7 +19,8 @@ from pathlib import Path
 from train_step import STAGES, batch_of, our_update, seconds
 
 from configs import srgan
-from srgan_jax.training import loop, parallel, settings
+from srgan_jax.training import config as settings
+from srgan_jax.training import loop, parallel
 
 
 def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:

@@ -31,7 +31,8 @@ from torch import nn
 
 from configs import srgan
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import parallel, settings, stages
+from srgan_jax.training import config as settings
+from srgan_jax.training import parallel, stages
 
 LAYOUTS = {
     "torch": torch.contiguous_format,

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from srgan_jax import cli
+from srgan_jax.cli import main as cli
 from srgan_jax.data import resize
 from srgan_jax.evaluation import lpips, metrics
 from srgan_jax.models import generator

@@ -15,9 +15,10 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from srgan_jax.cli import app
-from srgan_jax.data.pictures import ImageError
-from srgan_jax.inference import images, writing
+from srgan_jax.cli.main import app
+from srgan_jax.images import encode as writing
+from srgan_jax.images import picture as images
+from srgan_jax.images.decode import ImageError
 from srgan_jax.models.generator import Generator, settings_of
 from srgan_jax.weights import store
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from srgan_jax.cli import app
-from srgan_jax.weights import layout, native
+from srgan_jax.cli.main import app
+from srgan_jax.weights import layout
 from srgan_jax.weights.catalog import CATALOG
+from srgan_jax.weights.formats import native
 from srgan_jax.weights.presets import PRESETS
 
 

@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 from typer.testing import CliRunner
 
-from srgan_jax.cli import app
+from srgan_jax.cli.main import app
 from srgan_jax.inference import export
 from srgan_jax.models import generator
 from srgan_jax.weights import store

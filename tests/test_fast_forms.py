@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srgan_jax.models import convolution, fast_forms, layers, narrow, strided, winograd
-from srgan_jax.models.batch_norm import batch_normalise
+from srgan_jax.kernels import convolution, fast_forms, strided
+from srgan_jax.kernels.batch_norm import batch_normalise
+from srgan_jax.kernels.cpu import narrow, winograd
+from srgan_jax.models import layers
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19

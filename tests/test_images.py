@@ -12,9 +12,10 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from srgan_jax.data.pictures import ImageError
-from srgan_jax.inference import images, writing
-from srgan_jax.inference.images import Picture
+from srgan_jax.images import encode as writing
+from srgan_jax.images import picture as images
+from srgan_jax.images.decode import ImageError
+from srgan_jax.images.picture import Picture
 
 RNG = np.random.default_rng(0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

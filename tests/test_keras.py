@@ -16,7 +16,7 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.weights import files, store
-from srgan_jax.weights import keras as keras_files
+from srgan_jax.weights.formats import keras_h5 as keras_files
 from srgan_jax.weights.layout import WeightsError
 
 L = keras.layers

@@ -11,7 +11,8 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
-from srgan_jax.training import checkpoint, loop, parallel, report, settings, stages
+from srgan_jax.training import checkpoint, loop, parallel, report, stages
+from srgan_jax.training import config as settings
 from srgan_jax.training.checkpoint import CheckpointError, Checkpoints
 from srgan_jax.weights import files, store
 

@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from configs import srgan
-from srgan_jax import pod, program
-from srgan_jax.cli import app
+from srgan_jax.cli.main import app
+from srgan_jax.estimate import hlo as program
+from srgan_jax.estimate import tpu as pod
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the extra [pod] is missing"

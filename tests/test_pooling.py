@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from srgan_jax.models import fast_forms, pooling
-from srgan_jax.models.pooling import max_pool
+from srgan_jax.kernels import fast_forms, pooling
+from srgan_jax.kernels.pooling import max_pool
 
 RNG = np.random.default_rng(0)
 

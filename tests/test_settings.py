@@ -6,7 +6,7 @@ import tiny
 
 from configs import srgan, srresnet
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import settings
+from srgan_jax.training import config as settings
 from srgan_jax.weights import catalog, store
 
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_jax.models.generator import Generator
-from srgan_jax.weights import carriers, catalog, files, layout, store
+from srgan_jax.weights import catalog, files, layout, store
+from srgan_jax.weights import download as carriers
 from srgan_jax.weights.layout import WeightsError
 
 CONTENT = b"weights of a network" * 1000

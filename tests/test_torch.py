@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from srgan_jax.weights import files, layout, native, torch_layouts
-from srgan_jax.weights import torch as torch_files
+from srgan_jax.weights import files, layout
+from srgan_jax.weights.formats import native
+from srgan_jax.weights.formats import pytorch as torch_files
+from srgan_jax.weights.formats import pytorch_layouts as torch_layouts
 from srgan_jax.weights.layout import Weights, WeightsError
 from srgan_jax.weights.presets import PRESETS
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from srgan_jax.inference import folded, tiles
+from srgan_jax.inference import fold as folded
+from srgan_jax.inference import tiles
 from srgan_jax.inference import upscaler as upscaler_module
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models import generator

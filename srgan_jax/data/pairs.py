@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from srgan_jax.data import pictures, sources
+from srgan_jax.data import sources
 from srgan_jax.data.resize import imresize, mod_crop
+from srgan_jax.images import decode as pictures
 
 Image = npt.NDArray[np.uint8]
 

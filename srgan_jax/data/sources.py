@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from srgan_jax.data import pictures
-from srgan_jax.data.pictures import EXTENSIONS, ImageError, read_image
+from srgan_jax.images import decode as pictures
+from srgan_jax.images.decode import EXTENSIONS, ImageError, read_image
 
 __all__ = [
     "ELSEWHERE",

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from srgan_jax.evaluation import benchmark, tables
-from srgan_jax.weights.layout import replacing
+from srgan_jax.paths import replacing
 
 WIDTH = 1660  # pixels: twice a README's column, for screens of double density
 GAP = 12

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from srgan_jax.weights.layout import replacing
+from srgan_jax.paths import replacing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from srgan_jax.inference import folded
+from srgan_jax.inference import fold as folded
 from srgan_jax.models import generator, layers
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from srgan_jax.data import pictures
-from srgan_jax.data.pictures import ImageError
-from srgan_jax.inference import images, writing
+from srgan_jax.images import decode as pictures
+from srgan_jax.images import encode as writing
+from srgan_jax.images import picture as images
+from srgan_jax.images.decode import ImageError
 from srgan_jax.inference.upscaler import Upscaler
 
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from srgan_jax.inference import folded, tiles
+from srgan_jax.inference import fold as folded
+from srgan_jax.inference import tiles
 from srgan_jax.models import generator
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601

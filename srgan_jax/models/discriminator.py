@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from srgan_jax.models import fast_forms, layers
+from srgan_jax.kernels import fast_forms
+from srgan_jax.models import layers
 from srgan_jax.models.layers import BatchNorm, Conv, Dense
 
 # Width as a multiple of `channels`, and stride: k3n64s1, k3n64s2, ...

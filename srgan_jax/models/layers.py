@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from srgan_jax.models import fast_forms, strided
-from srgan_jax.models.batch_norm import batch_normalise
-from srgan_jax.models.convolution import convolve
+from srgan_jax.kernels import fast_forms, strided
+from srgan_jax.kernels.batch_norm import batch_normalise
+from srgan_jax.kernels.convolution import convolve
 
 pixel_shuffle = fast_forms.pixel_shuffle
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -8,9 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from srgan_jax.models import fast_forms, layers
+from srgan_jax.kernels import fast_forms
+from srgan_jax.kernels.pooling import max_pool
+from srgan_jax.models import layers
 from srgan_jax.models.layers import Conv
-from srgan_jax.models.pooling import max_pool
 
 STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # width, convolutions
 INPUT_RANGES = {"caffe": "caffe", "torchvision": "imagenet"}

@@ -15,10 +15,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from srgan_jax.data import pipeline, sources
-from srgan_jax.training import parallel, report, settings, stages, steps
+from srgan_jax.training import config as settings
+from srgan_jax.training import parallel, report, stages, steps
 from srgan_jax.training.checkpoint import Checkpoints
-from srgan_jax.training.logging import Clock, RunLog, finite
 from srgan_jax.training.profile import Profile
+from srgan_jax.training.run_log import Clock, RunLog, finite
 from srgan_jax.training.state import TrainState
 from srgan_jax.weights import store
 

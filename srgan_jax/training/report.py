@@ -13,15 +13,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from srgan_jax import terminal
+from srgan_jax import console as terminal
+from srgan_jax import paths
 from srgan_jax.data import resize
 from srgan_jax.data.pipeline import Pair
 from srgan_jax.evaluation import figures, lpips, metrics, tables
 from srgan_jax.evaluation.tables import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
-from srgan_jax.training.logging import SCORE, RunLog, finite
+from srgan_jax.training.run_log import SCORE, RunLog, finite
 from srgan_jax.training.state import Variables
-from srgan_jax.weights import layout, store
+from srgan_jax.weights import store
 
 BICUBIC, START = "bicubic", "start"
 LABELS = {"pretrain": "SRResNet", "adversarial": "SRGAN"}
@@ -144,7 +145,7 @@ def write(
         **finite({"images_per_second": images_per_second}),
         "scores": {r.weights: finite(_mean(r)) for r in results},
     }
-    with layout.replacing(workdir / "summary.json") as unfinished:
+    with paths.replacing(workdir / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 

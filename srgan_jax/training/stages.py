@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from srgan_jax.training import parallel, settings, steps
+from srgan_jax.training import config as settings
+from srgan_jax.training import parallel, steps
 from srgan_jax.training.checkpoint import Checkpoints
 from srgan_jax.training.state import TrainState, Variables, create_network
 from srgan_jax.weights import store

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from srgan_jax.weights import keras, native, torch
+from srgan_jax.weights.formats import keras_h5 as keras
+from srgan_jax.weights.formats import native
+from srgan_jax.weights.formats import pytorch as torch
 from srgan_jax.weights.layout import Weights, WeightsError
 
 KERAS = (".h5", ".hdf5")

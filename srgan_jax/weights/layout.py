@@ -4,11 +4,8 @@ Every reader ends here: a file that lacks a tensor, has one too many, or has one
 another shape is refused with all of them listed.
 """
 
-import contextlib
 import math
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -158,22 +155,3 @@ def crop_of(inputs: int, settings: Mapping[str, Any]) -> int:
     if settings.get("head") == "pooled":
         return 96
     return 16 * max(1, math.isqrt(inputs // (8 * settings.get("channels", 64))))
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block succeeds.
-
-    Raises:
-      OSError: it cannot be written; names `path`.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except OSError as error:  # where the disk is full, Python names no file
-        if error.errno is None or error.filename not in (None, str(unfinished)):
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -16,8 +16,10 @@ from typing import Any
 import platformdirs
 import rich.console
 
-from srgan_jax.weights import carriers, files, native
+from srgan_jax.weights import download as carriers
+from srgan_jax.weights import files
 from srgan_jax.weights.catalog import CATALOG, Address, Entry, Package
+from srgan_jax.weights.formats import native
 from srgan_jax.weights.layout import Weights, WeightsError
 
 

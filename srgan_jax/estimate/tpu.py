@@ -26,8 +26,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from srgan_jax import program
-from srgan_jax.training import parallel, settings, stages, steps
+from srgan_jax.estimate import hlo as program
+from srgan_jax.training import config as settings
+from srgan_jax.training import parallel, stages, steps
 from srgan_jax.training.state import TrainState
 
 TOP = 10  # operations shown

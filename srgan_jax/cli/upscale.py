@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich import progress
 
-from srgan_jax.terminal import notes, usage_errors
+from srgan_jax.console import notes, usage_errors
 
 Offline = Annotated[bool, typer.Option("--offline", help="Refuse to download.")]
 Overwrite = Annotated[
@@ -72,7 +72,7 @@ def upscale(
     """Upscale pictures. Alpha, 16 bits, EXIF and colour profile are kept."""
     with usage_errors():
         import srgan_jax
-        from srgan_jax.data.pictures import ImageError
+        from srgan_jax.images.decode import ImageError
         from srgan_jax.inference import jobs
         from srgan_jax.weights.catalog import DEFAULT_GENERATOR
 

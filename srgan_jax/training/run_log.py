@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from srgan_jax.weights import layout
+from srgan_jax import paths
 
 SECONDS_BETWEEN_LINES = 10.0
 SCORE = "evaluation_psnr"  # is in every line of scores
@@ -191,7 +191,7 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
 def _cut(path: Path, last_step: int) -> list[dict[str, Any]]:
     """Keeps the lines up to `last_step`, and gives them."""
     kept = [line for line in _read(path) if line["step"] <= last_step]
-    with layout.replacing(path) as unfinished:
+    with paths.replacing(path) as unfinished:
         unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
     return kept
 

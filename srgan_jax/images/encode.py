@@ -13,8 +13,8 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.ExifTags import Base
 
-from srgan_jax.data.pictures import ImageError, describe_error
-from srgan_jax.inference.images import FORMATS, KEPT_TAGS, Picture
+from srgan_jax.images.decode import ImageError, describe_error
+from srgan_jax.images.picture import FORMATS, KEPT_TAGS, Picture
 
 OPAQUE = ("JPEG", "BMP")  # formats without alpha
 LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}

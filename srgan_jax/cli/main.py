@@ -13,8 +13,10 @@ import typer
 from rich import progress
 from rich.console import Console
 
-from srgan_jax import cli_upscale, cli_weights, terminal
-from srgan_jax.terminal import notes, usage_errors
+from srgan_jax import console as terminal
+from srgan_jax.cli import upscale as cli_upscale
+from srgan_jax.cli import weights as cli_weights
+from srgan_jax.console import notes, usage_errors
 
 app = typer.Typer(
     help="Photo-realistic single-image super-resolution (SRGAN) on JAX.",
@@ -174,7 +176,7 @@ def pod(
     'srgan-jax[pod]'); the figures are its estimates. Takes minutes a stage.
     """
     with usage_errors():
-        from srgan_jax import pod as pods
+        from srgan_jax.estimate import tpu as pods
 
         given = pods.read_config(config)
         given.dtype = dtype or given.dtype

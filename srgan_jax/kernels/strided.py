@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from srgan_jax.models.fast_forms import by_platform, unpair
+from srgan_jax.kernels.fast_forms import by_platform, unpair
 
 Padding = tuple[int, int]
 Phase = tuple[tuple[int, ...], Padding]  # taps of the kernel, and padding

@@ -15,6 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from srgan_jax import paths
 from srgan_jax.weights import layout
 from srgan_jax.weights.layout import Weights, WeightsError
 
@@ -76,6 +77,6 @@ def write(path: Path, weights: Weights, metadata: Mapping[str, Any]) -> None:
         "kind": weights.kind,
         "settings": json.dumps(dict(weights.settings)),
     }
-    with layout.replacing(path) as unfinished:
+    with paths.replacing(path) as unfinished:
         # not save_file, which makes a file that nobody else may read
         unfinished.write_bytes(safetensors.numpy.save(leaves, header))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from srgan_jax.models.convolution import convolve, convolve_widely
+from srgan_jax.kernels.convolution import convolve, convolve_widely
 
 FEW = 4  # channels; an image has 3
 

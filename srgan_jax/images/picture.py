@@ -19,7 +19,7 @@ from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TiffImageFile
 from scipy import ndimage
 
-from srgan_jax.data.pictures import describe_error
+from srgan_jax.images.decode import describe_error
 
 FORMATS = {
     ".png": "PNG",

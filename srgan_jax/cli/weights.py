@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from srgan_jax.terminal import figures, notes, usage_errors
+from srgan_jax.console import figures, notes, usage_errors
 
 app = typer.Typer(
     help="Pretrained weights, and files of weights.", no_args_is_help=True

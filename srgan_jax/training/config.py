@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from srgan_jax import paths
 from srgan_jax.evaluation import metrics
 from srgan_jax.models import generator as generators
 from srgan_jax.models.discriminator import Discriminator
@@ -251,7 +252,7 @@ def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:
     elif not write:
         raise ConfigError(f"{workdir} is not a directory that all hosts share")
     if write:
-        with layout.replacing(path) as unfinished:
+        with paths.replacing(path) as unfinished:
             unfinished.write_text(text + "\n")
 
 

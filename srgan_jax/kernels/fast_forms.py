@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from srgan_jax.models import narrow, winograd
-from srgan_jax.models.convolution import convolve, convolve_widely
+from srgan_jax.kernels.convolution import convolve, convolve_widely
+from srgan_jax.kernels.cpu import narrow, winograd
 
 Function = Callable[..., jax.Array]
 EXACT = lax.Precision.HIGHEST  # products with zeros and ones change nothing

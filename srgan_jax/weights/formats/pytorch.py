@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from srgan_jax.weights import layout, torch_layouts
+from srgan_jax import paths
+from srgan_jax.weights import layout
+from srgan_jax.weights.formats import pytorch_layouts as torch_layouts
+from srgan_jax.weights.formats.pytorch_layouts import Layers
 from srgan_jax.weights.layout import Weights, WeightsError
 from srgan_jax.weights.presets import PRESETS
-from srgan_jax.weights.torch_layouts import Layers
 
 State = Mapping[str, np.ndarray]
 
@@ -78,7 +80,7 @@ def write(path: Path, weights: Weights) -> None:
     """
     torch = _import_torch(path)
     state = {k: torch.from_numpy(v) for k, v in state_dict(weights).items()}
-    with layout.replacing(path) as unfinished:
+    with paths.replacing(path) as unfinished:
         torch.save({"state_dict": state}, unfinished)
 
 
