@@ -4,7 +4,7 @@
 
 Both run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54
 with G's update before D's. PyTorch runs in both of its memory layouts. Each runs in a
-process of its own: what train.py tells its process of memory (parallel.reuse_memory) is
+process of its own: what train.py tells its process of memory (runtime.reuse_memory) is
 not told to PyTorch's, which would gain by it too. Ours is handed its batch anew for
 each update, PyTorch's once. All take turns, and what counts is the ratio within a
 round, since the machine may be busy otherwise. Weights are random: this measures speed.
@@ -31,8 +31,8 @@ from torch import nn
 
 from configs import srgan
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import config as settings
-from srgan_jax.training import parallel, stages
+from srgan_jax.training import config as configuration
+from srgan_jax.training import parallel, runtime, stages
 
 LAYOUTS = {
     "torch": torch.contiguous_format,
@@ -141,16 +141,16 @@ class TorchUpdates:
 
 def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     """The update that training runs, and the seconds its compilation took."""
-    config = srgan.get_config()
-    config.batch_size = len(batch["hr"])
-    config = settings.resolve(config)
-    of_stage = next(stage for stage in config.stages if stage.name == name)
-    recipe = settings.recipe(config, of_stage, "caffe")
+    given = srgan.get_config()
+    given.batch_size = len(batch["hr"])
+    config = configuration.resolve(given)
+    stage_config = next(stage for stage in config.stages if stage.name == name)
+    recipe = stages.make_recipe(config, stage_config, "caffe")
     vgg_params = None
     if any(term.vgg for term in recipe.content):
         hr = np.zeros((1, 96, 96, 3), np.float32)
         vgg_params = VGG19().init(jax.random.key(0), hr)["params"]
-    stage = stages.Stage(of_stage, 0, 0, recipe, vgg_params)
+    stage = stages.Stage(stage_config, 0, 0, recipe, vgg_params)
     mesh = parallel.create_mesh()
     state = parallel.replicate(stages.initial_state(config, stage), mesh)
     vgg_params = parallel.replicate(vgg_params, mesh)
@@ -161,8 +161,8 @@ def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
         return jax.block_until_ready(next(parallel.feed(iter([batch]), mesh)))
 
     began = time.perf_counter()
-    mapped = parallel.map_step(stage.update, mesh)
-    update = parallel.compile_step(mapped, state, vgg_params, placed())
+    mapped = parallel.map_step(stage.step, mesh)
+    update = runtime.compile_step(mapped, state, vgg_params, placed())
     compiling = time.perf_counter() - began
 
     def run() -> Any:
@@ -181,7 +181,7 @@ def prepare(key: str, name: str, batch_size: int) -> float:
     global _update
     batch, compiling = batch_of(batch_size), 0.0
     if key == "srgan_jax":
-        parallel.reuse_memory()
+        runtime.reuse_memory()
         _update, compiling = our_update(name, batch)
     else:
         _update = getattr(TorchUpdates(batch, LAYOUTS[key]), name)

@@ -26,12 +26,12 @@ from pathlib import Path
 
 import jax
 
-from srgan_jax.training import loop, parallel
+from srgan_jax.training import loop, runtime
 
 ROOT = Path(__file__).parents[1]
 PARENT = os.getppid()
 
-parallel.HEARTBEAT_TIMEOUT = 10
+runtime.HEARTBEAT_TIMEOUT = 10
 training_batches = loop.training_batches
 
 

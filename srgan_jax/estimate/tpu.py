@@ -23,12 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 from rich.table import Table
 
 from srgan_jax.estimate import hlo as program
-from srgan_jax.training import config as settings
+from srgan_jax.training import config as configuration
 from srgan_jax.training import parallel, stages, steps
+from srgan_jax.training.config import Config, StageConfig
 from srgan_jax.training.state import TrainState
 
 TOP = 10  # operations shown
@@ -64,8 +64,8 @@ CHIPS = {
 }
 
 
-def read_config(spec: str) -> ConfigDict:
-    """The configuration FILE[:variant], resolved.
+def read_config(spec: str, dtype: str | None = None) -> Config:
+    """The configuration FILE[:variant], resolved; `dtype` replaces its own.
 
     Raises:
       PodError: it is no configuration file.
@@ -79,16 +79,18 @@ def read_config(spec: str) -> ConfigDict:
     get_config = runpy.run_path(str(path)).get("get_config")
     if get_config is None:
         raise PodError(f"config {spec!r}: {file} has no function get_config")
-    return settings.resolve(get_config(variant) if variant else get_config())
+    config = get_config(variant) if variant else get_config()
+    config.dtype = dtype or config.dtype
+    return configuration.resolve(config)
 
 
 def estimate(
-    config: ConfigDict, stage: ConfigDict, topology: str, batch_per_chip: int = 16
+    config: Config, stage: StageConfig, topology: str, batch_per_chip: int = 16
 ) -> dict[str, Any]:
     """Compiles one stage's step for a topology.
 
     Args:
-      config: as `settings.resolve` returns it; its batch_size is replaced by
+      config: as `config.resolve` returns it; its batch_size is replaced by
         `batch_per_chip` times the number of chips.
       stage: one of `config.stages`.
       topology: chip and layout, such as 'v5e:16x16'.
@@ -148,12 +150,12 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
 
 
 def compile_stage(
-    config: ConfigDict, stage: ConfigDict, mesh: Mesh, batch_per_chip: int
+    config: Config, stage: StageConfig, mesh: Mesh, batch_per_chip: int
 ) -> Any:
     """The stage's step as training would run it on these devices, compiled."""
-    recipe = settings.recipe(config, stage, "caffe")
+    recipe = stages.make_recipe(config, stage, "caffe")
     crop = config.data.crop
-    small = crop // config.generator.scale
+    small = crop // config.scale
     begun = stages.Stage(stage, 0, 0, recipe, None)
 
     def initial() -> tuple[TrainState, Any]:
@@ -168,7 +170,7 @@ def compile_stage(
     state, vgg_params = parallel.abstract(jax.eval_shape(initial), mesh)
     images = batch_per_chip * mesh.size
     batch = parallel.abstract_batch(images, {"lr": small, "hr": crop}, mesh)
-    update = parallel.map_step(begun.update, mesh)
+    update = parallel.map_step(begun.step, mesh)
     return update.lower(state, vgg_params, batch).compile()
 
 

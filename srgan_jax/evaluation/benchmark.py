@@ -140,15 +140,24 @@ class Benchmark:
         scores: dict[tuple[str, str], Score] = {}
         with report.timing("metrics"):
             for protocol, (name, sr) in product(self.protocols, pictures.items()):
-                psnr, ssim = (
-                    metric(
-                        sr, pair.hr, protocol=protocol, scale=self.scale, grey=pair.grey
-                    )
-                    for metric in (metrics.psnr, metrics.ssim)
-                )
-                score = Score(pair.name, psnr, ssim, distances.get(name))
-                scores[protocol, name] = score
+                distance = distances.get(name)
+                scores[protocol, name] = score(sr, pair, protocol, distance)
         return scores
+
+
+def score(
+    sr: np.ndarray,
+    pair: pairs.Pair,
+    protocol: metrics.Protocol,
+    distance: float | None = None,
+) -> Score:
+    """PSNR and SSIM of an upscaled image under a protocol, with its LPIPS distance."""
+    scale = pair.hr.shape[0] // pair.lr.shape[0]
+    psnr, ssim = (
+        metric(sr, pair.hr, protocol=protocol, scale=scale, grey=pair.grey)
+        for metric in (metrics.psnr, metrics.ssim)
+    )
+    return Score(pair.name, psnr, ssim, distance)
 
 
 def load_generators(names: Sequence[str]) -> tuple[dict[str, Upscale], int]:

@@ -152,7 +152,7 @@ def write_comparisons(
         panels = []
         for name in ("bicubic", *(n for n in pictures if n not in benchmark.BUILT_IN)):
             score = scores.get((dataset, image, name))
-            caption = _caption(score) if score else f"PSNR / SSIM, {protocol}"
+            caption = scores_caption(score) if score else f"PSNR / SSIM, {protocol}"
             panels.append(Panel(_label(name), pictures[name], caption))
         # A data set is named by its whole path where two folders share a name.
         flat = re.sub(r"[^\w.]+", "-", dataset).strip("-")
@@ -209,7 +209,8 @@ def _label(weights: str) -> str:
     return path.parent.name if path.name == "generator.safetensors" else path.stem
 
 
-def _caption(score: tables.Score) -> str:
+def scores_caption(score: tables.Score) -> str:
+    """The scores of one image, as they stand beneath it."""
     text = f"{score.psnr:.2f} dB / {score.ssim:.4f}"
     return text if score.lpips is None else f"{text}\nLPIPS {score.lpips:.4f}"
 
