@@ -1,7 +1,7 @@
 """Runs that earlier versions began are resumed and reported.
 
-Each archive holds a run of both stages of the tests' tiny configuration, of 3 steps each,
-whose last checkpoint is that of step 4, and the metrics of the same run uninterrupted.
+Each archive holds a run of the tests' tiny configuration (two stages of 3 steps) whose
+last checkpoint is that of step 4, and the metrics of the same run uninterrupted.
 """
 
 import json

@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from srgan_jax.training import saved_config
 
@@ -49,7 +50,7 @@ def define_flags() -> None:
 def parse(argv: list[str]) -> list[str]:
     """absl's parser, with one line for a mistyped flag or field instead of a trace."""
     try:
-        argv[:] = _normalise(argv)
+        argv[:] = normalise(argv)
         sys.argv = argv  # config_flags looks there for fields
         if any(re.match("-{1,2}(no)?jax_", argument) for argument in argv):
             import jax  # it takes seconds, and defines flags
@@ -75,6 +76,35 @@ def parse(argv: list[str]) -> list[str]:
             text = text.strip().splitlines()[-1]
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def normalise(argv: Sequence[str]) -> list[str]:
+    """The arguments as config_flags reads them.
+
+    A configuration in JSON is given to `saved_config`, and a stage's name becomes its
+    number: `--config.stages.adversarial.steps` is `--config.stages[1].steps`.
+
+    Raises:
+      ValueError: there is no such field; the message has the nearest name.
+    """
+    arguments, normal, config = iter(argv), [], None
+    for argument in arguments:
+        if argument in ("-config", "--config"):
+            argument = f"--config={next(arguments, '')}"
+        if given := re.fullmatch("--?config=(.*)", argument):
+            file = given[1]
+            if file.endswith(".json"):
+                file = f"{saved_config.__file__}:{file}"
+            elif not Path(file.partition(":")[0]).is_file():
+                raise ValueError(f"there is no configuration file {file}")
+            argument = f"--config={file}"
+            config = ConfigFileFlagParser("config").parse(file)
+        elif config is not None and (given := FIELD.fullmatch(argument)):
+            _ = config.stages  # a file that cannot be read fails at first use
+            path = _find_field(given["path"], config)
+            argument = f"--config.{path}{given['value'] or ''}"
+        normal.append(argument)
+    return normal
 
 
 def main(_: Sequence[str]) -> int | None:
@@ -164,33 +194,6 @@ def _is_range(steps: str | None) -> bool:
         return True
     found = re.fullmatch(r"(\d+):(\d+)", steps)
     return found is not None and 0 < int(found[1]) < int(found[2])
-
-
-def _normalise(argv: Sequence[str]) -> list[str]:
-    """The arguments as config_flags reads them.
-
-    A configuration in JSON is given to `saved_config`, and a stage's name becomes its
-    number: `--config.stages.adversarial.steps` is `--config.stages[1].steps`.
-
-    Raises:
-      ValueError: there is no such field; the message has the nearest name.
-    """
-    arguments, normal, config = iter(argv), [], None
-    for argument in arguments:
-        if argument in ("-config", "--config"):
-            argument = f"--config={next(arguments, '')}"
-        if given := re.fullmatch("--?config=(.*)", argument):
-            file = given[1]
-            if file.endswith(".json"):
-                file = f"{saved_config.__file__}:{file}"
-            argument = f"--config={file}"
-            config = config_flags.ConfigFileFlagParser("config").parse(file)
-        elif config is not None and (given := FIELD.fullmatch(argument)):
-            _ = config.stages  # a file that cannot be read fails at first use
-            path = _find_field(given["path"], config)
-            argument = f"--config.{path}{given['value'] or ''}"
-        normal.append(argument)
-    return normal
 
 
 def _find_field(path: str, config: ConfigDict) -> str:
