@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 from typer.testing import CliRunner, Result
 
 from srgan_jax.cli.main import app
 from srgan_jax.weights import layout
 from srgan_jax.weights.catalog import CATALOG
 from srgan_jax.weights.formats import native
-from srgan_jax.weights.presets import PRESETS
+from srgan_jax.weights.implementations import IMPLEMENTATIONS
 
 
 def run(*arguments: str | Path) -> Result:
@@ -27,11 +28,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def generator(tmp_path: Path) -> Path:
-    settings = PRESETS["lornatang"]["generator"] | {"blocks": 1, "channels": 4}
+    settings = IMPLEMENTATIONS["lornatang"]["generator"] | {"blocks": 1, "channels": 4}
     shapes = layout.expected("generator", settings)
     leaves = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     path = tmp_path / "g.safetensors"
-    weights = layout.Weights("generator", settings, layout.unflatten(leaves))
+    weights = layout.Weights("generator", settings, unflatten_dict(leaves, sep="/"))
     native.write(path, weights, {"steps": 7})
     return path
 

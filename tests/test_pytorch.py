@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from srgan_jax.weights import files, layout
-from srgan_jax.weights.formats import native
-from srgan_jax.weights.formats import pytorch as torch_files
-from srgan_jax.weights.formats import pytorch_layouts as torch_layouts
+from srgan_jax.weights.formats import native, pytorch, pytorch_layouts
+from srgan_jax.weights.implementations import IMPLEMENTATIONS
 from srgan_jax.weights.layout import Weights, WeightsError
-from srgan_jax.weights.presets import PRESETS
 
 TINY_G = {"scale": 2, "blocks": 2, "channels": 4}
 TINY_D = {"channels": 2, "hidden": 3}
@@ -25,17 +24,17 @@ def random(shapes: dict) -> dict[str, np.ndarray]:
 
 def weights(kind: str, preset: str = "lornatang", crop: int = 32, **changes) -> Weights:
     size = TINY_G if kind == "generator" else TINY_D
-    settings = PRESETS[preset][kind] | size | changes
+    settings = IMPLEMENTATIONS[preset][kind] | size | changes
     leaves = random(layout.expected(kind, settings, crop))
-    return Weights(kind, settings, layout.unflatten(leaves))
+    return Weights(kind, settings, unflatten_dict(leaves, sep="/"))
 
 
 def lornatang(kind: str) -> dict[str, np.ndarray]:
-    return torch_files.state_dict(weights(kind))
+    return pytorch.state_dict(weights(kind))
 
 
 def same(a: Weights, b: Weights) -> bool:
-    one, other = (dict(layout.flatten(w.variables)) for w in (a, b))
+    one, other = (flatten_dict(w.variables, sep="/") for w in (a, b))
     equal = all(np.array_equal(one[k], other[k]) for k in one)
     return a[:2] == b[:2] and one.keys() == other.keys() and equal
 
@@ -43,17 +42,17 @@ def same(a: Weights, b: Weights) -> bool:
 @pytest.mark.parametrize("kind", ["generator", "discriminator"])
 def test_round_trip_is_bit_identical(kind: str) -> None:
     ours = weights(kind)
-    state = torch_files.state_dict(ours)
-    again = torch_files.recognise(state, "a round trip")
+    state = pytorch.state_dict(ours)
+    again = pytorch.recognise(state, "a round trip")
     assert same(again, ours)
-    back = torch_files.state_dict(again)
+    back = pytorch.state_dict(again)
     assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
 def test_flattening_is_by_channel_first_there() -> None:
     """One unit of the first dense layer, at one channel and position."""
     state = lornatang("discriminator")  # 2x2 cells of 16 channels
-    ours = torch_files.recognise(state, "x").variables["params"]["dense_0"]["kernel"]
+    ours = pytorch.recognise(state, "x").variables["params"]["dense_0"]["kernel"]
     theirs = state["classifier.0.weight"]
     channel, row, column, unit = 5, 1, 0, 2
     assert theirs.shape == (3, 64)
@@ -76,39 +75,37 @@ def test_prefixes_and_former_names(prefix: str, former: bool) -> None:
     state = {prefix + name: value for name, value in state.items()}
     state["n_averaged"] = np.array(7)
     state[prefix + "conv2.1.num_batches_tracked"] = np.array(7)
-    assert same(torch_files.recognise(state, "x"), weights("generator"))
+    assert same(pytorch.recognise(state, "x"), weights("generator"))
 
 
 def sgrvinod(kind: str) -> dict[str, np.ndarray]:
     if kind == "generator":
-        layers = torch_layouts.generator("sgrvinod", blocks=2, ups=1)
+        layers = pytorch_layouts.generator("sgrvinod", blocks=2, ups=1)
     else:
-        layers = torch_layouts.DISCRIMINATORS["sgrvinod"]
+        layers = pytorch_layouts.DISCRIMINATORS["sgrvinod"]
     ours = weights(kind, "sgrvinod", crop=96)
     return {
-        torch_files._theirs(k, layers): torch_files._to_torch(k, np.asarray(v), 16)
-        for k, v in layout.flatten(ours.variables)
+        pytorch._theirs(k, layers): pytorch._to_torch(k, np.asarray(v), 16)
+        for k, v in flatten_dict(ours.variables, sep="/").items()
     }
 
 
 @pytest.mark.parametrize("kind", ["generator", "discriminator"])
 def test_sgrvinod(kind: str) -> None:
     state = sgrvinod(kind)
-    assert same(torch_files.recognise(state, "x"), weights(kind, "sgrvinod", crop=96))
+    assert same(pytorch.recognise(state, "x"), weights(kind, "sgrvinod", crop=96))
     if kind == "generator":
         prefixed = {f"net.{name}": value for name, value in state.items()}
-        assert same(
-            torch_files.recognise(prefixed, "x"), torch_files.recognise(state, "x")
-        )
+        assert same(pytorch.recognise(prefixed, "x"), pytorch.recognise(state, "x"))
 
 
 def vgg19() -> dict[str, np.ndarray]:
     wanted = layout.expected("vgg19", {"preprocessing": "torchvision"})
-    layers = torch_layouts.vgg19()
+    layers = pytorch_layouts.vgg19()
     rng = np.random.default_rng(0)
     return {
-        torch_files._theirs(name, layers): rng.random(
-            torch_files._torch_shape(shape), np.float32
+        pytorch._theirs(name, layers): rng.random(
+            pytorch._torch_shape(shape), np.float32
         )
         for name, shape in wanted.items()
     }
@@ -142,7 +139,7 @@ def test_mismatches_are_all_listed() -> None:
     state["trunk.1.rcb.9.weight"] = np.zeros(2)
     state["conv3.weight"] = np.zeros((3, 4, 5, 5))
     with pytest.raises(WeightsError) as error:
-        torch_files.recognise(state, "a.pth")
+        pytorch.recognise(state, "a.pth")
     message = str(error.value)
     assert "a.pth does not fit the generator" in message
     assert "missing: trunk.1.rcb.3.weight [4, 4, 3, 3]" in message
@@ -152,18 +149,18 @@ def test_mismatches_are_all_listed() -> None:
 
 def test_unknown_layout_is_refused_with_its_names() -> None:
     with pytest.raises(WeightsError, match=r"no layout .* encoder\.0\.weight"):
-        torch_files.recognise({"encoder.0.weight": np.zeros(3)}, "a.pth")
+        pytorch.recognise({"encoder.0.weight": np.zeros(3)}, "a.pth")
     with pytest.raises(WeightsError, match="none"):
-        torch_files.recognise({}, "a.pth")
+        pytorch.recognise({}, "a.pth")
 
 
 def test_what_lornatang_cannot_hold_is_refused() -> None:
     ours = weights("generator", "sgrvinod")
     with pytest.raises(WeightsError, match=r"conv_bias=True \(False\).*output='tanh'"):
-        torch_files.state_dict(ours)
+        pytorch.state_dict(ours)
     ours = weights("discriminator", input_range="symmetric")
     with pytest.raises(WeightsError, match=r"input_range='symmetric' \('unit'\)"):
-        torch_files.state_dict(ours)
+        pytorch.state_dict(ours)
 
 
 def test_change_of_range_is_folded_into_the_last_convolution() -> None:
@@ -171,7 +168,7 @@ def test_change_of_range_is_folded_into_the_last_convolution() -> None:
     from srgan_jax.models.generator import Generator
 
     ours = weights("generator", output="none", output_range="symmetric")
-    theirs = torch_files.recognise(torch_files.state_dict(ours), "x")
+    theirs = pytorch.recognise(pytorch.state_dict(ours), "x")
     images = np.random.default_rng(0).random((1, 5, 5, 3), np.float32)
     sr = Generator(**ours.settings).apply(ours.variables, images)
     clipped = Generator(**theirs.settings).apply(theirs.variables, images)
@@ -181,7 +178,7 @@ def test_change_of_range_is_folded_into_the_last_convolution() -> None:
 
 def test_pth_without_pytorch_is_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "g.pth").touch()
+    (tmp_path / "g.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(WeightsError, match="needs PyTorch"):
         files.read(tmp_path / "g.pth")
 
