@@ -33,7 +33,7 @@ def pod(
     ] = None,
     json: Annotated[
         bool,
-        typer.Option("--json", help="Print a JSON list with one record per stage."),
+        typer.Option("--json", help="Print a JSON list of one record per stage."),
     ] = False,
 ) -> None:
     """Estimate memory, cycles and exchanged bytes of a training on a TPU pod.
