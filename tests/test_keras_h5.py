@@ -1,5 +1,6 @@
-"""Keras's files against Keras itself, which computes the same networks from them."""
+"""Networks read from Keras's files compute what Keras itself computes."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import skimage.data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
@@ -20,7 +23,7 @@ from srgan_jax.weights.formats import keras_h5
 from srgan_jax.weights.layout import WeightsError
 
 L = keras.layers
-# Keras's own, when it saves
+# Keras itself warns when it saves.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
 )
@@ -83,10 +86,14 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
 def test_generator_computes_what_keras_does(tmp_path: Path) -> None:
     model = krasserm_generator(blocks=11, channels=4)  # eleven: keys sort 1, 10, 2
     model.save(tmp_path / "g.h5")
-    settings, variables = store.load_generator(tmp_path / "g.h5")
-    assert (settings["blocks"], settings["channels"], settings["scale"]) == (11, 4, 4)
+    attributes, variables = store.load_generator(tmp_path / "g.h5")
+    assert (attributes["blocks"], attributes["channels"], attributes["scale"]) == (
+        11,
+        4,
+        4,
+    )
     images = np.random.default_rng(1).random((2, 6, 7, 3), np.float32)
-    ours = Generator(**settings).apply(variables, images)
+    ours = Generator(**attributes).apply(variables, images)
     assert relative(ours, model(images, training=False)) < 1e-5
 
 
@@ -94,9 +101,9 @@ def test_generator_computes_what_keras_does(tmp_path: Path) -> None:
 def test_discriminator_computes_what_keras_does(tmp_path: Path, train: bool) -> None:
     model = krasserm_discriminator(channels=4, side=32)
     model.save(tmp_path / "d.h5")
-    settings, variables = store.load_discriminator(tmp_path / "d.h5")
+    attributes, variables = store.load_discriminator(tmp_path / "d.h5")
     images = np.random.default_rng(1).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
-    ours, _ = Discriminator(**settings).apply(
+    ours, _ = Discriminator(**attributes).apply(
         variables, images, train, mutable=["batch_stats"]
     )
     assert relative(ours, model(images, training=train)[:, 0]) < 1e-5
@@ -119,6 +126,25 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         keras_h5.read(path)
 
 
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(position=st.floats(0, 1, exclude_max=True), data=st.binary(max_size=40))
+def test_damaged_files_load_or_raise_a_weights_error(
+    tmp_path: Path, position: float, data: bytes
+) -> None:
+    whole, path = tmp_path / "whole.h5", tmp_path / "x.h5"
+    if not whole.exists():
+        krasserm_generator(blocks=1, channels=2).save(whole)
+    content = whole.read_bytes()
+    start = int(position * len(content))
+    path.write_bytes(content[:start] + data + content[start + len(data) :])
+    with contextlib.suppress(WeightsError):
+        keras_h5.read(path)
+
+
 def test_wrong_shapes_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "d.h5"
     krasserm_discriminator(channels=4, side=32).save(path)
@@ -136,12 +162,12 @@ def test_wrong_shapes_are_listed(tmp_path: Path) -> None:
 
 @pytest.mark.weights
 def test_catalog_discriminator_computes_what_keras_does() -> None:
-    settings, variables = store.load_discriminator("krasserm-discriminator")
+    attributes, variables = store.load_discriminator("krasserm-discriminator")
     model = krasserm_discriminator(channels=64, side=96, hidden=1024)
     model.load_weights(store.fetch("krasserm-discriminator"))
     photograph = skimage.data.astronaut()[:192, :192].astype(np.float32) / 127.5 - 1
     crops = photograph.reshape(2, 96, 2, 96, 3).swapaxes(1, 2).reshape(4, 96, 96, 3)
-    ours, _ = Discriminator(**settings).apply(
+    ours, _ = Discriminator(**attributes).apply(
         variables, crops, True, mutable=["batch_stats"]
     )
     assert relative(ours, model(crops, training=True)[:, 0]) < 1e-4

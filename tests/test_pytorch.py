@@ -1,12 +1,15 @@
-"""PyTorch's state dicts; what needs PyTorch itself is skipped without it."""
+"""PyTorch's state dicts; tests that need PyTorch itself are skipped without it."""
 
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from srgan_jax.weights import files, layout
 from srgan_jax.weights.formats import native, pytorch, pytorch_layouts
@@ -24,9 +27,9 @@ def random(shapes: dict) -> dict[str, np.ndarray]:
 
 def weights(kind: str, preset: str = "lornatang", crop: int = 32, **changes) -> Weights:
     size = TINY_G if kind == "generator" else TINY_D
-    settings = IMPLEMENTATIONS[preset][kind] | size | changes
-    leaves = random(layout.expected(kind, settings, crop))
-    return Weights(kind, settings, unflatten_dict(leaves, sep="/"))
+    attributes = IMPLEMENTATIONS[preset][kind] | size | changes
+    leaves = random(layout.expected(kind, attributes, crop))
+    return Weights(kind, attributes, unflatten_dict(leaves, sep="/"))
 
 
 def lornatang(kind: str) -> dict[str, np.ndarray]:
@@ -49,7 +52,7 @@ def test_round_trip_is_bit_identical(kind: str) -> None:
     assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
-def test_flattening_is_by_channel_first_there() -> None:
+def test_dense_inputs_are_reordered_from_channels_first() -> None:
     """One unit of the first dense layer, at one channel and position."""
     state = lornatang("discriminator")  # 2x2 cells of 16 channels
     ours = pytorch.recognise(state, "x").variables["params"]["dense_0"]["kernel"]
@@ -65,7 +68,7 @@ def test_flattening_is_by_channel_first_there() -> None:
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 @pytest.mark.parametrize("former", [False, True])
-def test_prefixes_and_former_names(prefix: str, former: bool) -> None:
+def test_prefixes_and_names_of_2022_are_understood(prefix: str, former: bool) -> None:
     state = lornatang("generator")
     if former:  # conv1, conv2, conv3 were conv_block1, conv_block2, conv_block3
         state = {
@@ -91,7 +94,7 @@ def sgrvinod(kind: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["generator", "discriminator"])
-def test_sgrvinod(kind: str) -> None:
+def test_sgrvinod_networks_are_read(kind: str) -> None:
     state = sgrvinod(kind)
     assert same(pytorch.recognise(state, "x"), weights(kind, "sgrvinod", crop=96))
     if kind == "generator":
@@ -111,7 +114,7 @@ def vgg19() -> dict[str, np.ndarray]:
     }
 
 
-def test_torchvision_vgg19(tmp_path: Path) -> None:
+def test_torchvision_vgg19_is_read(tmp_path: Path) -> None:
     state = vgg19() | {"classifier.0.weight": np.zeros((2, 2), np.float32)}
     assert state["features.34.weight"].shape == (512, 512, 3, 3)
     source, target = tmp_path / "vgg19.safetensors", tmp_path / "ours.safetensors"
@@ -176,6 +179,111 @@ def test_change_of_range_is_folded_into_the_last_convolution() -> None:
     np.testing.assert_allclose(clipped, np.clip(sr, -1, 1), atol=1e-5 * scale)
 
 
+def leftthomas(blocks: int = 2) -> dict[str, np.ndarray]:
+    ours = weights("generator", "leftthomas", blocks=blocks)
+    layers = pytorch_layouts.generator("leftthomas", blocks=blocks, ups=1)
+    return {
+        pytorch._theirs(k, layers): pytorch._to_torch(k, np.asarray(v), 16)
+        for k, v in flatten_dict(ours.variables, sep="/").items()
+    }
+
+
+@pytest.mark.parametrize("blocks", [1, 5, 11])
+def test_leftthomas_blocks_are_counted(blocks: int) -> None:
+    state = leftthomas(blocks)
+    assert f"block{blocks + 1}.conv1.weight" in state
+    assert f"block{blocks + 2}.1.running_mean" in state
+    assert f"block{blocks + 3}.0.prelu.weight" in state
+    assert f"block{blocks + 3}.1.bias" in state
+    read = pytorch.recognise(state, "x")
+    assert same(read, weights("generator", "leftthomas", blocks=blocks))
+
+
+def test_leftthomas_weights_of_2018_are_refused_by_name() -> None:
+    state = leftthomas(5)
+    state = {k: v for k, v in state.items() if not k.startswith("block7.1")}
+    state["block7.1.weight"] = np.zeros(1)  # a PReLU
+    with pytest.raises(WeightsError, match=r"leftthomas/SRGAN as published in 2018"):
+        pytorch.recognise(state, "netG.pth")
+
+
+UNSUPPORTED = {
+    "discriminator of leftthomas": {
+        "net.0.weight": (64, 3, 3, 3),
+        "net.3.running_mean": (64,),
+        "net.24.weight": (1024, 512, 1, 1),
+        "net.26.weight": (1, 1024, 1, 1),
+    },
+    "MSRResNet": {
+        "conv_first.weight": (64, 3, 3, 3),
+        "body.0.conv1.weight": (64, 64, 3, 3),
+        "upconv1.weight": (256, 64, 3, 3),
+        "conv_last.weight": (3, 64, 3, 3),
+    },
+    "RRDBNet": {
+        "conv_first.weight": (64, 3, 3, 3),
+        "body.0.rdb1.conv1.weight": (32, 64, 3, 3),
+    },
+}
+
+
+@pytest.mark.parametrize("network", UNSUPPORTED)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_unsupported_networks_are_refused_by_name(network: str, prefix: str) -> None:
+    state = {prefix + k: np.zeros(v) for k, v in UNSUPPORTED[network].items()}
+    with pytest.raises(WeightsError, match=rf"a\.pth holds .*{network}"):
+        pytorch.recognise(state, "a.pth")
+
+
+STATES = {
+    "lornatang G": lornatang("generator"),
+    "lornatang D": lornatang("discriminator"),
+    "leftthomas G": leftthomas(),
+}
+SHAPES = st.sampled_from([(), (0,), (1,), (5,), (0, 3), (4, 4), (4, 0, 3, 3)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=st.sampled_from(sorted(STATES)), data=st.data())
+def test_any_damage_to_a_state_dict_is_refused(name: str, data) -> None:
+    state = dict(STATES[name])
+    key = data.draw(st.sampled_from(sorted(state)))
+    kept = state.pop(key)
+    if shape := data.draw(st.none() | SHAPES.filter(lambda s: s != kept.shape)):
+        state[key] = np.zeros(shape, np.float32)
+    with pytest.raises(WeightsError):
+        pytorch.recognise(state, "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"hello", "text"),
+        (b"", "an empty file"),
+        (b"\n<!DOCTYPE html><html></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid 1", "a Git LFS pointer"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a PNG image"),
+        (b"\x89HDF\r\n\x1a\n\0", "an HDF5 file"),
+        (bytes(100), "binary data"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".h5", ".bin", ""])
+def test_other_files_are_refused_by_what_they_are(
+    tmp_path: Path, content: bytes, what: str, suffix: str
+) -> None:
+    path = tmp_path / f"g{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"it is {what}"):
+        files.read(path)
+
+
+def test_programs_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "g.onnx"
+    path.write_bytes(b"\x08\x08\x12\x07pytorch")
+    with pytest.raises(WeightsError, match="is an ONNX program"):
+        files.read(path)
+
+
 def test_pth_without_pytorch_is_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "g.pth").write_bytes(b"PK\x03\x04")
@@ -209,6 +317,80 @@ class TestWithPyTorch:
         self.save(path, state_dict=raw)
         with pytest.raises(WeightsError, match="has no ema_state_dict"):
             files.read(path, ema=True)
+
+    @pytest.mark.parametrize(
+        "wrapper",
+        ["params", "params_ema", "model", "model_state_dict", "generator", "netG"],
+    )
+    def test_wrappers_are_looked_into(self, tmp_path: Path, wrapper: str) -> None:
+        path = self.save(tmp_path / "g.pth", **{wrapper: lornatang("generator")})
+        assert same(files.read(path), weights("generator"))
+        foreign = {"encoder.weight": np.zeros(3, np.float32)}
+        path = self.save(tmp_path / "g.pth", **{wrapper: foreign})
+        with pytest.raises(WeightsError, match=rf"entry '{wrapper}'.*encoder\.weight"):
+            files.read(path)
+
+    def test_wrappers_may_be_nested(self, tmp_path: Path) -> None:
+        state = {k: self.torch.from_numpy(v) for k, v in lornatang("generator").items()}
+        self.torch.save({"model": {"state_dict": state}}, tmp_path / "g.pth")
+        assert same(files.read(tmp_path / "g.pth"), weights("generator"))
+
+    def test_average_is_taken_only_if_asked_for_or_alone(self, tmp_path: Path) -> None:
+        raw = lornatang("generator")
+        average = {k: v + 1 for k, v in raw.items()}
+        path = self.save(tmp_path / "g.pth", params=raw, params_ema=average)
+        slope = raw["conv1.1.weight"]
+        for ema, expected in {False: slope, True: slope + 1}.items():
+            params = files.read(path, ema=ema).variables["params"]
+            np.testing.assert_array_equal(params["prelu_in"]["slope"], expected)
+
+    def test_parameters_and_half_precision_are_read(self, tmp_path: Path) -> None:
+        nn = self.torch.nn
+        state = {
+            k: nn.Parameter(self.torch.from_numpy(v).bfloat16())
+            for k, v in lornatang("generator").items()
+        }
+        self.torch.save(state, tmp_path / "g.pth")
+        kernel = files.read(tmp_path / "g.pth").variables["params"]["conv_in"]["kernel"]
+        assert kernel.dtype == np.float32
+
+    def test_what_holds_no_state_dict_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "g.pth"
+        self.torch.save([1, 2], path)
+        with pytest.raises(WeightsError, match="it holds a list"):
+            files.read(path)
+        self.torch.save({"weight": self.torch.eye(3).to_sparse()}, path)
+        with pytest.raises(WeightsError, match="weight is a tensor of layout"):
+            files.read(path)
+        with zipfile.ZipFile(path, "w") as script:  # as torch.jit.save writes it
+            script.writestr("g/constants.pkl", b"")
+        with pytest.raises(WeightsError, match="it is a TorchScript program"):
+            files.read(path)
+        np.savez(tmp_path / "g.npz", np.ones(3))
+        with pytest.raises(WeightsError, match="it is a zip archive"):
+            files.read(tmp_path / "g.npz")
+
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(position=st.floats(0, 1, exclude_max=True), data=st.binary(max_size=40))
+    @pytest.mark.parametrize("legacy", [False, True])
+    def test_damaged_files_are_refused(
+        self, tmp_path: Path, legacy: bool, position: float, data: bytes
+    ) -> None:
+        path = tmp_path / "g.pth"
+        if not path.exists():
+            state = {"conv1.0.weight": self.torch.ones(2, 3)}
+            new = not legacy
+            self.torch.save(state, path, _use_new_zipfile_serialization=new)
+            (tmp_path / "whole").write_bytes(path.read_bytes())
+        whole = (tmp_path / "whole").read_bytes()
+        start = int(position * len(whole))
+        path.write_bytes(whole[:start] + data)
+        with pytest.raises(WeightsError):
+            files.read(path)
 
     def test_bare_state_dict(self, tmp_path: Path) -> None:
         state = {k: self.torch.from_numpy(v) for k, v in lornatang("generator").items()}

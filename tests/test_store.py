@@ -1,5 +1,6 @@
 """The cache and our own files: what is refused, and what loads unchanged."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -352,6 +353,25 @@ def test_truncated_file_is_refused(tmp_path: Path, length: int) -> None:
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(WeightsError, match="is not a safetensors file"):
         files.read(path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), data=st.binary(max_size=40))
+def test_damaged_files_load_or_raise_a_weights_error(
+    whole: bytes, tmp_path_factory, position: float, data: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "g.safetensors"
+    start = int(position**2 * len(whole))  # mostly in the header
+    path.write_bytes(whole[:start] + data + whole[start + len(data) :])
+    with contextlib.suppress(WeightsError):
+        files.read(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "g.safetensors"
+    store.save_generator(path, TINY, tiny(**TINY))
+    return path.read_bytes()
 
 
 def test_failed_write_keeps_the_existing_file(tmp_path: Path, monkeypatch) -> None:

@@ -43,14 +43,21 @@ def read(path: Path, *, ema: bool = False) -> Weights:
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """What a file of this project says beside its settings; empty for other files."""
+    """What a file of this project says beside its settings; empty for other files.
+
+    Raises:
+      WeightsError: the file is damaged.
+    """
     if path.suffix != ".safetensors":
         return {}
     header, _ = native.tensors(path)
     if "srgan_jax" not in header:
         return {}
     own = ("srgan_jax", "kind", "settings")
-    return {k: json.loads(v) for k, v in header.items() if k not in own}
+    try:
+        return {k: json.loads(v) for k, v in header.items() if k not in own}
+    except ValueError as error:
+        raise WeightsError(f"the header of {path} is damaged: {error}") from None
 
 
 def convert(

@@ -67,11 +67,7 @@ def _load(path: Path) -> dict[Any, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's readers let many kinds through
         pickled = re.search(r"GLOBAL ([\w.]+)", str(error))
-        found = (
-            f"it holds code of {pickled[1]}"
-            if pickled
-            else f"{kind} that PyTorch cannot open"
-        )
+        found = f"it holds code of {pickled[1]}" if pickled else f"it is {kind}"
         raise WeightsError(
             f"{path} is not a state dict ({found}). If it is a pickled module, opening "
             "it would run its code: in its own project write "
