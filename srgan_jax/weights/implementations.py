@@ -89,8 +89,8 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
                 "initializer": "glorot",
             },
         },
-        # leftthomas/SRGAN, its current code. Its output (tanh + 1) / 2 in [0, 1] is tanh in
-        # [-1, 1]. Its discriminator ends in a global average pool, which ours cannot
+        # leftthomas/SRGAN, current code. Its output (tanh + 1) / 2 in [0, 1] is tanh
+        # in [-1, 1]. Its discriminator ends in a global average pool, which ours cannot
         # express: "pooled" (to 6x6, then dense layers) is the nearest head.
         "leftthomas": {
             "generator": {
