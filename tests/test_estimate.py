@@ -1,4 +1,4 @@
-"""Costs on a TPU pod, from the real TPU compiler where libtpu is installed."""
+"""Estimates for a TPU pod, by the real TPU compiler if libtpu is installed."""
 
 import importlib.util
 import json
@@ -51,14 +51,14 @@ def text():
     return TEXT.format(package=Path(srgan_jax.__file__).parent)
 
 
-def test_cycles_are_summed_over_blocks_and_named_by_our_own_line(text):
+def test_cycles_are_summed_over_blocks_by_source_line(text):
     assert hlo.cycles_by_operation(text) == {
         ("block_*/mul", "srgan_jax/training/steps.py:78"): 30,
         ("add", "srgan_jax/training/steps.py:78"): 5,
     }
 
 
-def test_collectives_and_their_bytes(text):
+def test_collectives_are_listed_with_their_bytes(text):
     expected = [("all-reduce", 4 * 3 * 64 + 2), ("all-gather", 16)]
     assert list(hlo.collectives_of(text)) == expected
 
@@ -129,7 +129,7 @@ def test_wrong_usage_is_one_sentence(arguments, message):
 
 
 @pytest.mark.parametrize("given", [[], ["--dtype=bfloat16"]])
-def test_options_take_the_place_of_the_configuration(given, monkeypatch):
+def test_options_replace_the_configuration(given, monkeypatch):
     def estimate(config, stage, topology, batch_per_chip):
         return {"dtype": config.dtype, "stage": stage.name, "batch": batch_per_chip}
 
@@ -143,6 +143,6 @@ def test_options_take_the_place_of_the_configuration(given, monkeypatch):
     ]
 
 
-def test_a_configuration_that_is_none_is_named():
+def test_missing_configuration_is_named():
     with pytest.raises(tpu.PodError, match="there is no file nowhere"):
         tpu.read_config("nowhere.py:vgg54")

@@ -83,7 +83,7 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def test_generator_computes_what_keras_does(tmp_path: Path) -> None:
+def test_generator_matches_keras(tmp_path: Path) -> None:
     model = krasserm_generator(blocks=11, channels=4)  # eleven: keys sort 1, 10, 2
     model.save(tmp_path / "g.h5")
     attributes, variables = store.load_generator(tmp_path / "g.h5")
@@ -98,7 +98,7 @@ def test_generator_computes_what_keras_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_discriminator_computes_what_keras_does(tmp_path: Path, train: bool) -> None:
+def test_discriminator_matches_keras(tmp_path: Path, train: bool) -> None:
     model = krasserm_discriminator(channels=4, side=32)
     model.save(tmp_path / "d.h5")
     attributes, variables = store.load_discriminator(tmp_path / "d.h5")
@@ -161,7 +161,7 @@ def test_wrong_shapes_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.weights
-def test_catalog_discriminator_computes_what_keras_does() -> None:
+def test_catalog_discriminator_matches_keras() -> None:
     attributes, variables = store.load_discriminator("krasserm-discriminator")
     model = krasserm_discriminator(channels=64, side=96, hidden=1024)
     model.load_weights(store.fetch("krasserm-discriminator"))
@@ -174,7 +174,7 @@ def test_catalog_discriminator_computes_what_keras_does() -> None:
 
 
 @pytest.mark.weights
-def test_vgg19_features_are_those_of_keras() -> None:
+def test_vgg19_features_match_keras() -> None:
     params, preprocessing = store.load_vgg19("vgg19")
     path = store.fetch("vgg19")
     model = keras.applications.vgg19.VGG19(include_top=False, weights=str(path))

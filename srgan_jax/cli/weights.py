@@ -72,7 +72,7 @@ def show(
         from srgan_jax.weights.catalog import CATALOG
 
         path = Path(name_or_file)
-        if name_or_file not in CATALOG and (path.suffix or path.is_file()):
+        if name_or_file not in CATALOG and (path.suffix or path.exists()):
             record = _contents(files.read(path)) | {"metadata": files.metadata(path)}
         else:
             record = _record(name_or_file)

@@ -24,6 +24,11 @@ def read(path: Path, *, ema: bool = False) -> Weights:
     Raises:
       WeightsError: the file does not exist, is damaged, or holds no known network.
     """
+    if path.is_dir():
+        raise WeightsError(
+            f"{path} is a folder, expected a weight file such as "
+            f"{path / 'generator.safetensors'}"
+        )
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")
     if path.suffix in signature.PROGRAMS:

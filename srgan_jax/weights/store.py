@@ -164,7 +164,7 @@ def _load(kind: str, name_or_file: str | Path, offline: bool) -> Weights:
         raise WeightsError(
             f"{name} is not a {kind} but {CATALOG[name].kind}; use {', '.join(names)}"
         )
-    elif Path(name).is_file():
+    elif Path(name).exists():
         weights = files.read(Path(name))
     else:
         raise WeightsError(

@@ -11,7 +11,6 @@ SIGNATURES = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it points to"),
-    (b"<", "a web page or other markup"),
 )
 # Programs carry no reliable signature, so they are told by their suffix.
 PROGRAMS = {
@@ -31,11 +30,13 @@ def describe(path: Path) -> str:
         return "an empty file"
     if is_torchscript(path):
         return "a TorchScript program"
-    for signature, name in SIGNATURES:
-        if start.lstrip().startswith(signature):
-            return name
-    if start[8:9] == b"{":
+    if start[8:10] == b'{"':
         return "a safetensors file, perhaps cut off"
+    for signature, name in SIGNATURES:
+        if start.startswith(signature):
+            return name
+    if start.lstrip().startswith(b"<"):
+        return "a web page or other markup"
     if b"ustar" in start:
         return "a tar archive"
     return "text" if start.isascii() and b"\0" not in start else "binary data"
