@@ -132,10 +132,11 @@ def test_blend_writes_the_interpolation(generator: Path, tmp_path: Path) -> None
     }
     assert "--overwrite" in run(*arguments).stderr
     assert run(*arguments, "--overwrite").exit_code == 0
-    refused = run("blend", generator, other, "--alpha", "2", "-o", tmp_path / "x")
+    absent = tmp_path / "absent.safetensors"
+    refused = run("blend", generator, other, "--alpha", "2", "-o", absent)
     assert refused.exit_code == 2
     assert "alpha is 2.0, expected a number from 0 to 1" in refused.stderr
-    assert not (tmp_path / "x").exists()
+    assert not absent.exists()
 
 
 def test_export_writes_the_generator_of_a_checkpoint(
@@ -159,6 +160,10 @@ def test_export_writes_the_generator_of_a_checkpoint(
         written, variables = store.load_generator(tmp_path / name)
         assert written == settings
         assert variables["params"]["prelu_in"]["slope"] == value
+    origin = {"run": tmp_path.name, "checkpoint": "4"}
+    assert files.metadata(tmp_path / "x.safetensors") == origin
+    refused = run("export", tmp_path, "-o", tmp_path / "x.pth")
+    assert "expected a name that ends in .safetensors" in refused.stderr
     assert "--overwrite" in run("export", tmp_path).stderr
 
 

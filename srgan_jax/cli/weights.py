@@ -137,10 +137,12 @@ def export(
         from srgan_jax.training import checkpoint
         from srgan_jax.weights import store
 
-        target = out or run / f"generator-{step or 'latest'}.safetensors"
-        _check_target(target, overwrite)
+        checkpoint_name = "latest" if step is None else str(step)
+        target = out or run / f"generator-{checkpoint_name}.safetensors"
+        _check_target(target, overwrite, ".safetensors")
         settings, variables = checkpoint.load_generator(run, step)
-        store.save_generator(target, settings, variables, run=run.name, step=step)
+        origin = {"run": run.resolve().name, "checkpoint": checkpoint_name}
+        store.save_generator(target, settings, variables, **origin)
     _report(target, "generator", settings, variables)
 
 
@@ -167,14 +169,16 @@ def blend(
         from srgan_jax.weights import blend as blending
         from srgan_jax.weights import store
 
-        _check_target(out, overwrite)
+        _check_target(out, overwrite, ".safetensors")
         one, other = (store.load_generator(name, offline=offline) for name in (a, b))
         settings, variables = one[0], blending.blend(one, other, alpha)
         store.save_generator(out, settings, variables, blend=[a, b], alpha=alpha)
     _report(out, "generator", settings, variables)
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def _check_target(target: Path, overwrite: bool, suffix: str = "") -> None:
+    if not target.name.endswith(suffix):
+        raise ValueError(f"{target}: expected a name that ends in {suffix}")
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; give --overwrite to replace it")
 
