@@ -1,4 +1,4 @@
-"""Training batches: LR of a crop is the crop of LR, whatever the host and the step."""
+"""Training batches: LR of a crop is the crop of LR, on any host and from any step."""
 
 import subprocess
 import sys
@@ -11,12 +11,15 @@ import PIL.Image
 import pytest
 
 from srgan_jax.data import augment, crops, pipeline, sampling, sources
+from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import imresize, mod_crop
+from srgan_jax.data.source import Source
+from srgan_jax.images.decode import ImageError
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
-def photograph(height: int, width: int, seed: int) -> np.ndarray:
+def smooth(height: int, width: int, seed: int) -> np.ndarray:
     """Smooth enough for JPEG, with chroma that its subsampling has to interpolate."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 5 + 2, width // 5 + 2, 3), np.uint8)
@@ -25,8 +28,8 @@ def photograph(height: int, width: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Seven photographs of sizes that are no multiples, in every JPEG layout."""
-    folder = tmp_path_factory.mktemp("photographs")
+    """Seven images in every JPEG layout; their sizes are not multiples of a scale."""
+    folder = tmp_path_factory.mktemp("images")
     jpegs = {
         "444": {"subsampling": 0},
         "422": {"subsampling": 1},
@@ -35,16 +38,16 @@ def folder(tmp_path_factory) -> Path:
         "restart": {"restart_marker_rows": 1},
     }
     for seed, (name, options) in enumerate(jpegs.items()):
-        image = PIL.Image.fromarray(photograph(71 + seed, 90 - 3 * seed, seed))
+        image = PIL.Image.fromarray(smooth(71 + seed, 90 - 3 * seed, seed))
         image.save(folder / f"{name}.jpg", quality=90, **options)
-    grey = PIL.Image.fromarray(photograph(64, 77, 5)).convert("L")
+    grey = PIL.Image.fromarray(smooth(64, 77, 5)).convert("L")
     grey.save(folder / "grey.jpg")
-    PIL.Image.fromarray(photograph(48, 51, 6)).save(folder / "whole.png")
+    PIL.Image.fromarray(smooth(48, 51, 6)).save(folder / "whole.png")
     return folder
 
 
 @pytest.fixture
-def source(folder) -> sources.Source:
+def source(folder) -> Source:
     return sources.open_source(f"folder:{folder}", minimum_size=48)
 
 
@@ -66,14 +69,14 @@ def assert_same(one, other):
 )
 def test_lr_of_a_crop_is_the_crop_of_lr(source, scale, border):
     made = batches(source, 14, scale=scale, border=border)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=scale, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=scale, seed=1)
     side = 48 // scale
     for step, batch in enumerate(made):
         assert batch["lr"].shape == (4, side, side, 3)
         assert batch["hr"].shape == (4, 48, 48, 3)
         assert batch["lr"].dtype == batch["hr"].dtype == np.uint8
         for row, lr, hr in zip(
-            plan.examples(step), batch["lr"], batch["hr"], strict=True
+            sampler.examples(step), batch["lr"], batch["hr"], strict=True
         ):
             index, top, left, *_ = row
             whole = mod_crop(source.image(index), scale)
@@ -84,7 +87,7 @@ def test_lr_of_a_crop_is_the_crop_of_lr(source, scale, border):
 
 
 def test_a_part_of_a_jpeg_equals_the_whole(source):
-    """Every corner of every photograph, so that each alignment to blocks is met."""
+    """Tries corners all over each image, for every alignment to JPEG's blocks."""
     reader = crops.CropReader(
         source, crop=24, margin=0, multiple=1, border="clamped", cache_bytes=0
     )
@@ -99,7 +102,7 @@ def test_a_part_of_a_jpeg_equals_the_whole(source):
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
-def test_hosts_together_make_the_batch_of_one(source, process_count):
+def test_hosts_together_make_the_batch_of_a_single_host(source, process_count):
     alone = batches(source, 6, flips=True, rotations=True)
     shares = [
         batches(
@@ -135,10 +138,11 @@ def test_flips_and_quarter_turns_apply_to_both_images(source):
     plain = batches(source, 8)
     turned = batches(source, 8, flips=True, rotations=True)
     flipped = batches(source, 8, flips=True)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     met = set()
     for step in range(8):
-        for k, (*_, flip, turns, _, _) in enumerate(plan.examples(step).tolist()):
+        for k, row in enumerate(sampler.examples(step).tolist()):
+            flip, turns = row[3:5]
             met.add((flip, turns))
             for name in ("lr", "hr"):
                 image = plain[step][name][k]
@@ -151,10 +155,10 @@ def test_flips_and_quarter_turns_apply_to_both_images(source):
 
 def test_graded_patches_replace_their_fraction_of_crops_and_leave_the_others(source):
     plain, some = batches(source, 25), batches(source, 25, graded=0.25)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     replaced = 0
     for step in range(25):
-        for k, row in enumerate(plan.examples(step).tolist()):
+        for k, row in enumerate(sampler.examples(step).tolist()):
             if row[6] < 2**30:
                 replaced += 1
                 patch = augment.graded_patch(48 + 16, row[6])
@@ -166,9 +170,9 @@ def test_graded_patches_replace_their_fraction_of_crops_and_leave_the_others(sou
 
 def test_exposure_changes_hr_and_its_lr_alike(source):
     plain, exposed = batches(source, 4), batches(source, 4, exposure=3.0)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     for step in range(4):
-        for k, row in enumerate(plan.examples(step).tolist()):
+        for k, row in enumerate(sampler.examples(step).tolist()):
             hr = augment.expose(plain[step]["hr"][k], 3.0, row[5])
             np.testing.assert_array_equal(exposed[step]["hr"][k], hr)
             lr = imresize(hr, 1 / 4)[3:-3, 3:-3]  # inside the kernel's reach
@@ -176,14 +180,14 @@ def test_exposure_changes_hr_and_its_lr_alike(source):
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10_000, 1 << 30])
-def test_memory_changes_no_bit(source, cache_bytes):
+def test_the_size_of_the_memory_changes_no_bit(source, cache_bytes):
     made = batches(source, 6, cache_bytes=cache_bytes)
     assert_same(made, batches(source, 6))
 
 
-def test_photographs_in_memory_outlive_their_files(tmp_path):
+def test_images_in_memory_outlive_their_files(tmp_path):
     for seed in range(2):
-        image = PIL.Image.fromarray(photograph(60, 60, seed))
+        image = PIL.Image.fromarray(smooth(60, 60, seed))
         image.save(tmp_path / f"{seed}.png")
     source = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
     stream = pipeline.training_batches(source, batch_size=2, crop=48, scale=4, seed=0)
@@ -198,7 +202,7 @@ def test_photographs_in_memory_outlive_their_files(tmp_path):
 @pytest.mark.parametrize("damage", ["lost", "damaged"])
 def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
     for name in "abcd":
-        image = PIL.Image.fromarray(photograph(60, 60, 0))
+        image = PIL.Image.fromarray(smooth(60, 60, 0))
         image.save(tmp_path / f"{name}.{suffix}")
     source = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
     stream = pipeline.training_batches(
@@ -214,13 +218,13 @@ def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
     if damage == "lost":
         victim.unlink()
     else:
-        victim.write_bytes(b"\xff\xd8 no longer a picture")
-    with pytest.raises(sources.ImageError, match=rf"c\.{suffix}: "):
+        victim.write_bytes(b"\xff\xd8 no longer an image")
+    with pytest.raises(ImageError, match=rf"c\.{suffix}: "):
         continue_run()
 
 
-def test_the_interpreter_ends_with_batches_under_way(folder):
-    """TensorFlow's threads and Python's would otherwise wait for each other."""
+def test_the_interpreter_ends_while_batches_are_being_made(folder):
+    """TensorFlow's threads and Python's might wait for each other."""
     code = (
         "from srgan_jax.data import augment, pipeline, sources\n"
         f"source = sources.open_source({f'folder:{folder}'!r}, minimum_size=48)\n"
@@ -240,11 +244,11 @@ def test_the_interpreter_ends_with_batches_under_way(folder):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"crop": 50}, r"crop \(50\) is no multiple of the scale \(4\)"),
+        ({"crop": 50}, r"crop \(50\) is not a positive multiple of the scale \(4\)"),
         ({"batch_size": 5, "process_count": 2}, "cannot share a batch of 5"),
         ({"crop": 52}, r"whole\.png .* smaller than a crop of 52x52"),
         ({"border": "zero"}, "'zero'"),
-        ({"seed": -1}, r"seed .* not -1"),
+        ({"seed": -1}, r"seed is -1; expected 0 to"),
         ({"batch_size": 0}, "batch of 0"),
     ],
 )
@@ -253,17 +257,17 @@ def test_refusals_name_what_was_given(source, changes, words):
         batches(source, 1, **changes)
 
 
-def test_shared_photographs_equal_their_whole_decode():
+def test_crops_of_real_images_equal_crops_of_their_whole_decode():
     if not (SHARED / "imagenet1000").exists():
         pytest.skip("needs imagenet1000 of the shared data folder")
     source = sources.open_source(f"folder:{SHARED / 'imagenet1000'}", minimum_size=96)
     assert len(source) == 996
     stream = pipeline.training_batches(source, batch_size=16, crop=96, scale=4, seed=0)
-    plan = sampling.Plan(source.sizes, batch_size=16, crop=96, scale=4, seed=0)
+    sampler = sampling.Sampler(source.sizes, batch_size=16, crop=96, scale=4, seed=0)
     for step in range(4):
         batch = next(stream)
         for row, hr, lr in zip(
-            plan.examples(step), batch["hr"], batch["lr"], strict=True
+            sampler.examples(step), batch["hr"], batch["lr"], strict=True
         ):
             index, top, left, *_ = row
             whole = mod_crop(source.image(index), 4)
@@ -273,9 +277,8 @@ def test_shared_photographs_equal_their_whole_decode():
 
 
 def test_batches_may_be_dropped_while_a_graph_is_built(source):
-    """As the garbage collector does, whenever it likes."""
-    from srgan_jax.data.tensorflow import tf
-
+    """The garbage collector may do so at any time."""
+    tf = import_tensorflow()
     held = [pipeline.training_batches(source, batch_size=4, crop=48, scale=4, seed=1)]
     next(held[0])
 
