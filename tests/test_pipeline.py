@@ -1,5 +1,6 @@
 """Training batches: LR of a crop is the crop of LR, on any host and from any step."""
 
+import contextlib
 import subprocess
 import sys
 from fractions import Fraction
@@ -10,10 +11,19 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from srgan_jax.data import augment, crops, pipeline, sampling, sources
+from srgan_jax.data import (
+    augment,
+    crops,
+    degrade,
+    examples,
+    pipeline,
+    sampling,
+    sources,
+)
+from srgan_jax.data import source as source_module
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import imresize, mod_crop
-from srgan_jax.data.source import Source
+from srgan_jax.data.source import Source, SourceError
 from srgan_jax.images.decode import ImageError
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -200,7 +210,8 @@ def test_images_in_memory_outlive_their_files(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("damage", ["lost", "damaged"])
-def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
+def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage, monkeypatch):
+    monkeypatch.setattr(source_module, "RETRY_SECONDS", (0.01,))
     for name in "abcd":
         image = PIL.Image.fromarray(smooth(60, 60, 0))
         image.save(tmp_path / f"{name}.{suffix}")
@@ -221,6 +232,198 @@ def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
         victim.write_bytes(b"\xff\xd8 no longer an image")
     with pytest.raises(ImageError, match=rf"c\.{suffix}: "):
         continue_run()
+
+
+def damage(path: Path) -> None:
+    """Changes bytes in the middle of a file: its header and its end stay good."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Nine images that were opened while all were good; now two are damaged."""
+    for seed in range(9):
+        image = PIL.Image.fromarray(smooth(52 + 4 * seed, 64, seed))
+        image.save(tmp_path / f"{seed}.png")
+    opened = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    for seed in (2, 5):
+        damage(tmp_path / f"{seed}.png")
+    return opened
+
+
+def skipping(source, count, told=None, **changes):
+    told = [] if told is None else told
+    on_skip = lambda name, reason: told.append((name, reason))  # noqa: E731
+    return batches(source, count, on_skip=on_skip, **changes)
+
+
+def test_a_damaged_image_gives_way_to_the_next_good_one_of_its_epoch(
+    damaged, monkeypatch
+):
+    tolerate(monkeypatch)
+    told = []
+    made = skipping(damaged, 9, told)  # four epochs
+    sampler = sampling.Sampler(damaged.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    replaced = 0
+    for step, batch in enumerate(made):
+        for row, lr, hr in zip(
+            sampler.examples(step).tolist(), batch["lr"], batch["hr"], strict=True
+        ):
+            example = sampling.Example(*row)
+            if example.image in (2, 5):
+                replaced += 1
+                example = next(
+                    other
+                    for other in sampler.replacements(example)
+                    if other.image not in (2, 5)
+                )
+            whole = mod_crop(damaged.image(example.image), 4)
+            expected = whole[example.top :, example.left :][:48, :48]
+            np.testing.assert_array_equal(hr, expected)
+            small = imresize(whole, Fraction(1, 4))
+            small = small[example.top // 4 :, example.left // 4 :][:12, :12]
+            np.testing.assert_array_equal(lr, small)
+    assert replaced == 8
+    assert sorted(name for name, _ in told) == ["2.png", "5.png"]
+    assert all(reason.startswith(f"{name}: ") for name, reason in told)
+
+
+def tolerate(monkeypatch):
+    """Lets two of nine images be damaged."""
+    monkeypatch.setattr(examples.DamagedImages, "limit", property(lambda self: 2))
+
+
+def test_replacements_do_not_depend_on_hosts_or_resumes(damaged, monkeypatch):
+    tolerate(monkeypatch)
+    run = skipping(damaged, 9)
+    for step in (1, 4, 8):
+        assert_same(skipping(damaged, 9 - step, first_step=step), run[step:])
+    shares = [
+        skipping(damaged, 9, process_index=index, process_count=2) for index in (0, 1)
+    ]
+    together = [
+        {name: np.concatenate([share[name] for share in step]) for name in ("lr", "hr")}
+        for step in zip(*shares, strict=True)
+    ]
+    assert_same(together, run)
+
+
+def test_more_damaged_images_than_one_in_a_hundred_stop_the_run(damaged):
+    told = []
+    with pytest.raises(
+        SourceError, match=r"2 of 9 images .* more than 1 %: .*\.png, .*\.png; restore"
+    ):
+        skipping(damaged, 9, told)
+    assert told
+
+
+def test_a_damaged_jpeg_gives_way_too(tmp_path):
+    for seed in range(4):
+        image = PIL.Image.fromarray(smooth(60, 60, seed))
+        image.save(tmp_path / f"{seed}.jpg")
+    opened = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    (tmp_path / "3.jpg").write_bytes(b"\xff\xd8 no longer an image")
+    told = []
+    skipping(opened, 6, told)
+    assert [name for name, _ in told] == ["3.jpg"]
+
+
+def test_a_file_that_returns_in_time_does_not_stop_the_run(tmp_path, monkeypatch):
+    for seed in range(2):
+        image = PIL.Image.fromarray(smooth(60, 60, seed))
+        image.save(tmp_path / f"{seed}.jpg")
+    opened = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    run = batches(opened, 3)
+    tmp_path.rename(tmp_path.with_name("unmounted"))
+
+    def mount_again(seconds):
+        with contextlib.suppress(FileNotFoundError):  # another thread was first
+            tmp_path.with_name("unmounted").rename(tmp_path)
+
+    monkeypatch.setattr(source_module.time, "sleep", mount_again)
+    assert_same(batches(opened, 3), run)
+
+
+@pytest.fixture
+def paired(tmp_path):
+    """Five HR images and LR images that no bicubic made, as PNG and as JPEG."""
+    for seed in range(5):
+        height, width = 52 + 4 * seed, 67
+        suffix = "jpg" if seed % 2 else "png"
+        image = PIL.Image.fromarray(smooth(height, width, seed))
+        image.save(tmp_path / f"{seed}_HR.{suffix}")
+        image = PIL.Image.fromarray(smooth(height // 4, width // 4, seed + 50))
+        image.save(tmp_path / f"{seed}_LR.png")
+    return tmp_path
+
+
+def test_crops_of_pairs_come_from_the_same_place_of_both_files(paired):
+    opened = sources.open_source(f"pairs:{paired}", minimum_size=48, scale=4)
+    assert list(opened.labels) == [
+        *("0_HR.png", "1_HR.jpg", "2_HR.png", "3_HR.jpg", "4_HR.png"),
+    ]
+    made = batches(opened, 6, flips=True, rotations=True)
+    sampler = sampling.Sampler(opened.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    for step, batch in enumerate(made):
+        for row, lr, hr in zip(
+            sampler.examples(step).tolist(), batch["lr"], batch["hr"], strict=True
+        ):
+            example = sampling.Example(*row)
+            y, x = example.top, example.left
+            expected = opened.image(example.image)[y : y + 48, x : x + 48]
+            small = opened.lr.image(example.image)
+            small = small[y // 4 : y // 4 + 12, x // 4 : x // 4 + 12]
+            if example.flip:
+                expected, small = expected[:, ::-1], small[:, ::-1]
+            np.testing.assert_array_equal(hr, np.rot90(expected, example.turns))
+            np.testing.assert_array_equal(lr, np.rot90(small, example.turns))
+
+
+def test_a_damaged_lr_file_replaces_its_pair(paired):
+    opened = sources.open_source(f"pairs:{paired}", minimum_size=48, scale=4)
+    damage(paired / "2_LR.png")
+    told = []
+    assert_same(skipping(opened, 5, told)[3:], skipping(opened, 2, first_step=3))
+    assert [name for name, _ in told] == ["2_HR.png"]
+    assert "2_LR.png: " in told[0][1]
+
+
+def test_graded_patches_among_pairs_have_a_bicubic_lr(paired):
+    opened = sources.open_source(f"pairs:{paired}", minimum_size=48, scale=4)
+    (batch,) = batches(opened, 1, graded=1.0)
+    for lr, hr in zip(batch["lr"], batch["hr"], strict=True):
+        np.testing.assert_array_equal(lr, imresize(hr, Fraction(1, 4)))
+
+
+def test_degraded_lr_depends_on_seed_and_example_alone(source):
+    settings = {"degradation": "photo", "flips": True}
+    run = batches(source, 4, **settings)
+    assert_same(batches(source, 2, first_step=2, **settings), run[2:])
+    wide = batches(source, 2, batch_size=8, **settings)  # seven images
+    np.testing.assert_array_equal(wide[0]["lr"][:4], run[0]["lr"])
+    share = batches(source, 4, process_index=1, process_count=2, **settings)
+    np.testing.assert_array_equal(share[3]["lr"], run[3]["lr"][2:])
+    bicubic = batches(source, 4, flips=True)
+    for degraded, clean in zip(run, bicubic, strict=True):
+        np.testing.assert_array_equal(degraded["hr"], clean["hr"])
+        assert (degraded["lr"] != clean["lr"]).any(axis=(1, 2, 3)).all()
+
+
+def test_degraded_lr_is_that_of_the_module_degrade(source):
+    (batch,) = batches(source, 1, degradation="photo")
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    margin = 4 * degrade.MARGIN
+    for row, lr in zip(sampler.examples(0).tolist(), batch["lr"], strict=True):
+        example = sampling.Example(*row)
+        whole = mod_crop(source.image(example.image), 4)
+        wide = np.pad(whole, [(margin, margin)] * 2 + [(0, 0)], mode="symmetric")
+        side = 48 + 2 * margin
+        wide = wide[example.top :, example.left :][:side, :side]
+        random = sampling.degradation_generator(1, example.number)
+        np.testing.assert_array_equal(lr, degrade.photo(wide, 4, random))
 
 
 def test_the_interpreter_ends_while_batches_are_being_made(folder):
@@ -250,6 +453,7 @@ def test_the_interpreter_ends_while_batches_are_being_made(folder):
         ({"border": "zero"}, "'zero'"),
         ({"seed": -1}, r"seed is -1; expected 0 to"),
         ({"batch_size": 0}, "batch of 0"),
+        ({"degradation": "jpeg"}, "'jpeg'; expected one of bicubic, photo"),
     ],
 )
 def test_refusals_name_what_was_given(source, changes, words):

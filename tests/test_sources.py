@@ -2,17 +2,23 @@
 
 import io
 import logging
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
+from rich.console import Console
 
-from srgan_jax.data import sources
+from srgan_jax.data import scan, sources
+from srgan_jax.data import source as source_module
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.source import SourceError
+from srgan_jax.images import decode
 from srgan_jax.images.decode import ImageError, read_image
 
 
@@ -102,7 +108,9 @@ def test_a_source_without_usable_images_is_refused(tmp_path, caplog):
         sources.open_source(f"folder:{tmp_path}", minimum_size=8)
 
 
-@pytest.mark.parametrize("spec", ["", "pictures", "folder:", "tfds:", "samples"])
+@pytest.mark.parametrize(
+    "spec", ["", "images", "folder:", "tfds:", "pairs:", "samples"]
+)
 def test_an_unknown_specification_is_refused(spec):
     with pytest.raises(SourceError, match="expected 'folder:PATH'"):
         sources.open_source(spec, minimum_size=8)
@@ -141,7 +149,8 @@ def test_the_fingerprint_depends_on_names_and_sizes(tmp_path):
     assert len({first, resized, fingerprint()}) == 3
 
 
-def test_a_file_that_vanished_is_named(tmp_path):
+def test_a_file_that_vanished_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(source_module, "RETRY_SECONDS", (0.01,))
     save(noise(20, 30), tmp_path / "gone.png")
     source = sources.open_source(f"folder:{tmp_path}", minimum_size=8)
     (tmp_path / "gone.png").unlink()
@@ -203,6 +212,154 @@ def test_reading_images_does_not_import_tensorflow():
         "assert not {'tensorflow', 'jax'} & set(sys.modules), 'imported too early'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def open_folder(path, **options):
+    return sources.open_source(f"folder:{path}", minimum_size=8, **options)
+
+
+def test_a_tilde_stands_for_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(noise(40, 50), tmp_path / "images" / "a_HR.png")
+    save(noise(10, 12), tmp_path / "images" / "a_LR.png")
+    assert len(open_folder("~/images")) == 2
+    paired = sources.open_source("pairs:~/images", minimum_size=8, scale=4)
+    assert list(paired.labels) == ["a_HR.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_printable_and_its_image_is_read(tmp_path):
+    save(noise(20, 30), tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", os.path.join(os.fsencode(tmp_path), b"caf\xe9.png"))
+    source = open_folder(tmp_path)
+    assert list(source.labels) == [r"caf\xe9.png"]
+    assert len(source.fingerprint) == 16
+    np.testing.assert_array_equal(source.image(0), noise(20, 30))
+
+
+def test_the_fingerprint_stays_as_it_is(tmp_path):
+    """Runs of earlier versions resume only if it does not change."""
+    save(noise(20, 30), tmp_path / "a.png")
+    save(noise(24, 16), tmp_path / "b" / "é.png")
+    assert open_folder(tmp_path).fingerprint == "131f40c936ef1dca"
+
+
+@pytest.fixture
+def small_scans(monkeypatch):
+    """Indices and progress for any number of images."""
+    monkeypatch.setattr(scan, "LARGE", 1)
+    monkeypatch.setattr(scan, "SECONDS_BETWEEN_LINES", 0)
+
+
+def test_the_index_gives_the_sizes_of_unchanged_files(
+    tmp_path, small_scans, monkeypatch
+):
+    folder, index_dir = tmp_path / "images", tmp_path / "cache" / "sizes"
+    for name in ("a.png", "b.jpg", "c.png"):
+        save(noise(20, 30), folder / name)
+    first = open_folder(folder, index_dir=index_dir)
+    save(noise(40, 30), folder / "c.png")
+    save(noise(9, 9), folder / "d.png")
+    read = []
+
+    def read_header(file):
+        read.append(Path(file.name).name)
+        return decode.read_header(file)
+
+    monkeypatch.setattr(scan, "decode", SimpleNamespace(read_header=read_header))
+    second = open_folder(folder, index_dir=index_dir)
+    assert sorted(read) == ["c.png", "d.png"]
+    assert second.sizes.tolist() == [[20, 30], [20, 30], [40, 30], [9, 9]]
+    assert second.jpeg.tolist() == [False, True, False, False]
+    assert first.sizes.tolist() == [[20, 30]] * 3
+    read.clear()
+    open_folder(folder, index_dir=index_dir)
+    assert not read
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'{"x": [1]}', b"\xff\x00", None]
+)
+def test_a_damaged_index_is_made_anew(tmp_path, small_scans, content):
+    folder, index_dir = tmp_path / "images", tmp_path / "sizes"
+    save(noise(20, 30), folder / "a.png")
+    open_folder(folder, index_dir=index_dir)
+    (index,) = index_dir.iterdir()
+    good = index.read_bytes()
+    index.write_bytes(good[: len(good) // 2] if content is None else content)
+    assert open_folder(folder, index_dir=index_dir).sizes.tolist() == [[20, 30]]
+    assert index.read_bytes() == good
+
+
+def test_an_index_that_cannot_be_written_only_warns(tmp_path, small_scans, caplog):
+    save(noise(20, 30), tmp_path / "images" / "a.png")
+    (tmp_path / "file").write_text("in the way")
+    source = open_folder(tmp_path / "images", index_dir=tmp_path / "file" / "sizes")
+    assert len(source) == 1
+    (record,) = caplog.records
+    assert "the next start reads all headers again" in record.getMessage()
+
+
+def test_a_long_scan_prints_lines_to_a_pipe(tmp_path, small_scans, capsys):
+    for name in ("a.png", "b.png"):
+        save(noise(20, 30), tmp_path / name)
+    open_folder(tmp_path)
+    captured = capsys.readouterr()
+    assert f"folder:{tmp_path}: read 2 of 2 headers" in captured.err.splitlines()
+    assert not captured.out
+
+
+def test_a_large_scan_draws_a_bar_on_a_terminal(tmp_path, small_scans, monkeypatch):
+    save(noise(20, 30), tmp_path / "a.png")
+    stream = io.StringIO()
+    terminal = Console(file=stream, force_terminal=True, width=200)
+    monkeypatch.setattr(scan.console, "notes", terminal)
+    open_folder(tmp_path)
+    assert "reading the headers of folder:" in stream.getvalue()
+    assert "100%" in stream.getvalue()
+
+
+def test_a_small_scan_is_silent(tmp_path, capsys):
+    save(noise(20, 30), tmp_path / "a.png")
+    open_folder(tmp_path)
+    assert capsys.readouterr() == ("", "")
+
+
+def save_pairs(folder, hr: np.ndarray, lr: np.ndarray) -> str:
+    save(hr, folder / "hr" / "a.png")
+    save(lr, folder / "lr" / "ax4.png")
+    return f"pairs:{folder / 'hr'},{folder / 'lr'}"
+
+
+def test_pairs_of_two_folders_are_matched_and_checked(tmp_path):
+    spec = save_pairs(tmp_path, noise(42, 51), noise(10, 12))
+    source = sources.open_source(spec, minimum_size=16, scale=4)
+    assert list(source.labels) == ["a.png"]
+    assert list(source.lr.labels) == ["lr/ax4.png"]
+    assert source.lr.sizes.tolist() == [[10, 12]]
+    alone = sources.open_source(f"folder:{tmp_path / 'hr'}", minimum_size=16)
+    assert source.fingerprint != alone.fingerprint
+
+
+@pytest.mark.parametrize("size", [(10, 13), (11, 12), (21, 25), (9, 12)])
+def test_pairs_of_other_sizes_are_refused_at_the_start(tmp_path, size):
+    spec = save_pairs(tmp_path, noise(42, 51), noise(*size))
+    with pytest.raises(SourceError, match=r"a\.png of 51x42 .* not 4 times .*ax4\.png"):
+        sources.open_source(spec, minimum_size=16, scale=4)
+
+
+def test_an_unreadable_file_leaves_its_pair_out(tmp_path, caplog):
+    spec = save_pairs(tmp_path, noise(42, 51), noise(10, 12))
+    save(noise(40, 40), tmp_path / "hr" / "b.png")
+    (tmp_path / "lr" / "b_LR.png").write_bytes(b"no image")
+    source = sources.open_source(spec, minimum_size=16, scale=4)
+    assert list(source.labels) == ["a.png"]
+    assert "lr/b_LR.png: not" in caplog.text
+
+
+def test_a_folder_without_pairs_is_refused(tmp_path):
+    save(noise(40, 40), tmp_path / "a.png")
+    with pytest.raises(SourceError, match=r"no \*_HR and \*_LR files; .*folder:PATH"):
+        sources.open_source(f"pairs:{tmp_path}", minimum_size=16, scale=4)
 
 
 @pytest.fixture

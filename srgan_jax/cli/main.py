@@ -14,6 +14,7 @@ from rich import progress
 from rich.console import Console
 
 from srgan_jax import console as terminal
+from srgan_jax.cli import data as cli_data
 from srgan_jax.cli import upscale as cli_upscale
 from srgan_jax.cli import weights as cli_weights
 from srgan_jax.console import notes, usage_errors
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_weights.app, name="weights")
+app.add_typer(cli_data.app, name="data")
 app.command(epilog="Example: srgan-jax upscale holiday/ portrait.png -o upscaled")(
     cli_upscale.upscale
 )

@@ -49,11 +49,15 @@ class DamagedImages:
 
     def __init__(self, source: Source, skip: bool) -> None:
         self._source = source
-        # One is tolerated in a source of fewer than 200 images.
-        self._limit = max(1, len(source) // 100) if skip else 0
+        self._skip = skip
         self._reasons: dict[str, str] = {}
         self._untold: list[tuple[str, str]] = []
         self._lock = threading.Lock()
+
+    @property
+    def limit(self) -> int:
+        """1 % of the images, but at least one."""
+        return max(1, len(self._source) // 100)
 
     def add(self, image: int, error: ImageError) -> None:
         """Notes a damaged image.
@@ -62,14 +66,14 @@ class DamagedImages:
           ImageError: `error`, if damaged images are not skipped.
           SourceError: too many images are damaged.
         """
-        if not self._limit:
+        if not self._skip:
             raise error
         label = self._source.labels[image]
         with self._lock:
             if label not in self._reasons:
                 self._reasons[label] = str(error)
                 self._untold.append((label, str(error)))
-            if len(self._reasons) > self._limit:
+            if len(self._reasons) > self.limit:
                 raise SourceError(
                     f"{len(self._reasons)} of {len(self._source)} images of "
                     f"{self._source.name} are damaged, more than 1 %: "
