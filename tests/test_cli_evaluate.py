@@ -81,12 +81,16 @@ def test_tables_and_figures_are_written(folder, weights, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "bicubic" in done.stdout
     assert "standard" in done.stdout
-    assert sorted(file.name for file in out.iterdir()) == [
+    files = [file for file in out.glob("**/*") if file.is_file()]
+    assert sorted(str(file.relative_to(out)) for file in files) == [
+        "best/01-set-b.png",
         "comparison-set-a.png",
         "comparison-set-b.png",
         "results.csv",
+        "results.html",
         "results.json",
         "results.md",
+        "worst/01-set-a.png",
     ]
 
 
@@ -100,7 +104,7 @@ def test_broken_image_is_named_and_the_status_is_1(folder):
 
 
 def test_lpips_of_the_catalog(folder, monkeypatch):
-    monkeypatch.setattr(lpips, "load", lambda network: lambda x, y: 0.25)
+    monkeypatch.setattr(lpips, "load", lambda network, offline: lambda x, y: 0.25)
     done = _run("--data", folder, "--lpips", "vgg", "--json")
     assert {result["lpips"] for result in json.loads(done.stdout)} == {0.25}
 
@@ -111,7 +115,10 @@ def test_lpips_of_the_catalog(folder, monkeypatch):
         (["--data", "missing"], "no folder 'missing'"),
         (["--data", "{folder}", "--lr-data", "a", "--lr-data", "b"], "one LR folder"),
         (["--data", "{folder}", "--weights", "srgann"], "srgann"),
-        (["--data", "{folder}", "--protocol", "y"], "choose from standard, paper, rgb"),
+        (
+            ["--data", "{folder}", "--protocol", "y"],
+            "choose from standard, paper, rgb, pyiqa",
+        ),
         (["--data", "{folder}", "--figure", "a"], "give --out"),
         (["--data", "{folder}", "--figure", "c", "--out", "{folder}/o"], "a, b"),
         (["--data", "{folder}", "--regions", "a=1,2", "--out", "{folder}/o"], "a=1,2"),
@@ -137,12 +144,12 @@ def test_region_outside_its_image_costs_the_figure_alone(folder, tmp_path):
 
 
 def test_help_names_every_choice_and_answers_at_once():
-    command = [sys.executable, "-c", "from srgan_jax import cli; cli.app()"]
+    command = [sys.executable, "-c", "from srgan_jax.cli.main import app; app()"]
     start = time.perf_counter()
     subprocess.run([*command, "--help"], check=True, capture_output=True)
     assert time.perf_counter() - start < 5  # about 0.3 s on an idle machine
     modules = (
-        "import sys, srgan_jax.cli; "
+        "import sys, srgan_jax.cli.main; "
         "sys.exit(any(m in sys.modules for m in ('jax', 'tensorflow', 'matplotlib')))"
     )
     subprocess.run([sys.executable, "-c", modules], check=True)

@@ -199,7 +199,7 @@ def test_refuses_what_it_cannot_score():
         metrics.psnr(image.astype(float), image, **options)
     with pytest.raises(ValueError, match="the HR image is uint8"):
         metrics.ssim(image, image[..., 0], **options)
-    with pytest.raises(ValueError, match="choose from standard, paper, rgb"):
+    with pytest.raises(ValueError, match="choose from standard, paper, rgb, pyiqa"):
         metrics.psnr(image, image, protocol="ycbcr", scale=4)
     with pytest.raises(ValueError, match="11x11 must fit"):
         metrics.ssim(image[:18], image[:18], **options)
