@@ -186,6 +186,7 @@ def evaluate(
                 subject=plan.subject,
                 network=lpips,
                 insets={full_names[name]: inset for name, inset in insets.items()},
+                blends=rows.find_blends(weights or []),
             )
             notes.print(f"results: {out}")
     for failure in report.failures:

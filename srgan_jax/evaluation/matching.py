@@ -35,12 +35,12 @@ def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
     if not shared:
         raise ValueError(_describe_missing(labels, affixes, folder))
     found = {
-        label: [path for affix in shared for path in stems[label.join(affix)]]
+        label: sorted({path for affix in shared for path in stems[label.join(affix)]})
         for label in labels
     }
     for label, paths in found.items():
         if len(paths) > 1:
-            names = ", ".join(sorted(str(path) for path in paths))
+            names = ", ".join(str(path) for path in paths)
             raise ValueError(
                 f"'{label}' has {len(paths)} images in {folder} ({names}): name the "
                 "right ones by a pattern, such as 'FOLDER/*_SRGAN.png'"
@@ -89,13 +89,14 @@ def _affixes(label: str, stems: Iterable[str]) -> set[tuple[str, str]]:
     A separator must divide it from the label, so that `img_1` is not found in `img_10`.
     Only a scale, as in `0801x4`, needs none.
     """
-    alone = re.compile(
-        rf"(?<![0-9A-Za-z]){re.escape(label)}(?=$|[^0-9A-Za-z]|x[0-9]+$)"
+    # The label is looked for in a lookahead, so that overlapping places are all found.
+    start = re.compile(
+        rf"(?<![0-9A-Za-z])(?={re.escape(label)}($|[^0-9A-Za-z]|x[0-9]+$))"
     )
     return {
-        (stem[: at.start()], stem[at.end() :])
+        (stem[: at.start()], stem[at.start() + len(label) :])
         for stem in stems
-        for at in alone.finditer(stem)
+        for at in start.finditer(stem)
     }
 
 

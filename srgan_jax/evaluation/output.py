@@ -5,9 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from srgan_jax.evaluation import figures, page, plots, tables
 from srgan_jax.evaluation.benchmark import Report, quality
-from srgan_jax.evaluation.rows import BUILT_IN
+from srgan_jax.evaluation.rows import BUILT_IN, Blend
 from srgan_jax.evaluation.scores import Score
 from srgan_jax.paths import replacing
 
@@ -23,6 +25,7 @@ def write(
     subject: str,
     network: str | None = None,
     insets: Mapping[str, figures.Region | None] | None = None,
+    blends: Mapping[str, Blend] | None = None,
 ) -> None:
     """Writes everything that a benchmark found.
 
@@ -36,6 +39,8 @@ def write(
       subject: the row that ranks the images.
       network: behind LPIPS, or None.
       insets: image name to the region of a figure of its own; see `figures.insets`.
+      blends: which rows lie between which two; see `rows.find_blends`. The plot joins
+        them by a line.
 
     Raises:
       ValueError: a region is not inside its image.
@@ -44,7 +49,7 @@ def write(
     tables.write(report.results, folder, network)
     if not report.results:
         return
-    plotted = {} if network is None else _plots(report, network)
+    plotted = {} if network is None else _plots(report, network, blends or {})
     for dataset, plot in plotted.items():
         path = folder / f"perception-distortion-{_file_name(dataset)}.svg"
         with replacing(path) as unfinished:
@@ -75,23 +80,40 @@ def write(
             _write_figure(report, key, path, insets[key[1]])
 
 
-def _plots(report: Report, network: str) -> dict[str, str]:
+def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[str, str]:
     """A perception-distortion plot for each data set, under the first protocol."""
     protocol = report.results[0].protocol
     drawn = {}
     for dataset in dict.fromkeys(result.dataset for result in report.results):
-        points = [
-            plots.Point(_label(result.weights), result.mean.psnr, result.mean.lpips)
+        points = {
+            result.weights: plots.Point(
+                _label(result.weights), result.mean.psnr, result.mean.lpips
+            )
             for result in report.results
             if (result.dataset, result.protocol) == (dataset, protocol)
             and result.mean.lpips is not None
-        ]
+            and np.isfinite(result.mean.psnr)
+        }
         drawn[dataset] = plots.scatter(
-            points,
+            list(points.values()),
             x_label=f"PSNR (dB), {protocol}, {dataset}",
             y_label=f"LPIPS ({network})",
+            lines=_interpolations(points, blends),
         )
     return drawn
+
+
+def _interpolations(
+    points: Mapping[str, plots.Point], blends: Mapping[str, Blend]
+) -> list[list[plots.Point]]:
+    """For each pair of generators, the points from one over the blends to the other."""
+    lines = []
+    for a, b in dict.fromkeys((blend.a, blend.b) for blend in blends.values()):
+        alphas = {a: 0.0, b: 1.0}
+        alphas |= {n: blend.alpha for n, blend in blends.items() if blend[:2] == (a, b)}
+        names = sorted(alphas, key=lambda name: alphas[name])
+        lines.append([points[name] for name in names if name in points])
+    return lines
 
 
 def _rank(report: Report, subject: str) -> list[Key]:

@@ -23,6 +23,16 @@ from srgan_jax.paths import replacing
 QUALITY = 92  # of the WebP images inside a page
 LARGEST_SIDE = 16_383  # pixels, WebP's limit
 
+# What a run's report plots: label of the axis to label and name of each curve.
+PLOTS = {
+    "content loss": {"content": "content"},
+    "adversarial losses": {"G: -log D(SR)": "adversarial", "D": "discriminator"},
+    "mean output of D": {"D(HR)": "d_hr", "D(SR)": "d_sr"},
+    "PSNR (dB)": {"PSNR": "evaluation_psnr"},
+    "SSIM": {"SSIM": "evaluation_ssim"},
+    "LPIPS": {"LPIPS": "evaluation_lpips"},
+}
+
 Images = Mapping[str, Mapping[str, np.ndarray]]
 Captions = Mapping[tuple[str, str], str]
 
@@ -39,9 +49,10 @@ COMPARISON = """<section class="comparison">
 <img class="right" alt="right image" draggable="false">
 <img class="left" alt="left image" draggable="false">
 <div class="edge"></div></div></div>
-<input type="range" class="position" min="0" max="100" step="0.5"
+<div class="under"><input type="range" class="position" min="0" max="100" step="0.5"
  aria-label="where the left image ends">
 <div class="captions"><span class="of-left"></span><span class="of-right"></span></div>
+</div>
 <script type="application/json">$data</script>
 </section>
 """
@@ -142,7 +153,11 @@ def run_report(
       images: image name to row (`bicubic`, `SRResNet`, ..., `original`) to pixels.
     """
     scores = [
-        [name, *(_number(values.get(score)) for score in ("psnr", "ssim", "lpips"))]
+        [
+            name,
+            _number(values.get("psnr"), 2),
+            *(_number(values.get(score), 4) for score in ("ssim", "lpips")),
+        ]
         for name, values in summary.get("scores", {}).items()
     ]
     caption = f"{summary.get('source', '')}, protocol {summary.get('protocol', '')}"
@@ -167,29 +182,20 @@ def run_report(
 def _training_plots(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
     """Losses, D's outputs and scores over the steps of each stage."""
     drawn = []
-    stages = dict.fromkeys(line["stage"] for line in metrics)
-    for stage in stages:
+    for stage in dict.fromkeys(line["stage"] for line in metrics):
         lines = [line for line in metrics if line["stage"] == stage]
-        for y_label, names in (
-            ("content loss", ("content",)),
-            ("adversarial losses", ("adversarial", "discriminator")),
-            ("mean output of D", ("d_hr", "d_sr")),
-            ("PSNR (dB)", ("evaluation_psnr",)),
-            ("SSIM", ("evaluation_ssim",)),
-            ("LPIPS", ("evaluation_lpips",)),
-        ):
+        for y_label, names in PLOTS.items():
             series = {
-                {"d_hr": "D(HR)", "d_sr": "D(SR)"}.get(name, name): [
+                label: [
                     (line["step"], line[name])
                     for line in lines
-                    if line.get(name) is not None
+                    if line.get(name) is not None  # JSON has no infinity
                 ]
-                for name in names
+                for label, name in names.items()
             }
             if any(series.values()):
-                drawn.append(
-                    plots.curves(series, x_label=f"step ({stage})", y_label=y_label)
-                )
+                x_label = f"step ({stage})"
+                drawn.append(plots.curves(series, x_label=x_label, y_label=y_label))
     return drawn
 
 
@@ -206,8 +212,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return fields
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _data_uri(name: str, pixels: np.ndarray) -> str:

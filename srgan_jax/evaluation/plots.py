@@ -1,12 +1,12 @@
 """Plots as SVG text: scores against each other, and values over the steps of a run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 640, 400  # of the drawing; a page scales it
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 40, 48  # margins around the axes
+LEFT, RIGHT, TOP, BOTTOM = 84, 24, 40, 48  # margins around the axes
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#444444")
 MOST_POINTS = 400  # of a curve; more are averaged
 CHARACTER = 7.2  # width of a character of a label, about
@@ -25,20 +25,21 @@ def scatter(
     *,
     x_label: str,
     y_label: str,
-    line: Sequence[tuple[float, float]] = (),
+    lines: Iterable[Sequence[Point]] = (),
 ) -> str:
-    """Draws labelled points and a line.
+    """Draws labelled points, and lines behind them.
 
     Args:
       points: finite values.
       x_label: what is across.
       y_label: what is up.
-      line: the corners of a dashed line, drawn behind the points.
+      lines: the corners of dashed lines.
     """
     axes = _Axes.around([(p.x, p.y) for p in points])
     drawn = [axes.draw(x_label, y_label)]
-    if line:
-        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(axes.place, line))
+    for line in lines:
+        places = (axes.place((corner.x, corner.y)) for corner in line)
+        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         drawn.append(
             f'<polyline points="{corners}" fill="none" stroke="#888" '
             'stroke-dasharray="5 4"/>'

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import srgan_jax
 from srgan_jax.evaluation import matching
 from srgan_jax.evaluation.datasets import Dataset
+from srgan_jax.weights import files
 
 BUILT_IN = ("nearest", "bicubic")
 ORIGINAL = "original"
@@ -57,6 +59,29 @@ def load_generators(
     return dict(generators), found
 
 
+class Blend(NamedTuple):
+    """How a generator was interpolated: `(1 - alpha) a + alpha b`."""
+
+    a: str
+    b: str
+    alpha: float
+
+
+def find_blends(names: Sequence[str]) -> dict[str, Blend]:
+    """Returns which of the generators were interpolated, and between which two.
+
+    Args:
+      names: of the catalog, or of files, such as `srgan-jax weights blend` writes.
+    """
+    blends = {}
+    for name in names:
+        known = files.metadata(Path(name)) if Path(name).is_file() else {}
+        if "blend" in known:
+            a, b = known["blend"]
+            blends[name] = Blend(a, b, known["alpha"])
+    return blends
+
+
 def match_images(
     specs: Sequence[str], datasets: Sequence[Dataset]
 ) -> dict[str, dict[Path, Path]]:
@@ -85,7 +110,7 @@ def match_images(
             folder = Path(place)
             if (folder / dataset.name).is_dir():
                 folder /= dataset.name
-            labels = [files.name for files in dataset.images]
+            labels = [image.name for image in dataset.images]
             found = matching.find_images(labels, folder)
-            images[name] |= {f.hr: found[f.name] for f in dataset.images}
+            images[name] |= {i.hr: found[i.name] for i in dataset.images}
     return images
