@@ -5,6 +5,7 @@ prefix and one suffix that turn every original's label into a file of the folder
 the match. Nothing is guessed: a missing or ambiguous match is an error that names it.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -75,12 +76,16 @@ def cut_to(image: np.ndarray, hr: np.ndarray, scale: int) -> np.ndarray:
 
 def _list(folder: Path) -> list[tuple[Path, Path]]:
     """Lists the image files, each as its path below the folder and its whole path."""
-    if folder.is_dir() or "*" not in folder.name:
-        return [(path.relative_to(folder), path) for path in decode.find(folder)]
-    paths = sorted(folder.parent.glob(folder.name))
+    parts = folder.parts
+    fixed = list(itertools.takewhile(lambda part: "*" not in part, parts))
+    root = Path(*fixed)
+    if root == folder:
+        paths = decode.find(folder)
+    else:
+        paths = sorted(root.glob(str(Path(*parts[len(fixed) :]))))
     if not paths:
         raise ValueError(f"no file matches '{folder}'")
-    return [(path.relative_to(folder.parent), path) for path in paths]
+    return [(path.relative_to(root), path) for path in paths]
 
 
 def _affixes(label: str, stems: Iterable[str]) -> set[tuple[str, str]]:

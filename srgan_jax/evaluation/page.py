@@ -160,23 +160,22 @@ def run_report(
         ]
         for name, values in summary.get("scores", {}).items()
     ]
-    caption = f"{summary.get('source', '')}, protocol {summary.get('protocol', '')}"
-    write(
-        path,
-        title,
-        [
-            ("Scores", table(["", "PSNR (dB)", "SSIM", "LPIPS"], scores)),
-            ("", paragraph(caption)),
-            ("Comparison", comparison(images)),
-            ("Training", figures(_training_plots(metrics))),
-            ("Environment", table([], list(environment.items()))),
-            (
-                "Configuration",
-                f"<details><summary>all fields</summary>{table([], _flat(config))}"
-                "</details>",
-            ),
-        ],
-    )
+    protocol = f"{summary.get('source', '')}, protocol {summary.get('protocol', '')}"
+    fields = table([], _flat(config))
+    sections = [
+        (
+            "Scores",
+            table(["", "PSNR (dB)", "SSIM", "LPIPS"], scores) + paragraph(protocol),
+        ),
+        ("Comparison", comparison(images) if images else paragraph("no images")),
+        ("Training", figures(_training_plots(metrics))),
+        ("Environment", table([], list(environment.items()))),
+        (
+            "Configuration",
+            f"<details><summary>all fields</summary>{fields}</details>",
+        ),
+    ]
+    write(path, title, sections)
 
 
 def _training_plots(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
