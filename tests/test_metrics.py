@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from benchmarks import protocols
 from srgan_jax.data import resize, sources
 from srgan_jax.evaluation import metrics
 
@@ -193,6 +194,36 @@ def test_pyiqa_is_its_formulas_in_pytorch(negated):
     ours = metrics.ssim(sr, hr, protocol="pyiqa", scale=4)
     # Half levels are rounded by chance in pyiqa, as float errors decide.
     assert ours == pytest.approx(float(ssim), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("program", "protocol"),
+    [
+        ("MATLAB scripts, KAIR (Y)", "standard"),
+        ("BasicSR, mmagic, KAIR (RGB)", "rgb"),
+        ("pyiqa (psnry, ssim)", "pyiqa"),
+    ],
+)
+def test_programs_of_the_comparison_agree_with_their_protocol(program, protocol):
+    sr, hr = _noisy_pair(8)
+    (found,) = (p for p in protocols.PROGRAMS if p.name == program)
+    psnr, ssim = protocols.score(found, sr, hr, scale=4)
+    options = {"protocol": protocol, "scale": 4}
+    assert metrics.psnr(sr, hr, **options) == pytest.approx(psnr, abs=1e-9)
+    assert metrics.ssim(sr, hr, **options) == pytest.approx(ssim, abs=1e-9)
+
+
+def test_torchmetrics_counts_reflected_windows():
+    functional = pytest.importorskip(
+        "torchmetrics.functional.image",
+        reason="the parity extra (torchmetrics) is not installed",
+    )
+    sr, hr = _noisy_pair(9)
+    (found,) = (p for p in protocols.PROGRAMS if p.name == "torchmetrics")
+    _, ssim = protocols.score(found, sr, hr, scale=4)
+    x, y = _torch_images(sr, hr)
+    theirs = functional.structural_similarity_index_measure(x, y, data_range=255.0)
+    assert ssim == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_full_range_luma_costs_pyiqa_over_a_decibel():
