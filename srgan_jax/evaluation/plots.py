@@ -38,27 +38,22 @@ def scatter(
     axes = _Axes.around([(p.x, p.y) for p in points])
     drawn = [axes.draw(x_label, y_label)]
     for line in lines:
-        places = (axes.place((corner.x, corner.y)) for corner in line)
-        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        corners = " ".join(
+            "{:.1f},{:.1f}".format(*axes.place((corner.x, corner.y))) for corner in line
+        )
         drawn.append(
             f'<polyline points="{corners}" fill="none" stroke="#888" '
             'stroke-dasharray="5 4"/>'
         )
-    taken: list[tuple[float, float]] = []
-    for i, point in enumerate(points):
-        x, y = axes.place((point.x, point.y))
-        drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{_colour(i)}"/>')
-        # A label stands beside its point, inside the axes and below those it meets.
-        width = CHARACTER * len(point.label)
-        at_end = x + 10 + width > WIDTH - 4
-        start = x - 10 - width if at_end else x + 10
-        while any(abs(start - u) < width and abs(y - v) < 15 for u, v in taken):
-            y += 15
-        taken.append((start, y))
-        anchor = "end" if at_end else "start"
+    places = [axes.place((point.x, point.y)) for point in points]
+    taken = [_Box(x - 6, y - 6, x + 6, y + 6) for x, y in places]
+    for i, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
+        box = _place_label(x, y, CHARACTER * len(point.label), taken)
+        taken.append(box)
         drawn.append(
-            f'<text x="{x - 10 if at_end else x + 10:.1f}" y="{y + 4:.1f}" '
-            f'text-anchor="{anchor}">{escape(point.label)}</text>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{_colour(i)}"/>'
+            f'<text x="{(box.left + box.right) / 2:.1f}" y="{box.bottom - 4:.1f}" '
+            f'text-anchor="middle">{escape(point.label)}</text>'
         )
     return _svg(drawn)
 
@@ -93,6 +88,45 @@ def curves(
         )
         x += CHARACTER * len(name) + 18
     return _svg(drawn)
+
+
+class _Box(NamedTuple):
+    """A rectangle of the drawing."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: "_Box") -> bool:
+        """Returns True if the two overlap."""
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )
+
+
+def _place_label(x: float, y: float, width: float, taken: Sequence[_Box]) -> _Box:
+    """Finds room beside, above or below a point, or else beside it."""
+    half = width / 2
+    candidates = [
+        _Box(left, middle - 8, left + width, middle + 8)
+        for left, middle in (
+            (x + 9, y),
+            (x - 9 - width, y),
+            (x - half, y - 16),
+            (x - half, y + 16),
+            (x + 9, y + 14),
+            (x + 9, y - 14),
+        )
+    ]
+    for box in candidates:
+        inside = box.left > LEFT and box.right < WIDTH and box.bottom < HEIGHT - BOTTOM
+        if inside and not any(box.meets(other) for other in taken):
+            return box
+    return candidates[0]
 
 
 class _Axes(NamedTuple):
