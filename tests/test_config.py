@@ -10,7 +10,8 @@ from configs import srgan, srresnet
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import config as configuration
 from srgan_jax.training import stages
-from srgan_jax.weights import catalog, store
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import store
 
 
 def test_the_recipe_is_the_paper_s():
@@ -55,7 +56,7 @@ def test_a_preset_fills_in_and_explicit_overrides_win():
     config.preset = "krasserm"
     config.generator.bn_epsilon = 0.5
     resolved = configuration.resolve(config, ["generator.bn_epsilon"])
-    expected = catalog.PRESETS["krasserm"]["generator"]
+    expected = PRESETS["krasserm"]["generator"]
     assert resolved.generator["prelu"] == expected["prelu"] == "per_channel"
     assert resolved.generator["bn_epsilon"] == 0.5
     config.preset = "keras"

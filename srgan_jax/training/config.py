@@ -17,9 +17,11 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from srgan_jax.data.examples import DEGRADATIONS
 from srgan_jax.evaluation import metrics
 from srgan_jax.training import losses, parallel, steps
-from srgan_jax.weights import catalog, layout, store
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import layout, store
 
 # a decimal weight and a distance: "vgg54", "0.05 * l1"
 CONTENT_TERM = re.compile(
@@ -30,6 +32,8 @@ SINCE_VERSION_0_1: Mapping[str, Any] = {
     "init_discriminator_from": None,
     "data.exposure": 0.0,
     "data.graded": 0.0,
+    "data.degradation": "bicubic",
+    "data.on_damage": "skip",
 }
 BORDERS = ("mirrored", "clamped")
 CHOICES = {
@@ -40,6 +44,8 @@ CHOICES = {
     "adversarial.form": losses.ADVERSARIAL_FORMS,
     "adversarial.order": steps.ORDERS,
     "data.border": BORDERS,
+    "data.degradation": DEGRADATIONS,
+    "data.on_damage": ("skip", "stop"),
     "evaluation.border": BORDERS,
     "evaluation.lpips": ("alex", "vgg", "none"),
     "evaluation.protocol": metrics.PROTOCOLS,
@@ -108,6 +114,8 @@ class Data:
     exposure: float
     graded: float
     border: str
+    degradation: str
+    on_damage: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,9 +280,9 @@ def nearest(name: str, known: Collection[str]) -> str:
 def _expand_preset(values: dict[str, Any], overrides: Collection[str]) -> None:
     """Sets the fields of a known implementation, except those given explicitly."""
     name = values["preset"]
-    if name not in catalog.PRESETS:
-        raise ConfigError(f"unknown preset {name!r}{nearest(name, catalog.PRESETS)}")
-    for section, fields in catalog.PRESETS[name].items():
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}{nearest(name, PRESETS)}")
+    for section, fields in PRESETS[name].items():
         for field, value in fields.items():
             if f"{section}.{field}" not in overrides:
                 values[section][field] = value

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from srgan_jax.data import pipeline, sources
+from srgan_jax.data.evaluation_sets import evaluation_pairs
 from srgan_jax.training import (
     network_files,
     parallel,
@@ -27,6 +28,7 @@ from srgan_jax.training.run import Run
 from srgan_jax.training.run_log import Clock, RunLog
 from srgan_jax.training.stages import Stage, prepare_stages
 from srgan_jax.training.state import TrainState
+from srgan_jax.weights import store
 
 
 class Preempted(Exception):
@@ -63,13 +65,18 @@ def train_and_evaluate(
     # Everything that can be wrong is found before anything is written.
     parallel.check(config.batch_size, config.parallel.transform)
     evaluation = config.evaluation
-    pairs = pipeline.evaluation_pairs(
+    pairs = evaluation_pairs(
         evaluation.source, scale=config.scale, border=evaluation.border
     )
     bicubic, enlarged = report.score(
         report.BICUBIC, report.bicubic(config), pairs, evaluation
     )
-    source = sources.open_source(config.data.source, minimum_size=config.data.crop)
+    source = sources.open_source(
+        config.data.source,
+        minimum_size=config.data.crop,
+        scale=config.scale,
+        index_dir=store.cache_dir() / "image_sizes",
+    )
     stages = prepare_stages(config)
 
     workdir.mkdir(parents=True, exist_ok=True)
@@ -214,9 +221,11 @@ def training_batches(run: Run, step: int) -> Iterator[dict[str, np.ndarray]]:
     """This process's share of the global batches from `step` on."""
     settings = dataclasses.asdict(run.config.data)
     del settings["source"]
+    skips = settings.pop("on_damage") == "skip"
     return pipeline.training_batches(
         run.source,
         **settings,
+        on_skip=run.note_skipped if skips else None,
         batch_size=run.config.batch_size,
         scale=run.config.scale,
         seed=run.config.seed,

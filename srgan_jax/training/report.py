@@ -16,9 +16,9 @@ import numpy as np
 from srgan_jax import console as terminal
 from srgan_jax import paths
 from srgan_jax.data import resize
-from srgan_jax.data.pipeline import Pair
-from srgan_jax.evaluation import benchmark, figures, lpips, tables
-from srgan_jax.evaluation.tables import Result, Score
+from srgan_jax.data.pairs import Pair
+from srgan_jax.evaluation import figures, lpips, tables
+from srgan_jax.evaluation.scores import Result, Score, score_image
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.training.config import Config, Evaluation, StageConfig
 from srgan_jax.training.network_files import START, file_of, is_readable
@@ -37,15 +37,21 @@ def score(
 ) -> tuple[Result, list[np.ndarray]]:
     """Scores an upscaling function on every pair; also returns the upscaled images."""
     distance = None if evaluation.lpips == "none" else lpips.load(evaluation.lpips)
-    images = [upscale(pair.lr) for pair in pairs]
-    scores = tuple(
-        benchmark.score(
-            *(sr, pair, evaluation.protocol),
-            distance(sr, pair.hr) if distance else None,
-        )
-        for sr, pair in zip(images, pairs, strict=True)
+    images, scores = [], []
+    for pair in pairs:
+        sr = upscale(pair.lr)
+        try:
+            away = distance(sr, pair.hr) if distance else None
+            scores.append(
+                score_image(pair, sr, protocol=evaluation.protocol, lpips=away)
+            )
+        except ValueError as error:  # too small for the protocol or for LPIPS
+            raise ValueError(f"{pair.name}: {error}") from error
+        images.append(sr)
+    return (
+        Result(name, evaluation.source, evaluation.protocol, tuple(scores)),
+        images,
     )
-    return Result(name, evaluation.source, evaluation.protocol, scores), images
 
 
 def bicubic(config: Config) -> Upscale:
@@ -72,7 +78,9 @@ def evaluate(
     """Scores the averaged generator during training and logs its first image."""
     upscaler = Upscaler(dict(config.generator), jax.device_get(average))
     result, images = score("", upscaler, pairs, config.evaluation)
-    scores = {f"evaluation_{name}": value for name, value in _mean(result).items()}
+    scores = {
+        f"evaluation_{name}": value for name, value in result.mean.measured().items()
+    }
     listed = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
     log.say(f"step {step}: {listed}")
     log.image(step, pairs[0].name, strip(pairs[0], enlarged[0], images[0]))
@@ -114,7 +122,7 @@ def write(
     for name, upscale in upscalers.items():
         result, images = score(name, upscale, pairs, config.evaluation)
         results.append(result)
-        caption = figures.scores_caption(result.per_image[0])
+        caption = result.per_image[0].caption()
         panels.append((_label(config, name), images[0], caption))
     original = f"{pairs[0].name}\n{config.evaluation.protocol}"
     panels.append(("original", pairs[0].hr, original))
@@ -125,7 +133,7 @@ def write(
         "images": len(pairs),
         "steps": config.last_step,
         **finite({"images_per_second": images_per_second}),
-        "scores": {r.weights: finite(_mean(r)) for r in results},
+        "scores": {r.weights: finite(r.mean.measured()) for r in results},
     }
     with paths.replacing(workdir / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
@@ -162,9 +170,3 @@ def show(workdir: Path, config: Config) -> None:
 
 def _label(config: Config, name: str) -> str:
     return str(config.init_from) if name == START else LABELS.get(name, name)
-
-
-def _mean(result: Result) -> dict[str, float]:
-    mean = result.mean
-    scores = {"psnr": mean.psnr, "ssim": mean.ssim}
-    return scores if mean.lpips is None else scores | {"lpips": mean.lpips}

@@ -26,7 +26,7 @@ CONFIG, HISTORY = "config.json", "config.history.jsonl"
 # The photographs behind data.source are compared by their fingerprint, and the steps of
 # finished stages by checkpoint.check_run.
 FREE = re.compile(
-    r"evaluation\..*|checkpoint\..*|log_every|data\.source|stages\.[^.]+\.steps"
+    r"evaluation\..*|checkpoint\..*|log_every|data\.(source|on_damage)|stages\.[^.]+\.steps"
 )
 EVALUATION = re.compile(r"evaluation\.(?!every)")
 ALLOWED_EXPLICITLY = re.compile(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from srgan_jax.data import pipeline, sources
+from srgan_jax import paths
+from srgan_jax.data.pairs import Pair
+from srgan_jax.data.source import Source
 from srgan_jax.training import network_files, parallel, report, runtime, steps
 from srgan_jax.training.checkpoint import Checkpoints
 from srgan_jax.training.config import Config
@@ -46,8 +49,8 @@ class Run:
     workdir: Path
     profile: Profile
     mesh: jax.sharding.Mesh
-    source: sources.Source
-    pairs: list[pipeline.Pair]
+    source: Source
+    pairs: list[Pair]
     enlarged: list[np.ndarray]
     checkpoints: Checkpoints
     log: RunLog
@@ -95,6 +98,17 @@ class Run:
         events = step % self.config.log_every == 0
         self.log.scalars(step, stage.name, values, events=events)
         self.log.show(step, stage.name, values)
+
+    def note_skipped(self, image: str, reason: str) -> None:
+        """Says once that an image is damaged, and lists it in skipped.json."""
+        path = self.workdir / "skipped.json"
+        names = json.loads(path.read_text()) if path.exists() else []
+        if self.writes and image not in names:
+            with paths.replacing(path) as unfinished:
+                unfinished.write_text(json.dumps([*names, image], indent=2) + "\n")
+            self.log.say(
+                f"skipped: {reason}; the next image of its epoch takes its place"
+            )
 
     def evaluates(self, stage: Stage, step: int) -> bool:
         """True if the generator is scored at this step."""
