@@ -273,6 +273,7 @@ def test_storage_type_rounds_once_and_loads_as_float32(tmp_path: Path, dtype) ->
     _, loaded = store.load_generator(path)
     rounded = jax.tree.map(lambda x: x.astype(dtype).astype(np.float32), variables)
     jax.tree.map(np.testing.assert_array_equal, loaded, rounded)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype("float32")}
 
 
 def test_values_too_large_for_the_storage_type_are_refused(tmp_path: Path) -> None:
