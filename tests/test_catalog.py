@@ -21,23 +21,23 @@ def test_entries_are_pinned_and_complete(name: str) -> None:
     assert entry.kind in (*NETWORKS, "lpips")
     assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
     assert entry.size > 1_000_000
-    if Included in map(type, entry.carriers):
-        assert entry.carriers == (Included(),)
+    if Included in map(type, entry.mirrors):
+        assert entry.mirrors == (Included(),)
         assert entry.file == f"{name}.safetensors"
         return
     assert entry.licence
     assert entry.summary
-    assert entry.carriers
-    for carrier in entry.carriers:
-        if isinstance(carrier, Package):
-            assert re.fullmatch(r"[\w-]+==[\d.]+", carrier.requirement)
-            assert re.fullmatch("[0-9a-f]{64}", carrier.sha256)
+    assert entry.mirrors
+    for mirror in entry.mirrors:
+        if isinstance(mirror, Package):
+            assert re.fullmatch(r"[\w-]+==[\d.]+", mirror.requirement)
+            assert re.fullmatch("[0-9a-f]{64}", mirror.sha256)
         else:
-            assert isinstance(carrier, Address)
-            assert carrier.url.startswith("https://")
+            assert isinstance(mirror, Address)
+            assert mirror.url.startswith("https://")
 
 
-INCLUDED = [n for n, e in CATALOG.items() if Included() in e.carriers]
+INCLUDED = [n for n, e in CATALOG.items() if Included() in e.mirrors]
 
 
 def test_every_file_in_pretrained_is_in_the_catalog() -> None:
