@@ -11,7 +11,7 @@ from srgan_jax.models.generator import Generator
 from srgan_jax.training import config as settings
 from srgan_jax.training.presets import PRESETS
 from srgan_jax.weights import layout, store
-from srgan_jax.weights.catalog import CATALOG, Address, Included, Package
+from srgan_jax.weights.catalog import CATALOG, Address, Package
 from srgan_jax.weights.layout import EXECUTION, NETWORKS
 
 
@@ -21,13 +21,10 @@ def test_entries_are_pinned_and_complete(name: str) -> None:
     assert entry.kind in (*NETWORKS, "lpips")
     assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
     assert entry.size > 1_000_000
-    if Included in map(type, entry.mirrors):
-        assert entry.mirrors == (Included(),)
-        assert entry.file == f"{name}.safetensors"
-        return
     assert entry.licence
     assert entry.summary
-    assert entry.mirrors
+    if entry.is_included:
+        assert entry.file == f"{name}.safetensors"
     for mirror in entry.mirrors:
         if isinstance(mirror, Package):
             assert re.fullmatch(r"[\w-]+==[\d.]+", mirror.requirement)
@@ -37,7 +34,7 @@ def test_entries_are_pinned_and_complete(name: str) -> None:
             assert mirror.url.startswith("https://")
 
 
-INCLUDED = [n for n, e in CATALOG.items() if Included() in e.mirrors]
+INCLUDED = [n for n, e in CATALOG.items() if e.is_included]
 
 
 def test_every_file_in_pretrained_is_in_the_catalog() -> None:

@@ -211,7 +211,7 @@ def _record(name: str) -> dict[str, Any]:
         "scores": {k: dict(v) for k, v in entry.scores.items()},
         "cached": store.is_cached(name),
         "path": str(path),
-        "carriers": [str(mirror) for mirror in entry.mirrors],
+        "carriers": [str(m) for m in entry.mirrors] or ["this package"],
         "sha256": entry.sha256,
         "settings": dict(entry.settings)
         or {"preprocessing": entry.preprocessing or "none"},

@@ -14,14 +14,6 @@ from srgan_jax.weights.implementations import IMPLEMENTATIONS, Settings
 
 
 @dataclass(frozen=True)
-class Included:
-    """A file of this package, in `srgan_jax/weights/pretrained/`."""
-
-    def __str__(self) -> str:
-        return "this package"
-
-
-@dataclass(frozen=True)
 class Address:
     """A file that can be downloaded as it is."""
 
@@ -62,8 +54,8 @@ class Entry:
       size: its bytes.
       sha256: its checksum.
       licence: SPDX name.
-      mirrors: where the file can be had, in the order in which they are tried; an
-        included file has no other mirror.
+      mirrors: where the file can be downloaded, in the order in which they are tried.
+        Without mirrors, it is included in this package.
       settings: Linen attributes of a generator or discriminator.
       preprocessing: the input that VGG19's weights were trained on.
       scores: what `srgan-jax evaluate` measured, by data set and protocol.
@@ -75,10 +67,15 @@ class Entry:
     size: int
     sha256: str
     licence: str
-    mirrors: tuple[Included | Address | Package, ...]
+    mirrors: tuple[Address | Package, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: str | None = None
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def is_included(self) -> bool:
+        """True if the file lies in `srgan_jax/weights/pretrained/`."""
+        return not self.mirrors
 
 
 def included(
@@ -102,7 +99,7 @@ def included(
         size=size,
         sha256=sha256,
         licence="Apache-2.0",
-        mirrors=(Included(),),
+        mirrors=(),
         settings=settings,
         scores=scores,
     )

@@ -16,7 +16,7 @@ import platformdirs
 import rich.console
 
 from srgan_jax.weights import download, files
-from srgan_jax.weights.catalog import CATALOG, Address, Entry, Included, Package
+from srgan_jax.weights.catalog import CATALOG, Address, Entry, Package
 from srgan_jax.weights.formats import native
 from srgan_jax.weights.layout import Weights, WeightsError
 
@@ -32,7 +32,7 @@ def cache_dir() -> Path:
 def file_of(name: str) -> Path:
     """Where the file of a catalog name is, or will be once it is downloaded."""
     entry = _entry(name)
-    return (PRETRAINED if _is_included(entry) else cache_dir()) / entry.file
+    return (PRETRAINED if entry.is_included else cache_dir()) / entry.file
 
 
 def is_cached(name: str) -> bool:
@@ -60,13 +60,13 @@ def fetch(name: str, *, offline: bool = False) -> Path:
         if _sha256(target) == entry.sha256:
             return target
         damage = f"{target} is damaged (its checksum is not that of {name})"
-        if _is_included(entry):
+        if entry.is_included:
             raise WeightsError(f"{damage}; install srgan_jax again")
         target.unlink(missing_ok=True)
         raise WeightsError(
             f"{damage} and was removed; the same command downloads it again"
         )
-    if _is_included(entry):
+    if entry.is_included:
         raise WeightsError(f"{target} is missing; install srgan_jax again")
     if offline:
         raise WeightsError(
@@ -182,10 +182,6 @@ def _entry(name: str) -> Entry:
     return CATALOG[name]
 
 
-def _is_included(entry: Entry) -> bool:
-    return any(isinstance(mirror, Included) for mirror in entry.mirrors)
-
-
 def _known(name: str, names: Iterable[str]) -> str:
     """The end of a refusal: the nearest name, and all of them."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -200,7 +196,6 @@ def _download(name: str, entry: Entry, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for mirror in entry.mirrors:
-        assert not isinstance(mirror, Included)
         console.print(
             f"Downloading {name} ({entry.size / 1e6:.0f} MB, {entry.licence}) "
             f"from {mirror}"
