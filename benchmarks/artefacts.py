@@ -24,7 +24,7 @@ from rich.table import Table
 from scipy import ndimage
 
 import srgan_jax
-from srgan_jax.data import pairs
+from srgan_jax.data import evaluation_sets, pairs
 from srgan_jax.data.resize import imresize
 from srgan_jax.inference.upscaler import Upscaler
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("generators", nargs="+", metavar="NAME_OR_FILE")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = pairs.evaluation_pairs(f"folder:{arguments.folder}", scale=4)
+    found = evaluation_sets.evaluation_pairs(f"folder:{arguments.folder}", scale=4)
     records = [
         {"weights": name, "photographs": len(found)}
         | measure(srgan_jax.load(name), found)

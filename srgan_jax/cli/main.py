@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import srgan_jax
-from srgan_jax.cli import weights
+from srgan_jax.cli import data, weights
 from srgan_jax.cli.evaluate import evaluate
 from srgan_jax.cli.pod import pod
 from srgan_jax.cli.upscale import export, upscale
@@ -53,6 +53,7 @@ app.command(
 )(evaluate)
 app.command(epilog="Example: srgan-jax export --to onnx -o srgan.onnx")(export)
 app.add_typer(weights.app, name="weights")
+app.add_typer(data.app, name="data")
 app.command(
     epilog="Example: srgan-jax pod --config=configs/srgan.py --topology=v5e:16x16"
 )(pod)

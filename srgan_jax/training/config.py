@@ -122,6 +122,8 @@ def _check(config: ConfigDict) -> None:
         one_of("adversarial.order", config.adversarial.order, steps.ORDERS)
         one_of("evaluation.lpips", config.evaluation.lpips, ("alex", "vgg", "none"))
         one_of("evaluation.protocol", config.evaluation.protocol, metrics.PROTOCOLS)
+        one_of("data.degradation", config.data.degradation, ("bicubic", "photo"))
+        one_of("data.on_damage", config.data.on_damage, ("skip", "stop"))
         for part in ("data", "evaluation"):
             one_of(f"{part}.border", config[part].border, ("mirrored", "clamped"))
     except ValueError as error:
