@@ -57,15 +57,10 @@ def write(
     ranked = _rank(report, subject)
     worst = ranked[: min(EXTREMES, -(-len(ranked) // 2))]
     best = ranked[::-1][: min(EXTREMES, len(ranked) // 2)]
-    ranking = "PSNR" if network is None else f"LPIPS ({network})"
-    note = (
-        f"Images are ranked by {ranking} of {subject}. PSNR and SSIM beneath an image "
-        f"follow protocol {report.results[0].protocol}. The page's images are "
-        f"compressed (WebP, quality {page.QUALITY}); scores are of the original pixels."
-    )
+    ranking = f"{'PSNR' if network is None else 'LPIPS'} of {subject}"
     sections = [
         ("", page.table(*tables.mean_rows(report.results, network))),
-        ("Images", _comparison(report, worst, best) + page.paragraph(note)),
+        ("Images", _comparison(report, worst, best, ranking)),
     ]
     if plotted:
         sections += [("Perception and distortion", page.figures(plotted.values()))]
@@ -74,10 +69,11 @@ def write(
         for number, key in enumerate(keys, 1):
             name = f"{number:02}-{_file_name('-'.join(key))}.png"
             _write_figure(report, key, folder / place / name, None)
-    for key in report.kept:
-        if insets and key[1] in insets:
-            path = folder / f"comparison-{_file_name('-'.join(key))}.png"
-            _write_figure(report, key, path, insets[key[1]])
+    for dataset, image in report.kept:
+        if insets and image in insets:
+            # The image's sub-folders become folders, so that every name is unique.
+            path = folder / f"comparison-{_file_name(dataset)}-{image}.png"
+            _write_figure(report, (dataset, image), path, insets[image])
 
 
 def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[str, str]:
@@ -128,17 +124,27 @@ def _rank(report: Report, subject: str) -> list[Key]:
     return sorted(found, key=lambda key: found[key])
 
 
-def _comparison(report: Report, worst: Sequence[Key], best: Sequence[Key]) -> str:
+def _comparison(
+    report: Report, worst: Sequence[Key], best: Sequence[Key], ranking: str
+) -> str:
     """The slider over the kept images; their names give their ranks."""
     names = {key: f"worst {i}: {' / '.join(key)}" for i, key in enumerate(worst, 1)}
     names |= {key: f"best {i}: {' / '.join(key)}" for i, key in enumerate(best, 1)}
     names |= {key: " / ".join(key) for key in report.kept if key not in names}
+    images = {names[key]: figures.crop_large(report.kept[key]) for key in names}
     captions = {
         (names[key], row): score.caption()
         for (key, row), score in _scores(report).items()
         if key in names
     }
-    return page.comparison({names[key]: report.kept[key] for key in names}, captions)
+    note = (
+        f"Images are ranked by {ranking}. PSNR and SSIM beneath an image follow "
+        f"protocol {report.results[0].protocol}. Scores are of whole images and of "
+        f"their original pixels: here, images are compressed (WebP, quality "
+        f"{page.QUALITY}), and of images with a side above {figures.LONGEST_SIDE} "
+        "pixels only the part is shown where the rows differ most."
+    )
+    return page.comparison(images, captions) + page.paragraph(note)
 
 
 def _write_figure(
