@@ -11,8 +11,9 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from benchmarks import protocols
-from srgan_jax.data import resize, sources
+from srgan_jax.data import resize
 from srgan_jax.evaluation import metrics
+from srgan_jax.images.decode import read_image
 
 SET5 = pathlib.Path(__file__).parents[1] / "../shared/data/set5"
 
@@ -31,8 +32,8 @@ def set5():
         pytest.skip("Set5 is not part of the project")
     pairs = {"bicubic": [], "nearest": []}
     for path in sorted(SET5.glob("*_HR.png")):
-        hr = sources.read_image(path)
-        lr = sources.read_image(path.with_name(path.name.replace("HR", "LR")))
+        hr = read_image(path)
+        lr = read_image(path.with_name(path.name.replace("HR", "LR")))
         pairs["bicubic"].append((resize.imresize(lr, 4), hr))
         pairs["nearest"].append((lr.repeat(4, axis=0).repeat(4, axis=1), hr))
     return pairs

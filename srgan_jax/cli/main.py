@@ -5,20 +5,45 @@ Figures go to standard output, everything else to standard error. Exit status: 0
 1 some inputs failed, 2 wrong usage.
 """
 
+from typing import Annotated
+
 import typer
 
-from srgan_jax.cli import weights
+import srgan_jax
+from srgan_jax.cli import data, weights
 from srgan_jax.cli.evaluate import evaluate
 from srgan_jax.cli.pod import pod
 from srgan_jax.cli.upscale import export, upscale
 
 app = typer.Typer(
-    help="Photo-realistic single-image super-resolution (SRGAN) on JAX.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(srgan_jax.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Photo-realistic single-image super-resolution (SRGAN) on JAX."""
+
+
 app.command(epilog="Example: srgan-jax upscale holiday/ portrait.png -o upscaled")(
     upscale
 )
@@ -28,6 +53,7 @@ app.command(
 )(evaluate)
 app.command(epilog="Example: srgan-jax export --to onnx -o srgan.onnx")(export)
 app.add_typer(weights.app, name="weights")
+app.add_typer(data.app, name="data")
 app.command(
     epilog="Example: srgan-jax pod --config=configs/srgan.py --topology=v5e:16x16"
 )(pod)

@@ -14,35 +14,37 @@ from srgan_jax.console import notes, usage_errors
 
 def pod(
     config: Annotated[
-        str, typer.Option(metavar="FILE[:VARIANT]", help="As train.py takes it.")
+        str,
+        typer.Option(metavar="FILE[:VARIANT]", help="Configuration, as for train.py."),
     ],
     topology: Annotated[
         str, typer.Option(help="v4, v5e, v5p or v6e and a layout, such as v5e:16x16.")
     ],
     stage: Annotated[
         Literal["pretrain", "adversarial"] | None,
-        typer.Option(help="One stage; all unless given."),
+        typer.Option(help="Estimate this stage only."),
     ] = None,
     batch_per_chip: Annotated[
-        int, typer.Option(min=1, help="Crops a chip, instead of the global batch.")
+        int, typer.Option(min=1, help="HR crops per chip; replaces the batch size.")
     ] = 16,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
-        typer.Option(help="Of the computation, instead of the config's."),
+        typer.Option(help="Compute in this type, instead of the config's."),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print a list with one record a stage.")
+        bool,
+        typer.Option("--json", help="Print a JSON list of one record per stage."),
     ] = False,
 ) -> None:
-    """Compile a configuration for a TPU pod without one: does it fit, what it costs.
+    """Estimate memory, cycles and exchanged bytes of a training on a TPU pod.
 
-    The real step of each stage is compiled by the TPU compiler (extra: pip install
-    'srgan-jax[pod]'); the figures are its estimates. Takes minutes a stage.
+    The TPU compiler (pip install 'srgan-jax[pod]') compiles the real step of each
+    stage; no TPU is needed. Takes minutes per stage.
     """
     with usage_errors():
-        from srgan_jax.estimate import tpu as pods
+        from srgan_jax.estimate import tpu
 
-        given = pods.read_config(config)
+        given = tpu.read_config(config)
         given.dtype = dtype or given.dtype
         stages = [s for s in given.stages if stage in (None, s.name)]
         if not stages:
@@ -51,9 +53,9 @@ def pod(
         records = []
         for chosen in stages:
             with notes.status(f"compiling {chosen.name} for {topology}"):
-                records.append(pods.estimate(given, chosen, topology, batch_per_chip))
+                records.append(tpu.estimate(given, chosen, topology, batch_per_chip))
     if json:
         typer.echo(json_.dumps(records, indent=2))
     else:
         for record in records:
-            Console(highlight=False).print(*pods.summary(record), sep="\n")
+            Console(highlight=False).print(*tpu.summary(record), sep="\n")
