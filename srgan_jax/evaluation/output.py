@@ -63,7 +63,7 @@ def write(
         ("Images", _comparison(report, worst, best, ranking)),
     ]
     if plotted:
-        sections += [("Perception and distortion", page.figures(plotted.values()))]
+        sections += [("Perception and distortion", page.side_by_side(plotted.values()))]
     page.write(folder / "results.html", "Results", sections)
     for place, keys in (("worst", worst), ("best", best)):
         for number, key in enumerate(keys, 1):
@@ -90,6 +90,8 @@ def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[st
             and result.mean.lpips is not None
             and np.isfinite(result.mean.psnr)
         }
+        if not points:  # flat images, which interpolation reconstructs exactly
+            continue
         drawn[dataset] = plots.scatter(
             list(points.values()),
             x_label=f"PSNR (dB), {protocol}, {dataset}",
@@ -131,7 +133,7 @@ def _comparison(
     names = {key: f"worst {i}: {' / '.join(key)}" for i, key in enumerate(worst, 1)}
     names |= {key: f"best {i}: {' / '.join(key)}" for i, key in enumerate(best, 1)}
     names |= {key: " / ".join(key) for key in report.kept if key not in names}
-    images = {names[key]: figures.crop_large(report.kept[key]) for key in names}
+    images = {names[key]: report.kept[key] for key in names}
     captions = {
         (names[key], row): score.caption()
         for (key, row), score in _scores(report).items()
@@ -139,10 +141,8 @@ def _comparison(
     }
     note = (
         f"Images are ranked by {ranking}. PSNR and SSIM beneath an image follow "
-        f"protocol {report.results[0].protocol}. Scores are of whole images and of "
-        f"their original pixels: here, images are compressed (WebP, quality "
-        f"{page.QUALITY}), and of images with a side above {figures.LONGEST_SIDE} "
-        "pixels only the part is shown where the rows differ most."
+        f"protocol {report.results[0].protocol}. Scores are of whole, uncompressed "
+        "images."
     )
     return page.comparison(images, captions) + page.paragraph(note)
 
