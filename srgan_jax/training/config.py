@@ -21,7 +21,8 @@ from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.layers import one_of
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import losses, steps
-from srgan_jax.weights import catalog, layout, store
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import layout, store
 
 DTYPES = ("float32", "bfloat16")
 # a decimal weight and a distance: "vgg54", "0.05 * l1"
@@ -106,11 +107,9 @@ def _check_crop(config: ConfigDict, variables: dict[str, Any]) -> None:
 
 
 def _preset(name: str) -> dict[str, dict[str, Any]]:
-    if name not in catalog.PRESETS:
-        raise ConfigError(
-            f"unknown preset {name!r}; known: {', '.join(catalog.PRESETS)}"
-        )
-    return catalog.PRESETS[name]
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def _check(config: ConfigDict) -> None:

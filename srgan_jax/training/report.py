@@ -18,7 +18,7 @@ from srgan_jax import paths
 from srgan_jax.data import resize
 from srgan_jax.data.pairs import Pair
 from srgan_jax.evaluation import figures, lpips, metrics, tables
-from srgan_jax.evaluation.tables import Result, Score
+from srgan_jax.evaluation.scores import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.training.run_log import SCORE, RunLog, finite
 from srgan_jax.training.state import Variables
