@@ -8,9 +8,9 @@ import pytest
 from configs import srgan
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.models.registry import EXECUTION, NETWORKS
 from srgan_jax.training import config as settings
 from srgan_jax.weights.catalog import CATALOG, Address, Package
-from srgan_jax.weights.layout import EXECUTION, NETWORKS
 from srgan_jax.weights.presets import PRESETS
 
 

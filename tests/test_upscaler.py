@@ -6,14 +6,14 @@ import itertools
 import jax
 import numpy as np
 import pytest
+import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from srgan_jax.inference import fold as folded
 from srgan_jax.inference import tiles
 from srgan_jax.inference import upscaler as upscaler_module
 from srgan_jax.inference.upscaler import Upscaler
-from srgan_jax.models import generator
+from srgan_jax.models.generator import Generator
 
 LENGTHS = st.one_of(st.integers(1, 12), st.integers(1, 70))
 VARIANTS = {
@@ -31,9 +31,9 @@ VARIANTS = {
 
 
 @functools.cache
-def network(variant: str) -> tuple[generator.Generator, dict]:
+def network(variant: str) -> tuple[Generator, dict]:
     """A small generator with biases and statistics that zero padding would not suit."""
-    model = generator.Generator(**{"blocks": 1, "channels": 4} | VARIANTS[variant])
+    model = Generator(**{"blocks": 1, "channels": 4} | VARIANTS[variant])
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3)))
     rng = np.random.default_rng(1)
 
@@ -47,7 +47,7 @@ def network(variant: str) -> tuple[generator.Generator, dict]:
 @functools.cache
 def upscaler(variant: str, tile: int | None) -> Upscaler:
     model, variables = network(variant)
-    return Upscaler(generator.settings_of(model), variables, tile=tile)
+    return Upscaler(tiny.settings_of(model), variables, tile=tile)
 
 
 @functools.cache
@@ -106,7 +106,7 @@ def test_large_pictures_are_cut_without_being_told(
 def test_16_bits() -> None:
     image = photo(40, 30, np.uint16)
     model, variables = network("paper")
-    sr = Upscaler(generator.settings_of(model), variables, tile=24)(image)
+    sr = Upscaler(tiny.settings_of(model), variables, tile=24)(image)
     difference = np.abs(sr.astype(int) - expected("paper", image).astype(int))
     assert sr.dtype == np.uint16
     assert difference.max() <= 1  # float32 has 24 bits for 16
@@ -124,7 +124,7 @@ def test_grey_is_the_luma_of_grey_as_rgb() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_halo_is_the_radius_of_the_receptive_field(variant: str) -> None:
     model, _ = network(variant)
-    radius = folded.halo(model)
+    radius = upscaler(variant, None).halo
     size = 2 * radius + 3
     lr = jax.random.uniform(jax.random.key(0), (1, size, size, 3))
     middle = size // 2
@@ -164,7 +164,7 @@ def test_windows_cover_each_pixel_once_with_a_halo(
 
 def test_one_program_for_all_pictures_and_all_weights_of_a_generator() -> None:
     model, variables = network("paper")
-    of_model = generator.settings_of(model)
+    of_model = tiny.settings_of(model)
     upscaler_module._upscale.clear_cache()
     for weights in (variables, jax.tree.map(np.copy, variables)):
         fixed = Upscaler(of_model, weights, tile=16)
@@ -197,11 +197,11 @@ def test_refuses_other_arrays(image: np.ndarray) -> None:
 def test_refuses_tiles_of_nothing() -> None:
     model, variables = network("paper")
     with pytest.raises(ValueError, match="tile is 0"):
-        Upscaler(generator.settings_of(model), variables, tile=0)
+        Upscaler(tiny.settings_of(model), variables, tile=0)
 
 
 def test_bfloat16_is_near() -> None:
     model, variables = network("paper")
-    half = Upscaler(generator.settings_of(model), variables, dtype="bfloat16")
+    half = Upscaler(tiny.settings_of(model), variables, dtype="bfloat16")
     image = photo(20, 20)
     assert np.abs(half(image).astype(int) - expected("paper", image)).mean() < 2

@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from srgan_jax.inference import fold as folded
 from srgan_jax.inference import tiles
-from srgan_jax.models import generator
+from srgan_jax.inference.fold import fold
+from srgan_jax.inference.receptive_field import receptive_field
+from srgan_jax.kernels.windows import Window
+from srgan_jax.models import registry
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -45,13 +47,14 @@ class Upscaler:
     ):
         if tile is not None and tile < 1:
             raise ValueError(f"tile is {tile}; expected a positive number of pixels")
-        network = generator.from_settings(settings, dtype=jnp.dtype(dtype))
+        network = registry.create("generator", settings, dtype=jnp.dtype(dtype))
+        network, variables = fold(network, variables)
         self.settings = dict(settings)
         self.scale = network.scale
-        self.halo = folded.halo(network)
+        self.halo, margin = receptive_field(network, variables)
         self.tile = tile
-        self._layers = folded.fold(network, variables)
-        self._program = functools.partial(_upscale, network)
+        self._variables = jax.device_put(variables)
+        self._program = functools.partial(_upscale, network, margin)
 
     def __call__(
         self, image: np.ndarray, progress: Callable[[int, int], None] | None = None
@@ -105,15 +108,16 @@ class Upscaler:
             yield (
                 windows,
                 self._program(
-                    self._layers, lr, size, cells, len(listed), cell=plan.cell
+                    self._variables, lr, size, cells, len(listed), cell=plan.cell
                 ),
             )
 
 
-@functools.partial(jax.jit, static_argnames=("network", "cell"))
+@functools.partial(jax.jit, static_argnames=("network", "margin", "cell"))
 def _upscale(
-    network: generator.Generator,
-    layers: folded.Folded,
+    network: Any,
+    margin: int,
+    variables: Any,
     windows: jax.Array,
     size: jax.Array,
     cells: jax.Array,
@@ -123,16 +127,17 @@ def _upscale(
 ) -> jax.Array:
     """The program: windows `[batch, h, w, ...]` to their SR in the first `count` cells.
 
-    `size` is the part of each window that is picture. `cells` are `Plan.cells`, of
-    sides `cell`.
+    `margin` is what `reconstruct` reads beyond a cell to each side, `size` the part of
+    each window that is picture. `cells` are `Plan.cells`, of sides `cell`.
     """
     batch, height, width, *colours = windows.shape
-    scale, m = network.scale, folded.margin(network.scale)
+    scale, m = network.scale, margin
     top = np.iinfo(windows.dtype).max
     lr = windows.astype(jnp.float32) / top
     if not colours:
         lr = jnp.repeat(lr[..., None], 3, axis=-1)
-    x = folded.features(network, layers, lr, size)
+    whole = Window(lr, jnp.zeros_like(size), size)
+    x = network.apply(variables, whole, method="features").image
     x = jnp.pad(x, ((0, 0), (m, m), (m, m), (0, 0)))
     shape = (1, cell[0] + 2 * m, cell[1] + 2 * m, x.shape[-1])
 
@@ -141,7 +146,8 @@ def _upscale(
         # A cell that would reach beyond its window is moved back into it.
         start = jnp.minimum(cells[i, 1:], np.subtract((height, width), cell))
         near = lax.dynamic_slice(x, (window, *start, 0), shape)
-        sr = folded.reconstruct(network, layers, near, start, size)
+        part = Window(near, start - m, size, spare=m)
+        sr = network.apply(variables, part, method="reconstruct")
         levels = jnp.floor(((sr if colours else sr @ LUMA) + 1) * (top / 2) + 0.5)
         levels = jnp.clip(levels, 0, top).astype(canvas.dtype)
         corner = (window, *(scale * start), *(0 for _ in colours))

@@ -16,6 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from srgan_jax import paths
+from srgan_jax.models import registry
 from srgan_jax.weights import layout
 from srgan_jax.weights.layout import Weights, WeightsError
 
@@ -55,7 +56,7 @@ def parse(
         kind, settings = metadata["kind"], json.loads(metadata["settings"])
     except (KeyError, ValueError) as error:
         raise WeightsError(f"the header of {path} is damaged: {error!r}") from None
-    if kind not in layout.NETWORKS:
+    if kind not in registry.NETWORKS:
         raise WeightsError(f"{path} holds a {kind!r}, which this version does not know")
     return layout.check(Weights(kind, settings, layout.unflatten(leaves)), str(path))
 
