@@ -1,9 +1,7 @@
-"""Upscaler: a generator applied to pictures of any size.
+"""Upscaler: a generator applied to images of any size.
 
-Windows of the picture stream through one compiled program for each shape of window;
-memory does not grow with the picture, except for the result.
-
-Refuses arrays that are not uint8 or uint16 `[height, width, 3]` or `[height, width]`.
+Windows of the image stream through one compiled program for each shape of window, so
+that only the result takes more memory for a larger image.
 """
 
 import functools
@@ -15,26 +13,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from srgan_jax.choices import one_of
 from srgan_jax.inference import tiles
 from srgan_jax.inference.fold import fold
 from srgan_jax.inference.receptive_field import receptive_field
 from srgan_jax.kernels.windows import Window
 from srgan_jax.models import registry
 
+PADDINGS = ("symmetric", "zero")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 class Upscaler:
-    """Upscales pictures by `scale` with one generator.
+    """Upscales images by `scale` with one generator.
 
     Attributes:
-      settings: the generator's settings.
+      settings: of the generator.
       scale: the factor in height and in width.
       halo: radius of the receptive field, in LR pixels.
-      tile: side of a window's core in LR pixels: one compiled program for all pictures.
-        Or None: the window follows the picture's size, in steps and up to a limit. A
-        smaller tile takes less memory and more time; the result is the same but for
-        float rounding.
+      tile: side of a window's core in LR pixels; all images then share one compiled
+        program. With None the window follows the size of the image, in steps and up to
+        a limit. A smaller tile takes less memory and more time; the result is the same
+        but for float rounding.
+      padding: what lies beyond the borders of an image: 'symmetric' is its mirror
+        image, as far as the receptive field reaches, and avoids dark borders; 'zero' is
+        what the network does by itself, in training too.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Upscaler:
         *,
         tile: int | None = None,
         dtype: jax.typing.DTypeLike = jnp.float32,
+        padding: str = "zero",
     ):
         if tile is not None and tile < 1:
             raise ValueError(f"tile is {tile}; expected a positive number of pixels")
@@ -53,13 +57,14 @@ class Upscaler:
         self.scale = network.scale
         self.halo, margin = receptive_field(network, variables)
         self.tile = tile
+        self.padding = one_of("padding", padding, PADDINGS)
         self._variables = jax.device_put(variables)
         self._program = functools.partial(_upscale, network, margin)
 
     def __call__(
         self, image: np.ndarray, progress: Callable[[int, int], None] | None = None
     ) -> np.ndarray:
-        """Upscales one picture.
+        """Upscales one image.
 
         Args:
           image: uint8 or uint16 `[h, w, 3]` RGB or `[h, w]` grey.
@@ -75,10 +80,11 @@ class Upscaler:
         _check(image)
         height, width, *colours = image.shape
         scale = self.scale
-        plan = tiles.plan(height, width, self.halo, self.tile)
+        border = self.halo if self.padding == "symmetric" else 0
+        plan = tiles.plan(height, width, self.halo, self.tile, border)
         sr = np.empty((scale * height, scale * width, *colours), image.dtype)
         done = 0
-        for windows, result in _one_ahead(self._results(image, plan)):
+        for windows, result in _one_ahead(self._results(image, plan, border)):
             for (rows, columns), piece in zip(
                 windows, np.asarray(result), strict=False
             ):
@@ -91,16 +97,18 @@ class Upscaler:
         return sr
 
     def _results(
-        self, image: np.ndarray, plan: tiles.Plan
+        self, image: np.ndarray, plan: tiles.Plan, border: int
     ) -> Iterator[tuple[Sequence[tiles.Window], jax.Array]]:
         """Batches of windows with their SR, which is still being computed."""
         height, width = plan.sides
+        margins = [(border, border)] * 2 + [(0, 0)] * (image.ndim - 2)
+        image = np.pad(image, margins, mode="symmetric")
         size = np.minimum(image.shape[:2], plan.sides).astype(np.int32)
         for i in range(0, len(plan.windows), plan.batch):
             windows = plan.windows[i : i + plan.batch]
             lr = np.zeros((plan.batch, *plan.sides, *image.shape[2:]), image.dtype)
             for window, (rows, columns) in zip(lr, windows, strict=False):
-                y, x = rows.start, columns.start
+                y, x = rows.start + border, columns.start + border
                 window[: size[0], : size[1]] = image[y : y + height, x : x + width]
             listed = plan.cells(windows)
             cells = np.zeros((plan.most_cells, 3), np.int32)
