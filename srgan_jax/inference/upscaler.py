@@ -136,7 +136,7 @@ def _upscale(
     """The program: windows `[batch, h, w, ...]` to their SR in the first `count` cells.
 
     `margin` is what `reconstruct` reads beyond a cell to each side, `size` the part of
-    each window that is picture. `cells` are `Plan.cells`, of sides `cell`.
+    each window that is image. `cells` are `Plan.cells`, of sides `cell`.
     """
     batch, height, width, *colours = windows.shape
     scale, m = network.scale, margin
