@@ -5,13 +5,15 @@ upscaler = srgan_jax.load("krasserm-srgan")
 image = upscaler(image)  # uint8 [h, w, 3] -> [4 h, 4 w, 3]
 """
 
+import importlib.metadata
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from srgan_jax.inference.upscaler import Upscaler
 
-__all__ = ["load"]
+__all__ = ["__version__", "load"]
+__version__ = importlib.metadata.version("srgan-jax")
 
 
 def load(

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from srgan_jax.evaluation import benchmark, figures, tables
+from srgan_jax.evaluation import benchmark, figures, output, tables
+from srgan_jax.evaluation.scores import Result, Score
 
 
 def _image(seed: int = 0, height: int = 60, width: int = 80) -> np.ndarray:
@@ -24,16 +25,16 @@ def _read(path) -> np.ndarray:
 
 
 RESULTS = [
-    tables.Result(
+    Result(
         "bicubic",
         "set",
         "standard",
         (
-            tables.Score("a", 20.0, 0.5, 0.25),
-            tables.Score("b", 30.0, 0.7, 0.75),
+            Score("a", 20.0, 0.5, 0.25),
+            Score("b", 30.0, 0.7, 0.75),
         ),
     ),
-    tables.Result("same", "set", "paper", (tables.Score("a", math.inf, 1.0),)),
+    Result("same", "set", "paper", (Score("a", math.inf, 1.0),)),
 ]
 
 
@@ -107,18 +108,31 @@ def test_comparison_refuses_what_does_not_fit(tmp_path):
     assert not path.exists()
 
 
-def test_every_kept_picture_gets_a_file_of_its_own(tmp_path):
-    pictures = {name: _image(i) for i, name in enumerate(["nearest", "bicubic", "x"])}
-    pictures["original"] = _image(9)
+def test_every_image_gets_files_of_its_own(tmp_path):
+    images = {name: _image(i) for i, name in enumerate(["nearest", "bicubic", "x"])}
+    images["original"] = _image(9)
+    scores = (Score("0", 1.0, 1.0), Score("x/0", 2.0, 1.0), Score("1", 0.5, 1.0))
+    names = [(dataset, s.image) for dataset in ("/a/HR", "b/HR") for s in scores]
     report = benchmark.Report(
-        results=[tables.Result("x", "/a/HR", "paper", (tables.Score("0", 1.0, 1.0),))],
-        kept={("/a/HR", "0"): pictures, ("b/HR", "0"): pictures},
+        results=[
+            Result("x", dataset, "paper", scores) for dataset in ("/a/HR", "b/HR")
+        ],
+        kept=dict.fromkeys(names, images),
     )
-    figures.write_comparisons(report, tmp_path, figures.insets([], ["0=0,0,8,8"]))
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
+    insets = figures.insets([], ["0=0,0,8,8", "x/0=0,0,8,8"])
+    output.write(report, tmp_path, subject="x", insets=insets)
+    assert sorted(file.name for file in tmp_path.glob("comparison*")) == [
         "comparison-a-HR-0.png",
+        "comparison-a-HR-x-0.png",
         "comparison-b-HR-0.png",
+        "comparison-b-HR-x-0.png",
     ]
+    worst, best = (
+        [file.name for file in sorted((tmp_path / place).iterdir())]
+        for place in ("worst", "best")
+    )
+    assert worst == ["01-a-HR-1.png", "02-b-HR-1.png", "03-a-HR-0.png"]
+    assert best == ["01-b-HR-x-0.png", "02-a-HR-x-0.png", "03-b-HR-0.png"]
 
 
 def test_tables_name_protocol_and_network():

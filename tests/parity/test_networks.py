@@ -62,6 +62,26 @@ def test_generator(name: str, train: bool) -> None:
 
 
 @pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(("blocks", "scale"), [(5, 4), (2, 2), (1, 8)])
+def test_generator_of_leftthomas(blocks: int, scale: int, train: bool) -> None:
+    torch.manual_seed(0)
+    channels = 64 if blocks == 5 else 8
+    g = reference.LeftthomasGenerator(channels, blocks, scale).train(train)
+    for module in g.modules():  # every value is to matter
+        for value in (*module.parameters(False), *module.buffers(False)):
+            if value.ndim == 1:
+                value.copy_(torch.rand_like(value) + 0.5)
+    weights = twins.ported(g)
+    size = {k: weights.settings[k] for k in ("blocks", "scale", "channels")}
+    assert size == {"blocks": blocks, "scale": scale, "channels": channels}
+    images = np.random.default_rng(0).random((2, 12, 10, 3), np.float32)
+    theirs = g(torch.from_numpy(images).permute(0, 3, 1, 2))
+    ours, stats = forward(Generator, weights, images, train)
+    assert relative((ours + 1) / 2, theirs) < 1e-5
+    assert twins.apart(stats, after(g)) < 1e-5
+
+
+@pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", twins.PROJECTS)
 def test_discriminator(name: str, train: bool) -> None:
     project = twins.create_project(name)
