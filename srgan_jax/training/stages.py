@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from srgan_jax.models import generator as generators
-from srgan_jax.models.discriminator import Discriminator
+from srgan_jax.models import registry
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import parallel, steps
 from srgan_jax.training.config import Config, StageConfig, content_terms, vgg_layer
@@ -103,8 +102,10 @@ def make_recipe(
         content.append(steps.ContentTerm(name, weight, vgg))
     rate, adam = learning_rate(stage), dataclasses.asdict(config.optimizer)
     return steps.Recipe(
-        generator=generators.from_settings(config.generator, **execution),
-        discriminator=Discriminator(**config.discriminator, **execution),
+        generator=registry.create("generator", config.generator, **execution),
+        discriminator=registry.create(
+            "discriminator", config.discriminator, **execution
+        ),
         optimizer=optax.adam(rate, **adam),
         learning_rate=rate,
         first_step=first_step,
@@ -152,5 +153,8 @@ def initial_state(
         discriminator_state = create_network(discriminator, recipe.optimizer)
     generator_state = create_network(generator, recipe.optimizer)
     return TrainState(
-        jnp.int32(stage.first), generator_state, discriminator_state, generator
+        jnp.int32(stage.first),
+        generator_state,
+        discriminator_state,
+        ema=generator_state.variables,
     )
