@@ -16,9 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from srgan_jax.cli.main import app
-from srgan_jax.images import encode as writing
-from srgan_jax.images import picture as images
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images import decode, encode
+from srgan_jax.images.formats import BY_SUFFIX
+from srgan_jax.images.image import Image as DecodedImage
+from srgan_jax.images.image import ImageError
 from srgan_jax.models.generator import Generator, settings_of
 from srgan_jax.weights import store
 
@@ -96,7 +97,7 @@ def test_existing_outputs_need_overwrite(weights: Path, tmp_path: Path) -> None:
     assert f"{target}: exists; --overwrite replaces it" in refused.stderr
     assert target.read_bytes() == b"precious"
     assert upscale(weights, source, "-o", target, "--overwrite").exit_code == 0
-    assert images.read(target).pixels.shape == (24, 28, 3)
+    assert decode.read(target).pixels.shape == (24, 28, 3)
 
 
 def test_inputs_are_never_written(weights: Path, tmp_path: Path) -> None:
@@ -221,18 +222,18 @@ def test_mutated_files_give_pictures_or_one_line(weights: Path, tmp_path: Path) 
     assert {n for n in names if n.startswith("whole")} <= written
     assert len(refused) > 100
     for path in out.iterdir():
-        images.read(path)
+        decode.read(path)
 
 
 def test_a_disk_that_fills(tmp_path: Path) -> None:
     """A limit on the size of files stands in for it."""
-    picture = images.Picture(RNG.integers(0, 256, (64, 64, 3), np.uint8))
+    picture = DecodedImage(RNG.integers(0, 256, (64, 64, 3), np.uint8))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        for suffix in images.FORMATS:
+        for suffix in BY_SUFFIX:
             with pytest.raises(ImageError, match=rf"a{suffix}: "):
-                writing.write(tmp_path / f"a{suffix}", picture)
+                encode.write(tmp_path / f"a{suffix}", picture)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
@@ -245,7 +246,7 @@ def test_a_process_of_its_own_never_imports_tensorflow(
     source = save(tmp_path / "a.png")
     arguments = ["upscale", str(source), "-o", str(tmp_path / "b.png")]
     script = (
-        "import sys; from srgan_jax.cli import app\n"
+        "import sys; from srgan_jax.cli.main import app\n"
         f"app({[*arguments, '--weights', str(weights)]}, standalone_mode=False)\n"
         "sys.exit('tensorflow' in sys.modules)"
     )
@@ -262,7 +263,7 @@ def test_a_process_of_its_own_never_imports_tensorflow(
 def test_help_answers_at_once() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run = subprocess.run(
-        [sys.executable, "-c", "from srgan_jax.cli import app; app()", "--help"],
+        [sys.executable, "-c", "from srgan_jax.cli.main import app; app()", "--help"],
         capture_output=True,
         text=True,
     )

@@ -14,9 +14,11 @@ from rich import progress
 from rich.console import Console
 
 from srgan_jax import console as terminal
+from srgan_jax.cli import export as cli_export
 from srgan_jax.cli import upscale as cli_upscale
 from srgan_jax.cli import weights as cli_weights
-from srgan_jax.console import notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import notes
 
 app = typer.Typer(
     help="Photo-realistic single-image super-resolution (SRGAN) on JAX.",
@@ -30,7 +32,7 @@ app.command(epilog="Example: srgan-jax upscale holiday/ portrait.png -o upscaled
     cli_upscale.upscale
 )
 app.command(epilog="Example: srgan-jax export --to onnx -o srgan.onnx")(
-    cli_upscale.export
+    cli_export.export
 )
 
 

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from srgan_jax.console import figures, notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import figures, notes
 
 app = typer.Typer(
     help="Pretrained weights, and files of weights.", no_args_is_help=True

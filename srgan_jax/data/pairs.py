@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from srgan_jax.data import sources
 from srgan_jax.data.resize import imresize, mod_crop
@@ -125,9 +124,8 @@ def read_pair(files: Files, *, scale: int, border: str = "mirrored") -> Pair:
         sources.ImageError: a file cannot be read.
         ValueError: the supplied LR is not HR's size divided by `scale`.
     """
-    whole = pictures.read_image(files.hr)
-    with PIL.Image.open(files.hr) as image:
-        grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+    stored = pictures.decode_image(pictures.read_bytes(files.hr), str(files.hr)).pixels
+    whole, grey = pictures.to_rgb(stored), stored.ndim == 2
     hr = mod_crop(whole, scale)
     if not hr.size:
         raise ValueError(f"{files.hr} has fewer than {scale}x{scale} pixels.")

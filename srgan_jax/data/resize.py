@@ -16,6 +16,7 @@ Border = Literal["mirrored", "clamped"]
 Scale = float | Fraction
 Image = npt.NDArray[np.uint8]
 
+_STRIPE = 512  # columns that `resize_to` holds as float64 at a time
 _SUPPORT = 4  # width of the Keys cubic, in pixels of the coarser grid
 
 
@@ -46,6 +47,31 @@ def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
     rows = _resize_rows(image, scale, border)
     columns = _resize_rows(np.swapaxes(rows, 0, 1), scale, border)
     return np.ascontiguousarray(np.swapaxes(columns, 0, 1))
+
+
+def resize_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes to a given size as `imresize` does, each side at a scale of its own.
+
+    Args:
+        image: uint8 or uint16, of at least one pixel, `[h, w]` or `[h, w, channels]`.
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        The same dtype, `[height, width, ...]`.
+    """
+    for size in (height, width):  # rows, then columns
+        scale = Fraction(size, image.shape[0])
+        stripes = range(0, image.shape[1], _STRIPE)
+        image = np.concatenate(
+            [
+                _resize_rows(image[:, i : i + _STRIPE], scale, "mirrored")
+                for i in stripes
+            ],
+            axis=1,
+        )
+        image = np.swapaxes(image, 0, 1)
+    return np.ascontiguousarray(image)
 
 
 def mod_crop(image: Image, scale: int) -> Image:
@@ -91,7 +117,8 @@ def _resize_rows(image: Image, scale: Scale, border: str) -> Image:
         total += weights[:, tap] * image[indices[:, tap]]
     # Below zero everything is clipped, so half up is half away from zero. The small
     # term keeps a tie a tie where the weights, as at x6, are not exact in binary.
-    return np.floor(np.clip(total, 0, 255) + (0.5 + 1e-9)).astype(np.uint8)
+    top = np.iinfo(image.dtype).max
+    return np.floor(np.clip(total, 0, top) + (0.5 + 1e-9)).astype(image.dtype)
 
 
 def _taps(

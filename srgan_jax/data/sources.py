@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from srgan_jax.images import decode as pictures
-from srgan_jax.images.decode import EXTENSIONS, ImageError, read_image
+from srgan_jax.images.decode import ImageError, read_image
 
 __all__ = [
     "ELSEWHERE",
-    "EXTENSIONS",
     "HELD_OUT",
     "SAMPLE",
     "ImageError",
