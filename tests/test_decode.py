@@ -249,6 +249,7 @@ def test_header_agrees_with_the_decoded_image(kind: str) -> None:
     data = encoded(Image.fromarray(pixels(9, 7, 3)), kind)
     header = decode.read_header(io.BytesIO(data))
     assert header == (9, 7, kind == "JPEG")
+    assert decode.read_header(io.BytesIO(data + bytes(99))) == header
     assert decode.decode(io.BytesIO(data), "a").shape == (9, 7, 3)
 
 

@@ -14,7 +14,8 @@ from srgan_jax.console import notes, progress_bars
 
 if TYPE_CHECKING:
     from srgan_jax.images.encode import Settings
-    from srgan_jax.inference.jobs import Plan, Size
+    from srgan_jax.inference.jobs import Plan
+    from srgan_jax.inference.sizes import Size
     from srgan_jax.inference.upscaler import Upscaler
 
 KINDS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "avif": "AVIF", "tiff": "TIFF"}
@@ -114,9 +115,10 @@ def upscale(
     with usage_errors():
         from srgan_jax.images.encode import Settings
         from srgan_jax.inference import jobs
+        from srgan_jax.inference.sizes import Size
         from srgan_jax.weights.catalog import DEFAULT_GENERATOR
 
-        size = jobs.Size(scale, width, height, max_side)
+        size = Size(scale, width, height, max_side)
         settings = Settings(quality, lossless)
         kind = KINDS[format] if format else None
         _check(size, settings, kind, out, suffix)

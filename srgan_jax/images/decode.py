@@ -201,13 +201,13 @@ def read_header(file: BinaryIO) -> Header:
     file.seek(max(0, file.tell() - 64))
     if kind not in _ENDS or _ENDS[kind] not in file.read():
         file.seek(0)
-        height, width = FORMATS[kind].decode(file.read(), None).pixels.shape[:2]
-        return Header(height, width, jpeg=False)
+        FORMATS[kind].decode(file.read(), None)
     file.seek(0)
+    if kind == "JPEG":
+        width, height, croppable = pillow_codecs.jpeg_header(file)
+        return Header(height, width, croppable)
     width, height = FORMATS[kind].size(file)
-    file.seek(0)
-    jpeg = kind == "JPEG" and pillow_codecs.is_croppable_jpeg(file)
-    return Header(height, width, jpeg)
+    return Header(height, width, jpeg=False)
 
 
 def decode(file: BinaryIO, label: str) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """The one table of formats: suffixes, decoder, encoder, and what each can hold."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from srgan_jax.images import pillow_codecs, png, tiff
@@ -54,16 +55,16 @@ FORMATS = {
     ),
     "JPEG": Format(
         suffixes=(".jpg", ".jpeg"),
-        size=pillow_codecs.size,
-        decode=pillow_codecs.decode,
+        size=partial(pillow_codecs.size, "JPEG"),
+        decode=partial(pillow_codecs.decode, "JPEG"),
         encode=pillow_codecs.encode_jpeg,
         holds=_EXIF | {"comment", "dpi"},
         longest_side=65_500,
     ),
     "WEBP": Format(
         suffixes=(".webp",),
-        size=pillow_codecs.size,
-        decode=pillow_codecs.decode,
+        size=partial(pillow_codecs.size, "WEBP"),
+        decode=partial(pillow_codecs.decode, "WEBP"),
         encode=pillow_codecs.encode_webp,
         holds=_EXIF,
         alpha=True,
@@ -73,8 +74,8 @@ FORMATS = {
     ),
     "AVIF": Format(
         suffixes=(".avif",),
-        size=pillow_codecs.size,
-        decode=pillow_codecs.decode,
+        size=partial(pillow_codecs.size, "AVIF"),
+        decode=partial(pillow_codecs.decode, "AVIF"),
         encode=pillow_codecs.encode_avif,
         holds=_EXIF,
         alpha=True,
@@ -93,8 +94,8 @@ FORMATS = {
     ),
     "BMP": Format(
         suffixes=(".bmp",),
-        size=pillow_codecs.size,
-        decode=pillow_codecs.decode,
+        size=partial(pillow_codecs.size, "BMP"),
+        decode=partial(pillow_codecs.decode, "BMP"),
         encode=pillow_codecs.encode_bmp,
         holds=frozenset({"dpi"}),
         lossy=False,

@@ -4,45 +4,58 @@ Metadata passes through as bytes. AVIF of 10 and 12 bits is read as 8.
 """
 
 import io
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import jpeg_factory
+from PIL.WebPImagePlugin import WebPImageFile
 
 from srgan_jax.images import colour
 from srgan_jax.images.image import Image, Metadata, check_pixels, split_alpha
 
 _PREFIX = b"Exif\0\0"  # before EXIF in a JPEG
 _INCHES = {1: 1.0, 2: 2.54}  # units of a JPEG's density, in an inch
-_FORMATS = ("JPEG", "WEBP", "AVIF", "BMP")
+_OPENERS: dict[str, Callable[[BinaryIO], PIL.ImageFile.ImageFile]] = {
+    "JPEG": jpeg_factory,
+    "WEBP": WebPImageFile,
+    "AVIF": AvifImageFile,
+    "BMP": BmpImageFile,
+}
+_LOCK = threading.Lock()
 
 JPEG_MAX_EXIF = 65_533 - len(_PREFIX)
 JPEG_MAX_XMP = 65_533 - 29
 JPEG_MAX_COMMENT = 65_533
 
 
-def size(file: BinaryIO) -> tuple[int, int]:
+def size(kind: str, file: BinaryIO) -> tuple[int, int]:
     """Width and height by the header.
 
     Raises:
       ValueError: the file is an animation.
     """
-    with _opened(file) as image:
+    with _opened(kind, file) as image:
         return image.size
 
 
-def is_croppable_jpeg(file: BinaryIO) -> bool:
-    """Whether a JPEG is grey or colour, of which any part can be decoded by itself."""
-    with _opened(file) as image:
-        return image.format == "JPEG" and image.mode in ("L", "RGB")
+def jpeg_header(file: BinaryIO) -> tuple[int, int, bool]:
+    """Width and height of a JPEG, and whether any part can be decoded by itself."""
+    with _opened("JPEG", file) as image:
+        croppable = image.format == "JPEG" and image.mode in ("L", "RGB")
+        return image.width, image.height, croppable
 
 
-def decode(data: bytes, max_pixels: int | None) -> Image:
+def decode(kind: str, data: bytes, max_pixels: int | None) -> Image:
     """Decodes one image; CMYK becomes sRGB."""
-    with _opened(io.BytesIO(data)) as image:
+    with _opened(kind, io.BytesIO(data)) as image:
         check_pixels(*image.size, max_pixels)
         image.load()
         metadata = _metadata(image)
@@ -139,21 +152,19 @@ def _save(file: BinaryIO, image: Image, kind: str, **options: Any) -> None:
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[PIL.Image.Image]:
-    """An image of a single frame, without Pillow's own limit and warnings."""
-    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PIL.Image.open(file, formats=_FORMATS) as image:
-                frames = getattr(image, "n_frames", 1)
-                if frames > 1 and image.format != "MPO":  # previews
-                    raise ValueError(
-                        f"has {frames} frames or pages; extract one of them first"
-                    )
-                yield image
-    finally:
-        PIL.Image.MAX_IMAGE_PIXELS = limit
+def _opened(kind: str, file: BinaryIO) -> Iterator[PIL.Image.Image]:
+    """An image of a single frame.
+
+    Pillow's own limit on pixels, which `PIL.Image.open` applies, does not count here.
+    """
+    with _LOCK, warnings.catch_warnings():  # which is not safe among threads
+        warnings.simplefilter("ignore")  # of odd EXIF, which is kept as bytes
+        image = _OPENERS[kind](file)
+    with image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # previews
+            raise ValueError(f"has {frames} frames or pages; extract one of them first")
+        yield image
 
 
 def _metadata(image: PIL.Image.Image) -> Metadata:

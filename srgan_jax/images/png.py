@@ -1,6 +1,7 @@
 """PNG: samples by libpng, chunks by hand (PNG specification, third edition)."""
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ import imagecodecs
 import numpy as np
 
 from srgan_jax.images.image import Image, Metadata, check_pixels, split_alpha
+
+# What is wrong with a file is said once, by the error or note that names it.
+logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
@@ -90,13 +94,11 @@ def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
         if crc != struct.pack(">I", zlib.crc32(kind + body)):
             notes.append(f"chunk {kind.decode()} is damaged and left out")
         elif kind == b"iCCP":
-            profile = zlib.decompressobj()
-            try:
-                found["icc"] = profile.decompress(
-                    body.partition(b"\0")[2][1:], _MAX_ICC
-                )
-            except zlib.error:
+            profile = _inflated(body.partition(b"\0")[2][1:])
+            if profile is None:
                 notes.append("the colour profile is damaged and left out")
+            else:
+                found["icc"] = profile
         elif kind == b"eXIf":
             found["exif"] = body
         elif kind == b"iTXt" and body.startswith(_XMP + b"\0"):
@@ -107,6 +109,16 @@ def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
         else:
             chunks.append((kind, body))
     return Metadata(**found, dpi=dpi, chunks=tuple(chunks)), tuple(notes)
+
+
+def _inflated(data: bytes) -> bytes | None:
+    """A compressed profile, or None if it is damaged or too large to be one."""
+    stream = zlib.decompressobj()
+    try:
+        profile = stream.decompress(data, _MAX_ICC)
+    except zlib.error:
+        return None
+    return profile if stream.eof else None
 
 
 def _chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
