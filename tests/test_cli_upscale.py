@@ -192,7 +192,7 @@ def test_sizes_above_the_networks_are_refused(weights: Path, tmp_path: Path) -> 
     assert result.exit_code == 1
     assert "above the network's largest, 28x24 (x2)" in result.stderr
     result = upscale(weights, source, "-o", tmp_path / "o", "--scale", 2.5)
-    assert "scale 2.5 is above the network's 2" in result.stderr
+    assert "35x30 pixels are above the network's largest" in result.stderr
     assert not (tmp_path / "o").exists()
 
 

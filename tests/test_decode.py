@@ -161,11 +161,11 @@ def test_damaged_and_unknown_files_are_refused_by_name(tmp_path: Path) -> None:
         "gif.png": (encoded(image, "GIF"), "is GIF; expected one of PNG"),
         "heic.png": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC; expected one of"),
         "jpeg.png": (encoded(image, "JPEG"), "is JPEG in spite of its name"),
-        "cut.png": (encoded(image, "PNG")[:90], "too small"),
-        "cut.jpg": (encoded(image, "JPEG")[:-90], "Truncated"),
+        "cut.png": (encoded(image, "PNG")[:90], "truncated"),
+        "cut.jpg": (encoded(image, "JPEG")[:-90], "truncated"),
         "cut.tif": (encoded(image, "TIFF")[:-90], "truncated"),
-        "cut.webp": (encoded(image, "WEBP")[:-9], ""),
-        "cut.avif": (encoded(image, "AVIF")[:-9], ""),
+        "cut.webp": (encoded(image, "WEBP")[:-9], "truncated"),
+        "cut.avif": (encoded(image, "AVIF")[:-9], "truncated"),
         "cut.bmp": (encoded(image, "BMP")[:-90], "truncated"),
     }
     for name, (data, reason) in cases.items():

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from srgan_jax.images import exif, pillow_codecs
 from srgan_jax.images.formats import BY_SUFFIX, EXPECTED, FORMATS, identify
-from srgan_jax.images.image import Image, ImageError, check_pixels, to_8_bits
+from srgan_jax.images.image import Image, ImageError, Refusal, check_pixels, to_8_bits
 
 MAX_PIXELS = 2**26  # of an input, 67 million: its image at x4 takes 3 GB
 _START = 32  # bytes that tell a format
@@ -99,7 +99,7 @@ def read(path: Path, max_pixels: int | None = MAX_PIXELS) -> Image:
     data = read_bytes(path)
     try:
         _check_suffix(path, identify(data[:_START]))
-    except ValueError as error:
+    except Refusal as error:
         raise describe_error(str(path), error) from error
     return decode_upright(data, str(path), max_pixels)
 
@@ -150,7 +150,7 @@ def decode_image(data: bytes, label: str, max_pixels: int | None = None) -> Imag
     """
     try:
         if not data:
-            raise ValueError("not a picture: the file is empty")
+            raise Refusal("not a picture: the file is empty")
         return FORMATS[_known(identify(data[:_START]))].decode(data, max_pixels)
     except Exception as error:  # decoders raise what they like
         raise describe_error(label, error) from error
@@ -166,7 +166,7 @@ def check(path: Path, max_pixels: int | None = MAX_PIXELS) -> None:
         with open(path, "rb") as file:
             start = file.read(_START)
             if not start:
-                raise ValueError("not a picture: the file is empty")
+                raise Refusal("not a picture: the file is empty")
             kind = identify(start)
             _check_suffix(path, kind)
             file.seek(0)
@@ -222,24 +222,33 @@ def to_rgb(pixels: np.ndarray) -> npt.NDArray[np.uint8]:
 
 
 def describe_error(label: str, error: Exception) -> ImageError:
-    """Says of a library's or the system's error which image it was."""
+    """Says of a decoder's or the system's error which image it was, and what it means.
+
+    Decoders report damage by exceptions of many types, in words for their authors.
+    """
     if isinstance(error, ImageError):
         return error
-    reason = getattr(error, "strerror", None) or error
-    return ImageError(f"{label}: {reason}")
+    if isinstance(error, MemoryError):
+        return ImageError(f"{label}: there is not enough memory for it")
+    if isinstance(error, Refusal):
+        return ImageError(f"{label}: {error}")
+    reason = getattr(error, "strerror", None)
+    return ImageError(
+        f"{label}: {reason or 'is damaged, truncated or of an unknown kind'}"
+    )
 
 
 def _known(kind: str | None) -> str:
     if kind is None:
-        raise ValueError(f"not a picture: expected one of {EXPECTED}")
+        raise Refusal(f"not a picture: expected one of {EXPECTED}")
     if kind not in FORMATS:
-        raise ValueError(f"is {kind}; expected one of {EXPECTED}")
+        raise Refusal(f"is {kind}; expected one of {EXPECTED}")
     return kind
 
 
 def _check_suffix(path: Path, kind: str | None) -> None:
     if kind in FORMATS and BY_SUFFIX.get(path.suffix.lower(), kind) != kind:
-        raise ValueError(f"is {kind} in spite of its name; rename it")
+        raise Refusal(f"is {kind} in spite of its name; rename it")
 
 
 def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:

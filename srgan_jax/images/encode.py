@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srgan_jax.images import colour, exif, pillow_codecs, png, tiff
-from srgan_jax.images.decode import describe_error
 from srgan_jax.images.formats import BY_SUFFIX, FORMATS, Format
 from srgan_jax.images.image import Image, ImageError, Metadata, to_8_bits
 from srgan_jax.paths import replacing
@@ -96,7 +95,7 @@ def write(path: Path, image: Image, settings: Settings = DEFAULT) -> list[str]:
         ):
             FORMATS[kind].encode(file, image, **settings._asdict())
     except Exception as error:  # encoders raise what they like
-        raise describe_error(str(path), error) from error
+        raise _describe_error(str(path), error) from error
     return notes
 
 
@@ -115,8 +114,15 @@ def encode(
     try:
         FORMATS[kind].encode(file, image, **settings._asdict())
     except Exception as error:  # encoders raise what they like
-        raise describe_error(label, error) from error
+        raise _describe_error(label, error) from error
     return file.getvalue(), notes
+
+
+def _describe_error(label: str, error: Exception) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError(f"{label}: there is not enough memory to encode it")
+    reason = getattr(error, "strerror", None) or "its encoder failed"
+    return ImageError(f"{label}: {reason}")
 
 
 class _Unnumbered(io.FileIO):

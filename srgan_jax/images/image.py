@@ -9,6 +9,10 @@ class ImageError(OSError):
     """An image that cannot be read or written; the message begins with its name."""
 
 
+class Refusal(ValueError):
+    """Why an image is not read, in words for the user; the name is added later."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Metadata:
     """What a file says besides its samples, as bytes that no reader has interpreted.
@@ -73,12 +77,12 @@ def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
     """Refuses an image before it is decoded.
 
     Raises:
-      ValueError: it has no pixel, or more than `max_pixels`.
+      Refusal: it has no pixel, or more than `max_pixels`.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"has {width}x{height} pixels")
+        raise Refusal(f"has {width}x{height} pixels")
     if max_pixels is not None and width * height > max_pixels:
-        raise ValueError(
+        raise Refusal(
             f"has {width}x{height} pixels, more than the {max_pixels} allowed; "
             "raise the limit if you trust it"
         )

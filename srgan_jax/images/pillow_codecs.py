@@ -19,7 +19,7 @@ from PIL.JpegImagePlugin import jpeg_factory
 from PIL.WebPImagePlugin import WebPImageFile
 
 from srgan_jax.images import colour
-from srgan_jax.images.image import Image, Metadata, check_pixels, split_alpha
+from srgan_jax.images.image import Image, Metadata, Refusal, check_pixels, split_alpha
 
 _PREFIX = b"Exif\0\0"  # before EXIF in a JPEG
 _INCHES = {1: 1.0, 2: 2.54}  # units of a JPEG's density, in an inch
@@ -40,7 +40,7 @@ def size(kind: str, file: BinaryIO) -> tuple[int, int]:
     """Width and height by the header.
 
     Raises:
-      ValueError: the file is an animation.
+      Refusal: the file is an animation.
     """
     with _opened(kind, file) as image:
         return image.size
@@ -163,7 +163,7 @@ def _opened(kind: str, file: BinaryIO) -> Iterator[PIL.Image.Image]:
     with image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # previews
-            raise ValueError(f"has {frames} frames or pages; extract one of them first")
+            raise Refusal(f"has {frames} frames or pages; extract one of them first")
         yield image
 
 

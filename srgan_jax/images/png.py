@@ -10,7 +10,7 @@ from typing import BinaryIO
 import imagecodecs
 import numpy as np
 
-from srgan_jax.images.image import Image, Metadata, check_pixels, split_alpha
+from srgan_jax.images.image import Image, Metadata, Refusal, check_pixels, split_alpha
 
 # What is wrong with a file is said once, by the error or note that names it.
 logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
@@ -28,7 +28,7 @@ def size(file: BinaryIO) -> tuple[int, int]:
     """Width and height by the header.
 
     Raises:
-      ValueError: the file is no PNG, or an animation.
+      Refusal: the file is no PNG, or an animation.
     """
     frames, header = 1, b""
     for kind, length in _headers(file):
@@ -39,9 +39,9 @@ def size(file: BinaryIO) -> tuple[int, int]:
         elif kind == b"IDAT":
             break
     if len(header) != 13:
-        raise ValueError("has no header")
+        raise Refusal("has no header")
     if frames > 1:
-        raise ValueError(f"has {frames} frames or pages; extract one of them first")
+        raise Refusal(f"has {frames} frames or pages; extract one of them first")
     width, height = struct.unpack(">II", header[:8])
     return width, height
 

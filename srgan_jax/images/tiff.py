@@ -14,7 +14,7 @@ from PIL.ExifTags import Base
 
 from srgan_jax.images import colour, exif
 from srgan_jax.images.exif import LONG, LONG8, SHORT, Entry
-from srgan_jax.images.image import Image, Metadata, check_pixels, to_8_bits
+from srgan_jax.images.image import Image, Metadata, Refusal, check_pixels, to_8_bits
 
 # What is wrong with a file is said once, by the error or note that names it.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -53,7 +53,7 @@ def size(file: BinaryIO) -> tuple[int, int]:
     """Width and height of the only page.
 
     Raises:
-      ValueError: there is none, or more than one.
+      Refusal: there is none, or more than one.
     """
     with tifffile.TiffFile(file) as tiff:
         page = _only_page(tiff)
@@ -136,7 +136,7 @@ def _only_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     whole = whole or pages[:1]
     if len(whole) != 1:
         count = len(whole)
-        raise ValueError(f"has {count} frames or pages; extract one of them first")
+        raise Refusal(f"has {count} frames or pages; extract one of them first")
     return whole[0]
 
 
@@ -145,44 +145,44 @@ def _check(page: tifffile.TiffPage, length: int) -> None:
     photometric, compression = int(page.photometric or 0), int(page.compression)
     bits = page.bitspersample
     if page.photometric is None or photometric not in _PHOTOMETRIC:
-        raise ValueError(
+        raise Refusal(
             f"is a TIFF of {_described(page.photometric)}; expected grey, palette, "
             "RGB, CMYK or YCbCr"
         )
     if compression not in _COMPRESSIONS:
         known = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
-        raise ValueError(
+        raise Refusal(
             f"is a TIFF compressed by {_described(page.compression)}; expected {known}"
         )
     if any(kind != 1 for kind in _sample_formats(page)):
-        raise ValueError(
+        raise Refusal(
             f"has samples of {bits} bits, signed or floating point; expected 8 or 16 "
             "bits, unsigned"
         )
     if bits not in _DEPTHS[photometric]:
-        raise ValueError(
+        raise Refusal(
             f"has samples of {bits} bits in {_PHOTOMETRIC[photometric]}; expected one "
             f"of {', '.join(map(str, _DEPTHS[photometric]))}"
         )
     if photometric == 6 and compression != _JPEG:
-        raise ValueError("is YCbCr that is not compressed by JPEG; convert it to RGB")
+        raise Refusal("is YCbCr that is not compressed by JPEG; convert it to RGB")
     if compression == _JPEG and (bits != 8 or photometric == 3):
-        raise ValueError("is compressed by JPEG with other than 8 bits of grey or RGB")
+        raise Refusal("is compressed by JPEG with other than 8 bits of grey or RGB")
     if compression in (2, 3, 4) and bits != 1:
-        raise ValueError(f"is compressed for fax with samples of {bits} bits")
+        raise Refusal(f"is compressed for fax with samples of {bits} bits")
     if int(page.predictor) not in (1, 2):
-        raise ValueError(f"has the predictor {_described(page.predictor)}")
+        raise Refusal(f"has the predictor {_described(page.predictor)}")
     if page.imagedepth != 1:
-        raise ValueError("is a volume; extract one plane of it first")
+        raise Refusal("is a volume; extract one plane of it first")
     extra = page.samplesperpixel - _COLOURS[photometric]
     if extra != len(page.extrasamples):
-        raise ValueError(
+        raise Refusal(
             f"has {page.samplesperpixel} samples a pixel for "
             f"{_PHOTOMETRIC[photometric]}, of which {len(page.extrasamples)} are extra"
         )
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if not count or offset + count > length:
-            raise ValueError("is truncated: a part of its samples is missing")
+            raise Refusal("is truncated: a part of its samples is missing")
 
 
 def _described(value: object) -> str:

@@ -24,28 +24,22 @@ class Size(NamedTuple):
         Raises:
           ValueError: larger than the network's, `factor` times the input's.
         """
-        most = factor * height, factor * width
-        if self.scale is not None:
-            if self.scale > factor:
-                raise ValueError(
-                    f"scale {self.scale:g} is above the network's {factor}"
-                )
-            ratio = self.scale
-        elif self.max_side is not None:
-            ratio = min(factor, self.max_side / max(height, width))
-        elif self.width is not None or self.height is not None:
-            rows, columns = self.height, self.width
-            if rows is None:
-                assert columns is not None
-                rows = max(1, round(height * columns / width))
-            if columns is None:
-                columns = max(1, round(width * rows / height))
-            if rows > most[0] or columns > most[1]:
-                raise ValueError(
-                    f"{columns}x{rows} pixels are above the network's largest, "
-                    f"{most[1]}x{most[0]} (x{factor})"
-                )
-            return rows, columns
+        if self.height is not None and self.width is not None:
+            size = self.height, self.width
         else:
-            return most
-        return max(1, round(height * ratio)), max(1, round(width * ratio))
+            ratio: float = factor
+            if self.scale is not None:
+                ratio = self.scale
+            elif self.width is not None:
+                ratio = self.width / width
+            elif self.height is not None:
+                ratio = self.height / height
+            elif self.max_side is not None:
+                ratio = min(factor, self.max_side / max(height, width))
+            size = max(1, round(height * ratio)), max(1, round(width * ratio))
+        if size[0] > factor * height or size[1] > factor * width:
+            raise ValueError(
+                f"{size[1]}x{size[0]} pixels are above the network's largest, "
+                f"{factor * width}x{factor * height} (x{factor})"
+            )
+        return size
