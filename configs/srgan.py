@@ -87,14 +87,20 @@ def base() -> ConfigDict:
             # (training/state.py); 0 scores the last weights
             "ema_decay": 0.999,
             "data": {
-                "source": "tfds:div2k",  # the paper: 350,000 ImageNet images
+                # folder:PATH, pairs:HR,LR, pairs:FOLDER, tfds:NAME or sample; the paper
+                # uses 350,000 ImageNet images
+                "source": "tfds:div2k",
                 "crop": 96,  # sec. 3.2
                 "flips": False,  # sec. 3.2 mentions no augmentation
                 "rotations": False,
-                # not in the paper, against shifted colours in dark and flat areas:
+                # not in the paper; these keep colours in dark and flat areas in place:
                 "exposure": 0.0,  # largest random change in stops
                 "graded": 0.0,  # fraction of crops replaced by flat and graded patches
                 "border": "mirrored",  # of MATLAB's bicubic
+                # how LR is made: bicubic (MATLAB's) or photo (data/degrade.py)
+                "degradation": "bicubic",
+                # skip replaces an image that proves damaged; stop ends the run
+                "on_damage": "skip",
             },
             "evaluation": {
                 # folder:PATH (HR images, or *_HR/*_LR pairs) or astronaut

@@ -1,10 +1,13 @@
-"""Four simulated CPU devices for every test; set before JAX is first used."""
+"""Settings of JAX for every test, among them four simulated CPU devices.
+
+They are set before JAX is first used.
+"""
 
 import functools
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# tiny programs: compiling them takes longer than running them
+# The programs are tiny: compiling them takes longer than running them.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -16,12 +19,12 @@ jax.config.update("jax_num_cpu_devices", 4)
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory):
-    """`processes.started`, where all find what one of them has compiled."""
+    """`processes.started` with a compilation cache that all test processes share."""
     from processes import started
 
     directory = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        directory = directory.parent  # of all workers
+        directory = directory.parent  # shared by all workers
     return functools.partial(started, cache=directory / "compiled")
 
 

@@ -1,4 +1,4 @@
-"""The catalog and the presets say nothing that the rest of the house does not know."""
+"""The catalog and the presets agree with the networks and the configuration."""
 
 import dataclasses
 import re
@@ -6,12 +6,14 @@ import re
 import pytest
 
 from configs import srgan
+from srgan_jax.models import registry
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.models.registry import EXECUTION, NETWORKS
 from srgan_jax.training import config as settings
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import store
 from srgan_jax.weights.catalog import CATALOG, Address, Package
-from srgan_jax.weights.layout import EXECUTION, NETWORKS
-from srgan_jax.weights.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -22,14 +24,33 @@ def test_entries_are_pinned_and_complete(name: str) -> None:
     assert entry.size > 1_000_000
     assert entry.licence
     assert entry.summary
-    assert entry.carriers
-    for carrier in entry.carriers:
-        if isinstance(carrier, Package):
-            assert re.fullmatch(r"[\w-]+==[\d.]+", carrier.requirement)
-            assert re.fullmatch("[0-9a-f]{64}", carrier.sha256)
+    if entry.is_included:
+        assert entry.file == f"{name}.safetensors"
+    for mirror in entry.mirrors:
+        if isinstance(mirror, Package):
+            assert re.fullmatch(r"[\w-]+==[\d.]+", mirror.requirement)
+            assert re.fullmatch("[0-9a-f]{64}", mirror.sha256)
         else:
-            assert isinstance(carrier, Address)
-            assert carrier.url.startswith("https://")
+            assert isinstance(mirror, Address)
+            assert mirror.url.startswith("https://")
+
+
+INCLUDED = [n for n, e in CATALOG.items() if e.is_included]
+
+
+def test_every_file_in_pretrained_is_in_the_catalog() -> None:
+    files = {path.stem for path in store.PRETRAINED.glob("*.safetensors")}
+    assert files == set(INCLUDED)
+
+
+@pytest.mark.parametrize("name", INCLUDED)
+def test_included_weights_are_what_the_catalog_says(name: str) -> None:
+    path = store.fetch(name, offline=True)
+    assert path.stat().st_size == CATALOG[name].size
+    settings, _ = store.load_generator(name, offline=True)
+    assert registry.create("generator", settings) == registry.create(
+        "generator", CATALOG[name].settings
+    )
 
 
 def test_cached_names_are_distinct() -> None:

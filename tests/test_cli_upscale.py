@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import tiny
 from PIL import ExifTags, Image
 from typer.testing import CliRunner, Result
 
@@ -21,7 +22,7 @@ from srgan_jax.images import decode, encode
 from srgan_jax.images.formats import BY_SUFFIX
 from srgan_jax.images.image import Image as DecodedImage
 from srgan_jax.images.image import ImageError
-from srgan_jax.models.generator import Generator, settings_of
+from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
 RNG = np.random.default_rng(0)
@@ -35,7 +36,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Generator(scale=2, blocks=1, channels=4)
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3)))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    store.save_generator(path, settings_of(model), jax.tree.map(np.asarray, variables))
+    store.save_generator(
+        path, tiny.settings_of(model), jax.tree.map(np.asarray, variables)
+    )
     return path
 
 

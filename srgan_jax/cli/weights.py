@@ -1,29 +1,34 @@
-"""`srgan-jax weights list | fetch | show | convert`.
+"""`srgan-jax weights list | fetch | show | convert | export | blend`.
 
 Figures go to standard output, everything else to standard error.
 """
 
 import json as json_
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from srgan_jax.cli.errors import usage_errors
 from srgan_jax.console import figures, notes
 
 app = typer.Typer(
-    help="Pretrained weights, and files of weights.", no_args_is_help=True
+    help="List, download, inspect, convert and blend weights.", no_args_is_help=True
 )
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Refuse to download.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Forbid downloads.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a file that exists.")
+]
 
 
 @app.command("list", epilog="Example: srgan-jax weights list --json")
 def list_(json: Json = False) -> None:
-    """List the weights that have a name, with what is known of them."""
+    """List the weights that can be used by name."""
     from srgan_jax.weights.catalog import CATALOG
 
     records = [_record(name) for name in CATALOG]
@@ -39,7 +44,7 @@ def list_(json: Json = False) -> None:
             f"{record['size'] / 1e6:.0f}",
             record["licence"],
             "yes" if record["cached"] else "no",
-            _figures(record["scores"]),
+            _joined(record["scores"]),
         )
     figures().print(table)
 
@@ -49,7 +54,7 @@ def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...")],
     offline: Offline = False,
 ) -> None:
-    """Download weights, where they are not in the cache, and print their paths."""
+    """Download weights that are not in the cache, and print the paths of all."""
     with usage_errors():
         from srgan_jax.weights import store
 
@@ -62,23 +67,23 @@ def show(
     name_or_file: Annotated[str, typer.Argument(metavar="NAME_OR_FILE")],
     json: Json = False,
 ) -> None:
-    """Show what weights are: settings, size, licence, where they come from."""
+    """Show the settings, size, licence and source of weights."""
     with usage_errors():
         from srgan_jax.weights import files
         from srgan_jax.weights.catalog import CATALOG
 
-        if name_or_file in CATALOG:
-            record = _record(name_or_file)
+        path = Path(name_or_file)
+        if name_or_file not in CATALOG and (path.suffix or path.exists()):
+            record = _contents(files.read(path)) | {"metadata": files.metadata(path)}
         else:
-            record = _contents(files.read(Path(name_or_file)))
-            record["metadata"] = files.metadata(Path(name_or_file))
+            record = _record(name_or_file)
     if json:
         typer.echo(json_.dumps(record, indent=2))
         return
     table = Table.grid(padding=(0, 2))
     for field, value in record.items():
-        table.add_row(field, _text(value))
-    Console(highlight=False).print(table)
+        table.add_row(field, Text(_text(value)))  # not markup
+    figures().print(table)
 
 
 @app.command(
@@ -88,33 +93,113 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="SRC")],
     target: Annotated[Path, typer.Argument(metavar="DST")],
     ema: Annotated[
-        bool, typer.Option(help="Take a checkpoint's moving average.")
+        bool, typer.Option("--ema", help="Take a checkpoint's moving average.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing DST.")] = False,
+    dtype: Annotated[
+        Literal["float32", "float16"],
+        typer.Option(help="How a .safetensors file stores numbers."),
+    ] = "float32",
+    overwrite: Overwrite = False,
 ) -> None:
-    """Convert weights of other projects to a file of ours, or ours to PyTorch's.
+    """Convert weights of other projects to .safetensors, or ours to PyTorch's format.
 
-    Reads Lornatang/SRGAN-PyTorch (G, D), sgrvinod's tutorial (G, D), torchvision's
-    VGG19, Keras's VGG19 and krasserm/super-resolution (G, D); writes .safetensors, or
-    Lornatang's state dict where DST ends in .pth.
+    Reads the generators of Lornatang/SRGAN-PyTorch, sgrvinod's tutorial,
+    leftthomas/SRGAN and krasserm/super-resolution, the discriminators of all but
+    leftthomas, and VGG19 of torchvision and Keras. A DST that ends in .pth becomes
+    Lornatang's state dict.
     """
     with usage_errors():
         from srgan_jax.weights import files
 
-        if target.exists() and not overwrite:
-            raise ValueError(f"{target} exists; give --overwrite to replace it")
-        record = _contents(files.convert(source, target, ema=ema))
-    notes.print(
-        f"{target}: {record['kind']} of {record['parameters']:,} parameters, "
-        f"{_figures(record['settings'])}"
-    )
+        _check_target(target, overwrite)
+        weights = files.convert(source, target, ema=ema, dtype=dtype)
+    _report(target, weights.kind, weights.settings, weights.variables)
+
+
+@app.command(epilog="Example: srgan-jax weights export runs/srgan --step 50000")
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training.")],
+    step: Annotated[
+        int | None, typer.Option(help="Step of the checkpoint, instead of the newest.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write, instead of RUN/generator-STEP.safetensors.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the averaged generator in a training's checkpoint to a file."""
+    with usage_errors():
+        from srgan_jax.training import checkpoint
+        from srgan_jax.weights import store
+
+        checkpoint_name = "latest" if step is None else str(step)
+        target = out or run / f"generator-{checkpoint_name}.safetensors"
+        _check_target(target, overwrite, ".safetensors")
+        settings, variables = checkpoint.load_generator(run, step)
+        origin = {"run": run.resolve().name, "checkpoint": checkpoint_name}
+        store.save_generator(target, settings, variables, **origin)
+    _report(target, "generator", settings, variables)
+
+
+@app.command(
+    epilog="Example: srgan-jax weights blend krasserm-srresnet krasserm-srgan "
+    "--alpha 0.8 -o blend.safetensors"
+)
+def blend(
+    a: Annotated[str, typer.Argument(metavar="A", help="Catalog name or file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Catalog name or file.")],
+    alpha: Annotated[float, typer.Option(help="Share of B, from 0 to 1.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")
+    ],
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+) -> None:
+    """Interpolate between two generators: (1 - alpha) A + alpha B.
+
+    Between an SRResNet and the SRGAN trained from it, a larger alpha gives a better
+    LPIPS and a lower PSNR.
+    """
+    with usage_errors():
+        from srgan_jax.weights import blend as blending
+        from srgan_jax.weights import store
+
+        _check_target(out, overwrite, ".safetensors")
+        one, other = (store.load_generator(name, offline=offline) for name in (a, b))
+        settings, variables = one[0], blending.blend(one, other, alpha)
+        store.save_generator(out, settings, variables, blend=[a, b], alpha=alpha)
+    _report(out, "generator", settings, variables)
+
+
+def _check_target(target: Path, overwrite: bool, suffix: str = "") -> None:
+    if not target.name.endswith(suffix):
+        raise ValueError(f"{target}: expected a name that ends in {suffix}")
+    if target.exists() and not overwrite:
+        raise ValueError(f"{target} exists; give --overwrite to replace it")
+
+
+def _report(
+    target: Path,
+    kind: str,
+    settings: Mapping[str, Any],
+    variables: Mapping[str, Any],
+) -> None:
+    parameters = _parameters(variables)
+    notes.print(f"{target}: {kind} of {parameters:,} parameters, {_joined(settings)}")
 
 
 def _record(name: str) -> dict[str, Any]:
-    """What the catalog says of a name."""
+    """What the catalog says about a name."""
     from srgan_jax.weights import store
     from srgan_jax.weights.catalog import CATALOG
 
+    path = store.file_of(name)
     entry = CATALOG[name]
     scale = {"scale": entry.settings["scale"]} if "scale" in entry.settings else {}
     return {
@@ -126,8 +211,8 @@ def _record(name: str) -> dict[str, Any]:
         "licence": entry.licence,
         "scores": {k: dict(v) for k, v in entry.scores.items()},
         "cached": store.is_cached(name),
-        "path": str(store.cache_dir() / entry.file),
-        "carriers": [str(carrier) for carrier in entry.carriers],
+        "path": str(path),
+        "carriers": [str(m) for m in entry.mirrors] or ["this package"],
         "sha256": entry.sha256,
         "settings": dict(entry.settings)
         or {"preprocessing": entry.preprocessing or "none"},
@@ -135,20 +220,23 @@ def _record(name: str) -> dict[str, Any]:
 
 
 def _contents(weights: Any) -> dict[str, Any]:
-    from srgan_jax.weights import layout
-
-    leaves = dict(layout.flatten(weights.variables["params"]))
     return {
         "kind": weights.kind,
-        "parameters": sum(leaf.size for leaf in leaves.values()),
+        "parameters": _parameters(weights.variables),
         "settings": weights.settings,
     }
+
+
+def _parameters(variables: Mapping[str, Any]) -> int:
+    import jax
+
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 def _text(value: Any) -> str:
     match value:
         case dict():
-            return _figures(value)
+            return _joined(value)
         case list():
             return "\n".join(value)
         case bool():
@@ -158,8 +246,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _figures(values: dict[str, Any]) -> str:
+def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{k}: {_figures(v)}" if isinstance(v, dict) else f"{k} {v}"
+        f"{k}: {_joined(v)}" if isinstance(v, dict) else f"{k} {v}"
         for k, v in values.items()
     )

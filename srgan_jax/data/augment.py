@@ -1,8 +1,8 @@
-"""Crops that photographs hardly ever give: dark, overexposed, flat and graded ones.
+"""Crops that images rarely provide: dark, overexposed, flat and graded ones.
 
-A generator that never sees them in training shifts flat colours, most of all at the
-border, where its convolutions read zeros. All functions are pure: the random word of an
-example decides everything.
+A generator that never sees such crops in training shifts flat colours, most of all at
+the image's border, where its convolutions read zeros. All functions are pure: they
+depend on nothing but their arguments and the example's random word.
 """
 
 import numpy as np
@@ -14,15 +14,18 @@ WORDS = 2**32  # random words are integers below this
 
 
 def expose(image: Image, stops: float, word: int) -> Image:
-    """Multiplies sRGB values by 2^s, rounds and clips; s is within `stops` of zero.
+    """Multiplies sRGB values by 2^s, rounds and clips them.
 
-    s = stops * u^3 with u uniform in [-1, 1], so that half of all crops change by less
-    than an eighth of `stops`.
+    s = stops * u^3, where u is uniform in [-1, 1]. Half of all crops therefore change
+    by less than an eighth of `stops`.
 
     Args:
-        image: uint8, any shape.
-        stops: the largest change of exposure, in factors of two.
-        word: random, from 0 to 2^32 - 1.
+      image: uint8, any shape.
+      stops: largest change of exposure, in factors of two.
+      word: random word, from 0 to 2^32 - 1.
+
+    Returns:
+      uint8, the shape of `image`.
     """
     u = 2 * word / (WORDS - 1) - 1
     exposed = image * np.float32(2 ** (stops * u**3)) + np.float32(0.5)
@@ -30,19 +33,19 @@ def expose(image: Image, stops: float, word: int) -> Image:
 
 
 def is_replaced(fraction: float, word: int) -> bool:
-    """Whether an example's crop gives way to `graded_patch`: a `fraction` of all."""
+    """True if a graded patch replaces the crop, which holds for `fraction` of words."""
     return word < fraction * WORDS
 
 
 def graded_patch(side: int, word: int) -> Image:
-    """A linear gradient between two similar colours; for even words a flat colour.
+    """A linear gradient between two similar colours, or one colour for even words.
 
     Args:
-        side: in pixels.
-        word: random, from 0 to 2^32 - 1.
+      side: of the patch, in pixels.
+      word: random word, from 0 to 2^32 - 1.
 
     Returns:
-        uint8 `[side, side, 3]`.
+      uint8 `[side, side, 3]`.
     """
     random = np.random.Generator(np.random.Philox(key=word))
     start, angle = random.uniform(0, 255, 3), random.uniform(0, 2 * np.pi)

@@ -1,7 +1,7 @@
-"""Reads one crop of a photograph, decoding as little as gives the same bits.
+"""Reads one crop of an image, decoding as little as gives the same pixels.
 
-A JPEG crop is decoded by itself; other formats cannot be, so that those photographs
-are decoded whole and kept in memory while there is room.
+A crop of a JPEG is decoded alone. Images in other formats are decoded whole, and kept
+while there is memory.
 """
 
 import os
@@ -10,13 +10,15 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from srgan_jax.data import sources
+from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import fold
+from srgan_jax.data.source import Source
+from srgan_jax.images.decode import ImageError
 
 Image = npt.NDArray[np.uint8]
 
-# Chroma of a JPEG is interpolated from its neighbours: a part that is decoded by itself
-# equals the whole from two pixels inside its edge on.
+# JPEG's chroma is interpolated from its neighbours: a part that is decoded alone equals
+# the whole image except in the two pixels next to its edges.
 _JPEG_MARGIN = 4
 
 
@@ -27,23 +29,23 @@ def default_cache_bytes() -> int:
 
 
 class CropReader:
-    """Crops of a source's photographs, with a margin around each.
+    """Reads crops of a source's images, with a margin around each.
 
-    Where the margin leaves the photograph it folds back as `resize` folds, so that
-    resizing a crop with its margin gives the crop of the photograph's resizing.
+    A margin that leaves the image folds back as `resize` does at the border. Resizing a
+    crop with its margin therefore gives the same pixels as resizing the whole image.
 
     Args:
-        source: of photographs at least as large as a crop.
-        crop: side of a crop in pixels.
-        margin: pixels on each side of it.
-        multiple: photographs are cut to multiples of this, as in evaluation.
-        border: `mirrored` or `clamped`.
-        cache_bytes: memory for photographs that are decoded whole.
+      source: images at least as large as a crop.
+      crop: side of a crop in pixels.
+      margin: pixels on each side of it.
+      multiple: images are cut to multiples of this, as in evaluation.
+      border: `mirrored` or `clamped`.
+      cache_bytes: memory for images that are decoded whole.
     """
 
     def __init__(
         self,
-        source: sources.Source,
+        source: Source,
         *,
         crop: int,
         margin: int,
@@ -63,7 +65,8 @@ class CropReader:
         """The crop at a corner, uint8 `[crop + 2 margin, crop + 2 margin, 3]`.
 
         Raises:
-            sources.ImageError: the photograph has vanished or proves damaged.
+          UnreadableError: the image's file cannot be read.
+          ImageError: the image is damaged.
         """
         height, width = (int(pixels) for pixels in self._sizes[index])
         rows = fold(top + self._reach, height, self._border)
@@ -71,7 +74,7 @@ class CropReader:
         top, left = int(rows.min()), int(columns.min())
         part = self._part(index, top, left, int(rows.max()) + 1, int(columns.max()) + 1)
         if part.shape[:2] == (len(rows), len(columns)):
-            return part  # all of it inside
+            return part  # the margin stays inside the image
         return part[rows - top][:, columns - left]
 
     def _part(self, index: int, top: int, left: int, bottom: int, right: int) -> Image:
@@ -82,8 +85,7 @@ class CropReader:
     def _jpeg_part(
         self, index: int, top: int, left: int, bottom: int, right: int
     ) -> Image:
-        from srgan_jax.data.tensorflow import tf
-
+        tf = import_tensorflow()
         height, width = self._source.sizes[index]
         y, x = max(0, top - _JPEG_MARGIN), max(0, left - _JPEG_MARGIN)
         end_y = min(height, bottom + _JPEG_MARGIN)
@@ -93,10 +95,10 @@ class CropReader:
                 self._source.load(index),
                 [y, x, end_y - y, end_x - x],
                 channels=3,
-                dct_method="INTEGER_ACCURATE",  # Pillow's
+                dct_method="INTEGER_ACCURATE",  # as Pillow decodes
             )
         except tf.errors.InvalidArgumentError as error:
-            raise sources.ImageError(
+            raise ImageError(
                 f"{self._source.labels[index]}: damaged, or changed since the start "
                 f"({error.message})"
             ) from error
@@ -107,8 +109,8 @@ class CropReader:
         if image is None:
             image = self._source.image(index)
             with self._lock:
-                # Nothing is ever put out again: an epoch visits every photograph once,
-                # so that any that stays serves as well as any other.
+                # Nothing is ever evicted: an epoch visits every image once, so any
+                # image is as useful in memory as any other.
                 if index not in self._kept and image.nbytes <= self._room:
                     self._kept[index] = image
                     self._room -= image.nbytes

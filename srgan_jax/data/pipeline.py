@@ -1,33 +1,38 @@
-"""Training batches: LR and HR crops without end, from any step on.
+"""Training batches: an endless stream of LR and HR crops that starts at any step.
 
-Everything is uint8: the ranges of the paper are made on the device. The LR of a crop is
-the crop of the photograph's LR, bit for bit and at its borders too: the photograph is
-cut to a multiple of the scale as in evaluation, crops begin at multiples of the scale,
-and are read with a margin as wide as the kernel. Photographs smaller than a crop are
-refused.
+All images are uint8; the device converts them to the paper's ranges. The LR crop equals
+the crop of the whole image's LR, bit for bit and at the image's borders too: the image
+is cut to a multiple of the scale as in evaluation, crops begin at multiples of the
+scale, and they are read with a margin as wide as the kernel. Images smaller than a crop
+are refused.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from srgan_jax.data import augment, crops, sampling, sources
-from srgan_jax.data.pairs import Pair, evaluation_pairs
+from srgan_jax.data import crops
+from srgan_jax.data.examples import (
+    DEGRADATIONS,
+    DamagedImages,
+    ExampleReader,
+    Settings,
+)
+from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import resize_matrix
-
-__all__ = ["Pair", "evaluation_pairs", "training_batches"]
+from srgan_jax.data.sampling import Example, Sampler
+from srgan_jax.data.source import Source
 
 Image = npt.NDArray[np.uint8]
-
-_MARGIN = 2  # LR pixels that the widened cubic reaches beyond a crop
+OnSkip = Callable[[str, str], None]
 
 
 def training_batches(
-    source: sources.Source,
+    source: Source,
     *,
     batch_size: int,
     crop: int,
@@ -39,52 +44,49 @@ def training_batches(
     exposure: float = 0.0,
     graded: float = 0.0,
     border: str = "mirrored",
+    degradation: str = "bicubic",
+    on_skip: OnSkip | None = None,
     process_index: int = 0,
     process_count: int = 1,
     cache_bytes: int | None = None,
 ) -> Iterator[dict[str, Image]]:
-    """Batches without end, batch `first_step` first; each a function of (seed, step).
+    """Yields batches without end; each is a function of (seed, step).
 
     Args:
-        source: photographs of at least `crop` pixels on a side.
-        batch_size: of all processes together.
-        crop: side of the HR crop, a multiple of `scale`.
-        scale: HR size over LR size.
-        seed: not negative.
-        first_step: the number of batches already consumed.
-        flips: turns half of the examples left to right.
-        rotations: turns the examples by 0, 90, 180 or 270 degrees.
-        exposure: the largest change of exposure in stops, see `augment.expose`.
-        graded: fraction of crops replaced by `augment.graded_patch`.
-        border: of the LR photographs, see `resize.imresize`.
-        process_index: which share of each batch to make.
-        process_count: the number of shares.
-        cache_bytes: memory for decoded photographs, by default 8 GB or half of the
-            machine's. JPEG files are not kept: a crop of them is decoded by itself.
+      source: images of at least `crop` pixels on a side.
+      batch_size: examples of all processes together.
+      crop: side of the HR crop in pixels, a multiple of `scale`.
+      scale: HR size over LR size.
+      seed: from 0 to 2^64 - 1.
+      first_step: number of batches already consumed.
+      flips: mirrors half of the examples left to right.
+      rotations: rotates the examples by 0, 90, 180 or 270 degrees.
+      exposure: largest change of exposure in stops, see `augment.expose`.
+      graded: fraction of crops replaced by `augment.graded_patch`.
+      border: of MATLAB's bicubic, see `resize.imresize`.
+      degradation: how LR is made: `bicubic` (MATLAB's) or `photo` (see `degrade`). A
+        source with LR images of its own takes `bicubic` and uses its LR.
+      on_skip: called with name and reason when an image proves damaged, once for each
+        image, in the thread that asks for batches. The next image of the epoch that
+        decodes takes its place. Without `on_skip` a damaged image is an error.
+      process_index: index of the share of each batch to make.
+      process_count: number of shares.
+      cache_bytes: memory for decoded images, by default 8 GB or half of the machine's.
+        JPEG files are not kept because crops of them are decoded alone.
 
     Yields:
-        `lr`, uint8 `[share, crop / scale, crop / scale, 3]`, and `hr`, uint8
-        `[share, crop, crop, 3]`.
+      `lr`, uint8 `[share, crop / scale, crop / scale, 3]`, and `hr`, uint8
+      `[share, crop, crop, 3]`.
 
     Raises:
-        ValueError: sizes that do not divide, or a photograph smaller than a crop.
-        sources.ImageError: a photograph has vanished or proves damaged; names it.
+      ValueError: sizes that do not divide, an unknown degradation, or an image smaller
+        than a crop.
+      SourceError: more than 1 % of the images are damaged (one is always tolerated).
+      UnreadableError: a file cannot be read, even after some time.
+      ImageError: an image is damaged, and there is no `on_skip`.
     """
-    if crop % scale or crop <= 0:
-        raise ValueError(f"The crop ({crop}) is no multiple of the scale ({scale}).")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"The seed is a number from 0 to 2**64 - 1, not {seed}.")
-    if batch_size <= 0 or batch_size % process_count:
-        raise ValueError(
-            f"{process_count} process(es) cannot share a batch of {batch_size} evenly."
-        )
-    if source.sizes.min() < crop:
-        smallest = int(source.sizes.min(axis=1).argmin())
-        raise ValueError(
-            f"{source.labels[smallest]} of {source.name} is smaller than a crop of "
-            f"{crop}x{crop}: open the source with minimum_size={crop}."
-        )
-    plan = sampling.Plan(
+    _check(source, batch_size, crop, scale, seed, degradation, process_count)
+    sampler = Sampler(
         source.sizes,
         batch_size=batch_size,
         crop=crop,
@@ -93,86 +95,106 @@ def training_batches(
         process_index=process_index,
         process_count=process_count,
     )
-    reader = crops.CropReader(
-        source,
-        crop=crop,
-        margin=_MARGIN * scale,
-        multiple=scale,
-        border=border,
-        cache_bytes=crops.default_cache_bytes() if cache_bytes is None else cache_bytes,
+    if cache_bytes is None:
+        cache_bytes = crops.default_cache_bytes()
+    settings = Settings(
+        crop, scale, seed, exposure, graded, border, degradation, cache_bytes
     )
-    feed = _Feed(plan, reader, exposure, graded)
-    pairs = _pairs(feed, first_step, _MARGIN * scale, crop, scale, flips, rotations)
-    return _Batches(pairs, plan.share, feed)
+    damaged = DamagedImages(source, skip=on_skip is not None)
+    reader = ExampleReader(source, sampler, settings, damaged)
+    callbacks = _Callbacks(sampler, reader)
+    examples = _graph(callbacks, reader, settings, first_step, flips, rotations)
+    return _Batches(examples, sampler.share, callbacks, damaged, on_skip)
 
 
-class _Feed:
-    """What the graph calls back, until it is closed."""
+def _check(
+    source: Source,
+    batch_size: int,
+    crop: int,
+    scale: int,
+    seed: int,
+    degradation: str,
+    process_count: int,
+) -> None:
+    if crop % scale or crop <= 0:
+        raise ValueError(
+            f"crop ({crop}) is not a positive multiple of the scale ({scale})"
+        )
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
+    if batch_size <= 0 or batch_size % process_count:
+        raise ValueError(
+            f"{process_count} process(es) cannot share a batch of {batch_size} evenly; "
+            "expected a positive multiple of their number"
+        )
+    if degradation not in DEGRADATIONS:
+        raise ValueError(
+            f"degradation is {degradation!r}; expected one of {', '.join(DEGRADATIONS)}"
+        )
+    if source.lr is not None and degradation != "bicubic":
+        raise ValueError(
+            f"degradation {degradation!r} makes LR from HR, but {source.name} has LR "
+            "images of its own; leave the degradation out or name a folder of HR images"
+        )
+    if source.sizes.min() < crop:
+        smallest = int(source.sizes.min(axis=1).argmin())
+        raise ValueError(
+            f"{source.labels[smallest]} of {source.name} is smaller than a crop of "
+            f"{crop}x{crop}; open the source with minimum_size={crop}"
+        )
 
-    def __init__(
-        self,
-        plan: sampling.Plan,
-        reader: crops.CropReader,
-        exposure: float,
-        graded: float,
-    ) -> None:
+
+class _Callbacks:
+    """The Python functions that the graph calls, until they are closed."""
+
+    def __init__(self, sampler: Sampler, reader: ExampleReader) -> None:
         self.closed = False
         self.failure: Exception | None = None
-        self._plan = plan
+        self._sampler = sampler
         self._reader = reader
-        self._exposure = exposure
-        self._graded = graded
 
-    def wanted(self) -> np.bool_:
+    def is_open(self) -> np.bool_:
         return np.bool_(not self.closed)
 
-    def plan(self, step: np.int64) -> npt.NDArray[np.int64]:
-        return self._plan.examples(int(step))
+    def examples(self, step: np.int64) -> npt.NDArray[np.int64]:
+        return self._sampler.examples(int(step))
 
     def read(self, row: npt.NDArray[np.int64]) -> Image:
+        return self._attempt(self._reader.read, row)
+
+    def read_pair(self, row: npt.NDArray[np.int64]) -> tuple[Image, Image]:
+        return self._attempt(self._reader.read_pair, row)
+
+    def _attempt(
+        self, read: Callable[[Example], Any], row: npt.NDArray[np.int64]
+    ) -> Any:
         if self.closed:
-            raise InterruptedError  # nobody waits for it
+            raise InterruptedError  # nobody waits for the result
         try:
-            index, top, left, _, _, exposure, graded = map(int, row)
-            crop = self._reader.read(index, top, left)
-            if augment.is_replaced(self._graded, graded):
-                crop = augment.graded_patch(len(crop), graded)
-            if self._exposure:
-                crop = augment.expose(crop, self._exposure, exposure)
-            return crop
+            return read(Example(*map(int, row)))
         except Exception as error:
             self.failure = self.failure or error
             raise
 
 
-def _pairs(
-    feed: _Feed,
+def _graph(
+    callbacks: _Callbacks,
+    reader: ExampleReader,
+    settings: Settings,
     first_step: int,
-    margin: int,
-    crop: int,
-    scale: int,
     flips: bool,
     rotations: bool,
 ) -> Any:
-    """The graph: plan a batch, read its crops in parallel, make LR, turn both."""
-    from srgan_jax.data.tensorflow import tf
-
+    """The `tf.data` graph: choose examples, read crops in parallel, make LR, orient."""
+    tf = import_tensorflow()
+    crop, scale = settings.crop, settings.scale
+    margin = reader.margin * scale
     side = crop + 2 * margin
     # At scales 2 and 4 the weights are dyadic and their sums fit into 24 bits, so
-    # that single precision is exact; at 8 they may not, and at 3 nothing is dyadic.
+    # single precision is exact. At 8 the sums may not fit; at 3 nothing is dyadic.
     dtype = tf.float32 if scale in (2, 4) else tf.float64
-    matrix = tf.constant(
-        resize_matrix(side, Fraction(1, scale))[_MARGIN:-_MARGIN], dtype
-    )
 
-    def shrink_rows(image: Any) -> Any:
-        shrunk = tf.tensordot(matrix, tf.cast(image, dtype), 1)
-        return tf.floor(tf.clip_by_value(shrunk, 0, 255) + (0.5 + 1e-9))
-
-    def transpose(image: Any) -> Any:
-        return tf.transpose(image, [1, 0, 2])
-
-    def turn(image: Any, flip: Any, turns: Any) -> Any:
+    def orient(image: Any, flip: Any, turns: Any) -> Any:
         if flips:
             image = tf.cond(flip == 1, lambda: image[:, ::-1], lambda: image)
         if rotations:
@@ -180,51 +202,81 @@ def _pairs(
         return image
 
     def rows(step: Any) -> Any:
+        examples = tf.numpy_function(callbacks.examples, [step], tf.int64)
         return tf.data.Dataset.from_tensor_slices(
-            tf.ensure_shape(tf.numpy_function(feed.plan, [step], tf.int64), [None, 7])
+            tf.ensure_shape(examples, [None, len(Example._fields)])
         )
 
-    def pair(row: Any) -> dict[str, Any]:
-        image = tf.numpy_function(feed.read, [row], tf.uint8)
+    def bicubic(row: Any) -> tuple[Any, Any]:
+        matrix = resize_matrix(side, Fraction(1, scale))
+        matrix = tf.constant(matrix[reader.margin : -reader.margin], dtype)
+        image = tf.numpy_function(callbacks.read, [row], tf.uint8)
         image = tf.ensure_shape(image, [side, side, 3])
-        lr = transpose(shrink_rows(transpose(shrink_rows(image))))
-        hr = image[margin:-margin, margin:-margin]
+        lr = tf.cast(image, dtype)
+        for _ in range(2):  # rows, then columns
+            lr = tf.tensordot(matrix, lr, 1)
+            lr = tf.floor(tf.clip_by_value(lr, 0, 255) + (0.5 + 1e-9))
+            lr = tf.transpose(lr, [1, 0, 2])
+        return image[margin:-margin, margin:-margin], tf.cast(lr, tf.uint8)
+
+    def pair(row: Any) -> dict[str, Any]:
+        if reader.makes_lr:
+            types = (tf.uint8, tf.uint8)
+            hr, lr = tf.numpy_function(callbacks.read_pair, [row], types)
+        else:
+            hr, lr = bicubic(row)
+        lr = tf.ensure_shape(lr, [crop // scale, crop // scale, 3])
+        hr = tf.ensure_shape(hr, [crop, crop, 3])
+        example = Example(*tf.unstack(row))
         return {
-            "lr": turn(tf.cast(lr, tf.uint8), row[3], row[4]),
-            "hr": turn(hr, row[3], row[4]),
+            "lr": orient(lr, example.flip, example.turns),
+            "hr": orient(hr, example.flip, example.turns),
         }
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    steps = steps.take_while(lambda _: tf.numpy_function(feed.wanted, [], tf.bool))
+    steps = steps.take_while(
+        lambda _: tf.numpy_function(callbacks.is_open, [], tf.bool)
+    )
     return steps.flat_map(rows).map(pair, tf.data.AUTOTUNE, deterministic=True)
 
 
 class _Batches(Iterator[dict[str, Image]]):
-    def __init__(self, pairs: Any, share: int, feed: _Feed) -> None:
-        batches = pairs.batch(share, drop_remainder=True).prefetch(2)
+    def __init__(
+        self,
+        examples: Any,
+        share: int,
+        callbacks: _Callbacks,
+        damaged: DamagedImages,
+        on_skip: OnSkip | None,
+    ) -> None:
+        batches = examples.batch(share, drop_remainder=True).prefetch(2)
         self._batches = batches.as_numpy_iterator()
-        self._feed = feed
+        self._callbacks = callbacks
+        self._damaged = damaged
+        self._on_skip = on_skip
         # TensorFlow's threads must have left Python before the dataset is deleted and
-        # before the interpreter ends: either would wait for the other for ever.
-        weakref.finalize(self, _drain, self._batches, feed)
+        # before the interpreter ends; otherwise each waits for the other forever.
+        weakref.finalize(self, _drain, self._batches, callbacks)
 
     def __next__(self) -> dict[str, Image]:
-        from srgan_jax.data.tensorflow import tf
-
+        tf = import_tensorflow()
         try:
             return next(self._batches)
         except tf.errors.OpError:
-            if self._feed.failure is None:
+            if self._callbacks.failure is None:
                 raise
-            # Rather than TensorFlow's account of it.
-            raise self._feed.failure from None
+            # The original error says more than TensorFlow's account of it.
+            raise self._callbacks.failure from None
+        finally:
+            for name, reason in self._damaged.take_untold():
+                if self._on_skip is not None:
+                    self._on_skip(name, reason)
 
 
-def _drain(batches: Iterator[Any], feed: _Feed) -> None:
-    from srgan_jax.data.tensorflow import tf
-
-    feed.closed = True
-    # The garbage collector may call this amid the building of another graph.
+def _drain(batches: Iterator[Any], callbacks: _Callbacks) -> None:
+    tf = import_tensorflow()
+    callbacks.closed = True
+    # The garbage collector may call this while another graph is being built.
     with tf.init_scope():
         while True:
             try:

@@ -1,8 +1,8 @@
 """MATLAB's `imresize(image, scale, 'bicubic')` for 8-bit images, bit for bit.
 
-Super-resolution means the low resolution that this function makes: interpolations of
-the same name in other libraries differ by several levels, and a figure measured with
-them compares with nothing. NumPy alone; images that are not uint8 are refused.
+Published super-resolution scores use LR images made by this function. The bicubic of
+other libraries differs by several levels, and scores measured with it cannot be
+compared with published ones. Images that are not uint8 are refused.
 """
 
 import math
@@ -23,26 +23,26 @@ _SUPPORT = 4  # width of the Keys cubic, in pixels of the coarser grid
 def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
     """Resizes by MATLAB's bicubic: Keys' cubic with a = -0.5, antialiased.
 
-    Rows first, then columns, rounded half away from zero and clipped to 8 bits after
-    either pass, as MATLAB does with 8-bit input.
+    The first pass resizes rows, the second columns. Each pass rounds half away from
+    zero and clips to 8 bits, as MATLAB does with 8-bit input.
 
     Args:
-        image: uint8 `[height, width]` or `[height, width, channels]`.
-        scale: output size over input size: `Fraction(1, 4)`, `0.25` or `4`.
-        border: `mirrored` (MATLAB today, DIV2K) or `clamped` (older MATLAB: the
-            SelfExSR supplementary's Set5, Set14, BSD100, Urban100).
+      image: uint8 `[height, width]` or `[height, width, channels]`.
+      scale: output size over input size: `Fraction(1, 4)`, `0.25` or `4`.
+      border: `mirrored` (MATLAB today, DIV2K) or `clamped` (older MATLAB: Set5, Set14,
+        BSD100 and Urban100 of the SelfExSR supplementary).
 
     Returns:
-        uint8 `[ceil(height * scale), ceil(width * scale), ...]`.
+      uint8 `[ceil(height * scale), ceil(width * scale), ...]`.
 
     Raises:
-        ValueError: another dtype, another rank, an empty image, a scale that is not
-            positive, or an unknown border.
+      ValueError: another dtype or rank, an empty image, a scale that is not positive,
+        or an unknown border.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(
-            "imresize takes a uint8 image [height, width] or [height, width, channels]"
-            f", not {image.dtype} {list(image.shape)}."
+            f"imresize was given {image.dtype} {list(image.shape)}; expected a uint8 "
+            "image [height, width] or [height, width, channels]"
         )
     rows = _resize_rows(image, scale, border)
     columns = _resize_rows(np.swapaxes(rows, 0, 1), scale, border)
@@ -83,13 +83,13 @@ def mod_crop(image: Image, scale: int) -> Image:
 def resize_matrix(
     size: int, scale: Scale, *, border: str = "mirrored"
 ) -> npt.NDArray[np.float64]:
-    """One pass of `imresize`, before rounding: weights `[ceil(size * scale), size]`.
+    """The weights of one pass of `imresize`, `[ceil(size * scale), size]`.
 
-    At integer factors that are powers of two its entries are dyadic fractions.
+    They are dyadic fractions if the scale or its inverse is a power of two.
     """
     indices, weights = _taps(size, scale, border)
     matrix = np.zeros((len(indices), size))
-    # Several taps fall on one pixel where the border folds back, hence add.at.
+    # add.at, because several taps fall on one pixel where the border folds back.
     np.add.at(matrix, (np.arange(len(indices))[:, None], indices), weights)
     return matrix
 
@@ -99,14 +99,15 @@ def fold(
 ) -> npt.NDArray[np.int64]:
     """Maps 0-based positions outside an image of `size` pixels onto pixels inside it.
 
-    Mirrored repeats the edge pixel (3 2 1 0 | 0 1 2 3); clamped holds it.
+    `mirrored` reflects the image with its edge pixel (3 2 1 0 | 0 1 2 3); `clamped`
+    repeats the edge pixel (0 0 0 0 | 0 1 2 3).
     """
     if border == "mirrored":
         inside = positions % (2 * size)
         return np.minimum(inside, 2 * size - 1 - inside)
     if border == "clamped":
         return np.clip(positions, 0, size - 1)
-    raise ValueError(f"border is 'mirrored' or 'clamped', not {border!r}.")
+    raise ValueError(f"border is {border!r}; expected 'mirrored' or 'clamped'")
 
 
 def _resize_rows(image: Image, scale: Scale, border: str) -> Image:
@@ -115,19 +116,19 @@ def _resize_rows(image: Image, scale: Scale, border: str) -> Image:
     total = np.zeros((len(indices), *image.shape[1:]))
     for tap in range(indices.shape[1]):
         total += weights[:, tap] * image[indices[:, tap]]
-    # Below zero everything is clipped, so half up is half away from zero. The small
-    # term keeps a tie a tie where the weights, as at x6, are not exact in binary.
     top = np.iinfo(image.dtype).max
+    # Negative values are clipped, so half up equals half away from zero. The small term
+    # rounds ties up where weights are not exact in binary, as at x6.
     return np.floor(np.clip(total, 0, top) + (0.5 + 1e-9)).astype(image.dtype)
 
 
 def _taps(
     size: int, scale: Scale, border: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Indices and weights `[output, taps]` of MATLAB's `contributions`."""
+    """The indices and weights of MATLAB's `contributions`, each `[output, taps]`."""
     if not scale > 0:
-        raise ValueError(f"scale is a positive number, not {scale}.")
-    stretch = max(1.0, 1 / float(scale))  # antialiasing: the kernel widens to shrink
+        raise ValueError(f"scale is {scale}; expected a positive number")
+    stretch = max(1.0, 1 / float(scale))  # antialiasing widens the kernel
     width = _SUPPORT * stretch
     outputs = np.arange(1, math.ceil(size * scale) + 1)
     centres = outputs / float(scale) + 0.5 * (1 - 1 / float(scale))

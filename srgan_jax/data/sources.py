@@ -1,41 +1,27 @@
-"""Where HR photographs come from: a folder, TensorFlow Datasets, scikit-image.
+"""Opens the images to train on: a folder, LR/HR pairs, TFDS, or scikit-image's.
 
-A source is a list of photographs in a fixed order, with their sizes known before the
-first one is decoded. Files that cannot be read or are too small for a crop are named
-in one warning and left out; a source of nothing is refused. TensorFlow is imported by
-`tfds:` sources alone.
+Files that cannot be read or are too small for a crop are named in one warning and left
+out. A source without a usable image is refused. Only `tfds:` sources import TensorFlow.
 """
 
-import dataclasses
-import hashlib
 import io
 import logging
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from srgan_jax.images import decode as pictures
-from srgan_jax.images.decode import ImageError, read_image
-
-__all__ = [
-    "ELSEWHERE",
-    "HELD_OUT",
-    "SAMPLE",
-    "ImageError",
-    "Source",
-    "SourceError",
-    "open_source",
-    "read_image",
-]
+from srgan_jax.data import pairs, scan
+from srgan_jax.data.source import Source, SourceError, printable, read
+from srgan_jax.images import decode
+from srgan_jax.images.decode import Header, ImageError
 
 logger = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
 
-SAMPLE = (
+_SAMPLE = (
     "chelsea",
     "coffee",
     "rocket",
@@ -44,173 +30,172 @@ SAMPLE = (
     "retina",
     "stereo_motorcycle",
 )
-HELD_OUT = "astronaut"
-
-ELSEWHERE = (
-    "train on photographs of your own with --config.data.source=folder:PATH, or on the "
-    "photographs inside scikit-image with --config.data.source=sample"
-)
+_HELD_OUT = "astronaut"
 
 
-class SourceError(ValueError):
-    """A source that does not exist, cannot be had, or holds no usable photograph."""
+def open_source(
+    spec: str,
+    *,
+    minimum_size: int,
+    scale: int | None = None,
+    index_dir: Path | None = None,
+) -> Source:
+    """Opens the images that a specification names.
 
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Photographs in a fixed order.
-
-    Attributes:
-        name: the specification it was opened with.
-        labels: a name for each photograph, unique.
-        sizes: int64 `[photographs, 2]`, height and width.
-        jpeg: bool `[photographs]`, whether `load` gives a JPEG of one or three
-            components, from which a part can be decoded by itself.
-        load: the photograph's encoded bytes, or its pixels where they are at hand.
-    """
-
-    name: str
-    labels: Sequence[str]
-    sizes: npt.NDArray[np.int64]
-    jpeg: npt.NDArray[np.bool_]
-    load: Callable[[int], bytes | Image]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when a photograph is added, lost, renamed or resized."""
-        listing = "\n".join(self.labels).encode() + self.sizes.tobytes()
-        return hashlib.sha256(listing).hexdigest()[:16]
-
-    def image(self, index: int) -> Image:
-        """Photograph `index` as uint8 RGB `[height, width, 3]`.
-
-        Raises:
-            ImageError: its file is gone or cannot be decoded.
-        """
-        loaded = self.load(index)
-        if isinstance(loaded, bytes):
-            return pictures.decode(io.BytesIO(loaded), self.labels[index])
-        return loaded
-
-
-def open_source(spec: str, *, minimum_size: int) -> Source:
-    """Opens `folder:PATH`, `tfds:NAME[:SPLIT]`, `sample` or `astronaut`.
+    - `folder:PATH`: every image file below a folder.
+    - `pairs:HR,LR` or `pairs:FOLDER`: images with LR files of their own, in a second
+      folder or as `*_HR` and `*_LR` in one; see `pairs.find_pairs` for the names.
+    - `tfds:NAME[:SPLIT]`: a dataset of TFDS, split `train` unless named; it is prepared
+      if need be.
+    - `sample`: scikit-image's colour photographs but the astronaut.
+    - `astronaut`: the photograph kept for evaluation.
 
     Args:
-        spec: a folder is searched recursively; TFDS prepares what is not prepared yet
-            (split `train` unless named); `sample` is scikit-image's colour photographs
-            without the astronaut, who is kept for evaluation.
-        minimum_size: photographs with fewer pixels on a side are left out.
+      spec: the specification.
+      minimum_size: images with fewer pixels on a side are left out.
+      scale: HR size over LR size, needed for `pairs:`.
+      index_dir: directory that keeps image sizes between starts, see `scan`; by
+        default nothing is kept.
 
     Raises:
-        SourceError: an unknown specification, an empty result, no way to download.
+      SourceError: an unknown specification, no usable image, no way to download, or
+        pairs whose files or sizes do not match.
     """
     kind, _, argument = spec.partition(":")
     if spec == "sample":
-        return _photographs(spec, SAMPLE, minimum_size)
-    if spec == HELD_OUT:
-        return _photographs(spec, (HELD_OUT,), minimum_size)
+        return _scikit_image(spec, _SAMPLE, minimum_size)
+    if spec == _HELD_OUT:
+        return _scikit_image(spec, (_HELD_OUT,), minimum_size)
     if kind == "folder" and argument:
-        return _folder(spec, Path(argument), minimum_size)
+        return _folder(spec, Path(argument).expanduser(), minimum_size, index_dir)
+    if kind == "pairs" and argument:
+        if scale is None:
+            raise SourceError(f"{spec} needs the scale from LR to HR")
+        return _pairs(spec, argument, minimum_size, scale, index_dir)
     if kind == "tfds" and argument:
         name, _, split = argument.partition(":")
         return _tfds(spec, name, split or "train", minimum_size)
     raise SourceError(
-        f"{spec!r} is no source: expected 'folder:PATH', 'tfds:NAME' or 'sample'."
+        f"unknown source {spec!r}; expected 'folder:PATH', 'pairs:HR,LR', "
+        "'pairs:FOLDER', 'tfds:NAME' or 'sample'"
     )
 
 
-def _folder(spec: str, folder: Path, minimum_size: int) -> Source:
+def _folder(
+    spec: str, folder: Path, minimum_size: int, index_dir: Path | None
+) -> Source:
     try:
-        paths = pictures.find(folder)
+        files = decode.find(folder)
     except ValueError as error:
         raise SourceError(str(error)) from error
+    labels = [printable(path.relative_to(folder)) for path in files]
+    index = scan.index_path(index_dir, folder)
+    found = scan.file_headers(spec, files, labels, index)
+    kept = _usable(spec, labels, found, minimum_size)
+    return _source(spec, labels, _file_reader(files), found, kept)
 
-    def load(index: int) -> bytes:
-        try:
-            return paths[index].read_bytes()
-        except OSError as error:
-            raise pictures.describe_error(str(paths[index]), error) from error
 
-    def inspect(index: int) -> pictures.Header:
-        with open(paths[index], "rb") as file:
-            return pictures.read_header(file)
-
-    labels = [path.relative_to(folder).as_posix() for path in paths]
-    return _select(spec, labels, load, inspect, minimum_size)
+def _pairs(
+    spec: str, argument: str, minimum_size: int, scale: int, index_dir: Path | None
+) -> Source:
+    hr_dir, lr_dir = pairs.split_folders(argument)
+    files = pairs.find_pairs(hr_dir, lr_dir)
+    hr_files = [pair.hr for pair in files]
+    lr_files = [pair.lr for pair in files if pair.lr is not None]
+    if not lr_files:
+        raise SourceError(
+            f"{spec}: the folder holds no *_HR and *_LR files; name a folder of LR "
+            "files too ('pairs:HR,LR'), or let LR be made with 'folder:PATH'"
+        )
+    lr_dir = lr_dir or hr_dir
+    hr_labels = [printable(path.relative_to(hr_dir)) for path in hr_files]
+    # Both files of a pair may have one name: the folder tells them apart.
+    lr_labels = [
+        printable(Path(lr_dir.absolute().name, path.relative_to(lr_dir)))
+        for path in lr_files
+    ]
+    index = scan.index_path(index_dir, hr_dir, lr_dir)
+    found = scan.file_headers(spec, hr_files + lr_files, hr_labels + lr_labels, index)
+    hr_found, lr_found = found[: len(files)], found[len(files) :]
+    both: list[scan.Found] = []
+    for pair, hr, lr in zip(files, hr_found, lr_found, strict=True):
+        if isinstance(hr, Header) and isinstance(lr, Header):
+            pairs.check_sizes(pair, hr[:2], lr[:2], scale)
+        both.append(lr if isinstance(lr, ImageError) else hr)
+    kept = _usable(spec, hr_labels, both, minimum_size)
+    lr_source = _source(spec, lr_labels, _file_reader(lr_files), lr_found, kept)
+    return _source(spec, hr_labels, _file_reader(hr_files), hr_found, kept, lr_source)
 
 
 def _tfds(spec: str, name: str, split: str, minimum_size: int) -> Source:
-    from srgan_jax.data import tfds
+    from srgan_jax.data import records
 
-    labels, load = tfds.open_records(name, split)
+    labels, load = records.open_records(name, split)
+    found = scan.headers(
+        spec, labels, lambda index: decode.read_header(io.BytesIO(load(index)))
+    )
+    kept = _usable(spec, labels, found, minimum_size)
+    return _source(spec, labels, load, found, kept)
 
-    def inspect(index: int) -> pictures.Header:
-        return pictures.read_header(io.BytesIO(load(index)))
 
-    return _select(spec, labels, load, inspect, minimum_size)
-
-
-def _photographs(spec: str, names: Sequence[str], minimum_size: int) -> Source:
+def _scikit_image(spec: str, names: Sequence[str], minimum_size: int) -> Source:
     import skimage.data
 
     images = [getattr(skimage.data, name)() for name in names]
-    # The stereo pair comes as left, right and disparity.
+    # The stereo pair consists of left image, right image and disparity.
     images = [image[0] if isinstance(image, tuple) else image for image in images]
+    found: list[scan.Found] = [
+        Header(image.shape[0], image.shape[1], False) for image in images
+    ]
+    kept = _usable(spec, names, found, minimum_size)
+    return _source(spec, names, images.__getitem__, found, kept)
 
-    def inspect(index: int) -> pictures.Header:
-        height, width, _ = images[index].shape
-        return pictures.Header(height, width, jpeg=False)
 
-    return _select(spec, names, images.__getitem__, inspect, minimum_size)
+def _file_reader(files: Sequence[Path]) -> Callable[[int], bytes]:
+    return lambda index: read(files[index].read_bytes, printable(files[index]))
 
 
-def _select(
-    spec: str,
-    labels: Sequence[str],
-    load: Callable[[int], bytes | Image],
-    inspect: Callable[[int], pictures.Header],
-    minimum_size: int,
-) -> Source:
-    """The photographs that can be trained on; the others are named in one warning."""
-
-    def attempt(index: int) -> pictures.Header | ImageError:
-        try:
-            return inspect(index)
-        except Exception as error:  # Pillow's plugins raise what they like
-            return pictures.describe_error(labels[index], error)
-
-    kept: dict[int, pictures.Header] = {}
-    left_out = []
-    with futures.ThreadPoolExecutor() as pool:
-        for index, found in enumerate(pool.map(attempt, range(len(labels)))):
-            if isinstance(found, ImageError):
-                left_out.append(str(found))
-            elif min(found.height, found.width) < minimum_size:
-                left_out.append(f"{labels[index]}: {found.width}x{found.height} pixels")
-            else:
-                kept[index] = found
+def _usable(
+    spec: str, labels: Sequence[str], found: Sequence[scan.Found], minimum_size: int
+) -> list[int]:
+    """Indices of the images to train on; the others are named in one warning."""
+    kept, left_out = [], []
+    for index, header in enumerate(found):
+        if isinstance(header, ImageError):
+            left_out.append(str(header))
+        elif min(header.height, header.width) < minimum_size:
+            left_out.append(f"{labels[index]}: {header.width}x{header.height} pixels")
+        else:
+            kept.append(index)
     if left_out:
         logger.warning(
-            "%s: left out %d of %d photographs, unreadable or of fewer than %d pixels "
+            "%s: left out %d of %d images, unreadable or with fewer than %d pixels "
             "on a side:\n  %s",
             *(spec, len(left_out), len(labels), minimum_size, "\n  ".join(left_out)),
         )
     if not kept:
         raise SourceError(
-            f"{spec} holds no readable photograph of at least {minimum_size}x"
-            f"{minimum_size} pixels (of {len(labels)} looked at)."
+            f"{spec} holds no readable image of at least {minimum_size}x{minimum_size} "
+            f"pixels (of {len(labels)} looked at); give larger images or a smaller crop"
         )
-    indices = list(kept)
+    return kept
+
+
+def _source(
+    spec: str,
+    labels: Sequence[str],
+    load: Callable[[int], bytes | Image],
+    found: Sequence[scan.Found],
+    kept: Sequence[int],
+    lr: Source | None = None,
+) -> Source:
+    """A source of the images with indices `kept`, whose headers were all read."""
+    headers = [header for i in kept if isinstance(header := found[i], Header)]
     return Source(
         name=spec,
-        labels=[labels[i] for i in indices],
-        sizes=np.array(
-            [(found.height, found.width) for found in kept.values()], np.int64
-        ),
-        jpeg=np.array([found.jpeg for found in kept.values()]),
-        load=lambda i: load(indices[i]),
+        labels=[labels[i] for i in kept],
+        sizes=np.array([(h.height, h.width) for h in headers], np.int64),
+        jpeg=np.array([h.jpeg for h in headers]),
+        load=lambda i: load(kept[i]),
+        lr=lr,
     )

@@ -1,7 +1,7 @@
 """Reads the text of a program compiled for TPU: cycles, source lines, collectives.
 
-What a field is called was learnt from the text, which is documented nowhere; where one
-is missing, an operation or its line is '?'.
+The text's format is not documented; the patterns below follow what the TPU compiler
+prints. An operation without a name or a source line appears as '?'.
 """
 
 import math
@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import srgan_jax
+
 COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 
 
 def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
     """Estimated cycles of a compiled program by (operation, source line).
 
-    Operations of the same kind in all residual blocks count as one.
+    The same operation in different residual blocks counts as one.
     """
     line_of = source_lines(text)
     cycles: Counter[tuple[str, str]] = Counter()
@@ -34,11 +36,15 @@ def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
 
 
 def source_lines(text: str) -> dict[str, str]:
-    """For each stack frame of a compiled program, its innermost line of this package.
+    """The innermost line of this package on each stack frame of a compiled program.
 
-    The program lists files, locations and frames in tables of their own.
+    The program lists files, locations and frames in separate tables.
+
+    Returns:
+      Lines such as 'srgan_jax/training/steps.py:78' by the number of the frame; '?' for
+      a frame without a line of this package.
     """
-    package = Path(__file__).parent
+    package = Path(srgan_jax.__file__).parent
     names = text[text.find("\nFileNames") : text.find("\nFunctionNames")]
     files = dict(re.findall(r'^(\d+) "(.*)"$', names, re.MULTILINE))
     locations = {
@@ -53,13 +59,13 @@ def source_lines(text: str) -> dict[str, str]:
         file, line = locations[location]
         if Path(file).is_relative_to(package):
             lines[number] = f"{Path(file).relative_to(package.parent)}:{line}"
-        else:  # parents are counted from one, their parents stand before them
+        else:  # frames are numbered from 0, parents from 1 and before their children
             lines[number] = lines.get(str(int(parent or 1) - 1), "?")
     return lines
 
 
 def collectives_of(text: str) -> Iterator[tuple[str, int]]:
-    """Each exchange between chips: its kind, and the bytes that one chip gives."""
+    """Yields each collective: its kind, and the bytes that one chip contributes."""
     pattern = rf"^\s*\S+ = (.*?) ({COLLECTIVES})(?:-start)?\("
     for shapes, kind in re.findall(pattern, text, re.MULTILINE):
         size = 0

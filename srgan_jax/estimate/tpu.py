@@ -1,9 +1,8 @@
-"""What a configuration costs on a TPU pod, compiled for it without one.
+"""Estimates what a configuration costs on a TPU pod, without a TPU.
 
-libtpu holds the TPU compiler and runs it on any machine: each stage's real step is
-compiled for the devices of a named topology and never run. All figures are estimates
-by the TPU compiler. Refuses chips it has no data of, topologies that libtpu does not
-know, and to run without libtpu.
+libtpu holds the TPU compiler and runs it on any machine. Each stage's real step is
+compiled for the devices of a named topology but never executed, so that all figures are
+the compiler's estimates.
 """
 
 import dataclasses
@@ -26,16 +25,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from srgan_jax.estimate import hlo as program
-from srgan_jax.training import config as settings
+from srgan_jax.estimate import hlo
+from srgan_jax.training import config as configuration
 from srgan_jax.training import parallel, stages, steps
 from srgan_jax.training.state import TrainState
 
-TOP = 10  # operations shown
+SHOWN_OPERATIONS = 10
 
 
 class PodError(ValueError):
-    """A topology that cannot be compiled for; the message says why."""
+    """A configuration or topology that cannot be compiled; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +42,11 @@ class Chip:
     """One TPU chip, as Google documents it.
 
     Attributes:
-      flops: multiply-adds counted as two, a second, in bfloat16. The MXU takes float32
-        operands in the same passes at JAX's default precision.
-      clock: cycles a second.
+      flops: peak operations per second in bfloat16, a multiply-add counted as two. At
+        JAX's default precision the MXU takes float32 operands at the same rate.
+      clock: cycles per second.
       memory: bytes of HBM.
-      options: what libtpu must be told to make a device of the whole chip.
+      options: options of libtpu that make one device of the whole chip.
     """
 
     flops: float
@@ -65,11 +64,11 @@ CHIPS = {
 
 
 def read_config(spec: str) -> ConfigDict:
-    """The configuration FILE[:variant], resolved.
+    """The resolved configuration of FILE[:VARIANT].
 
     Raises:
-      PodError: it is no configuration file.
-      ValueError: the variant or a field is not what it must be.
+      PodError: FILE does not exist or has no function get_config.
+      ValueError: the variant is unknown, or a field has an invalid value.
     """
     file, _, variant = spec.partition(":")
     path = Path(file).resolve()
@@ -79,7 +78,7 @@ def read_config(spec: str) -> ConfigDict:
     get_config = runpy.run_path(str(path)).get("get_config")
     if get_config is None:
         raise PodError(f"config {spec!r}: {file} has no function get_config")
-    return settings.resolve(get_config(variant) if variant else get_config())
+    return configuration.resolve(get_config(variant) if variant else get_config())
 
 
 def estimate(
@@ -88,18 +87,18 @@ def estimate(
     """Compiles one stage's step for a topology.
 
     Args:
-      config: as `settings.resolve` returns it; its batch_size is replaced by
-        `batch_per_chip` times the number of chips.
+      config: as `configuration.resolve` returns it. Its batch_size is ignored.
       stage: one of `config.stages`.
       topology: chip and layout, such as 'v5e:16x16'.
-      batch_per_chip: HR crops that each chip sees in a step.
+      batch_per_chip: HR crops per chip and step.
 
     Returns:
-      A record of JSON values. All but `chips` is for one chip and one step:
-      `memory_bytes` against `available_bytes` (`fits`), `flops`, `estimated_cycles` and
-      their share by `operations`, `seconds` and `utilisation` of the chip's peak at
-      these cycles, `collectives` with `collective_bytes`. Where the step does not fit,
-      the figures that need a finished compilation are None.
+      A record of JSON values. All but `chips` are per chip and step: `memory_bytes` and
+      `available_bytes` (`fits` if it is enough), `flops`, `estimated_cycles` and their
+      share by `operations`, `seconds` and `utilisation` of the chip's peak at these
+      cycles, `collectives` and `collective_bytes`. If the step does not fit, `flops`
+      and `estimated_cycles` are None and the figures that follow from them are left
+      out.
 
     Raises:
       PodError: libtpu is missing, or the topology is unknown.
@@ -126,7 +125,11 @@ def estimate(
 
 
 def open_topology(topology: str) -> tuple[Chip, Mesh]:
-    """The chip and a mesh over all devices of a topology that need not exist."""
+    """The chip, and a mesh over all devices of a topology; no TPU is needed.
+
+    Raises:
+      PodError: libtpu is missing, or the topology is unknown.
+    """
     name = topology.partition(":")[0]
     if name not in CHIPS:
         raise PodError(
@@ -135,7 +138,7 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
         )
     if importlib.util.find_spec("libtpu") is None:
         raise PodError("the TPU compiler is missing: pip install 'srgan-jax[pod]'")
-    # a machine without a TPU: ask no metadata server, and wait for nobody's lock
+    # Without a TPU there is no metadata server to ask and no lock to wait for.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     chip = CHIPS[name]
@@ -150,8 +153,8 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
 def compile_stage(
     config: ConfigDict, stage: ConfigDict, mesh: Mesh, batch_per_chip: int
 ) -> Any:
-    """The stage's step as training would run it on these devices, compiled."""
-    recipe = settings.recipe(config, stage, "caffe")
+    """Compiles the stage's step as training runs it on these devices."""
+    recipe = configuration.recipe(config, stage, "caffe")
     crop = config.data.crop
     small = crop // config.generator.scale
     begun = stages.Stage(stage, 0, 0, recipe, None)
@@ -173,15 +176,15 @@ def compile_stage(
 
 
 def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
-    """What the compiler knows of a program, for one chip."""
+    """The compiler's figures for a compiled program, per chip."""
     text = compiled.as_text()
     memory = compiled.memory_analysis()
     flops = compiled.cost_analysis()["flops"]
-    operations = program.cycles_by_operation(text)
+    operations = hlo.cycles_by_operation(text)
     cycles = operations.total()
     seconds = cycles / chip.clock
-    collectives = list(program.collectives_of(text))
-    # donated arguments are counted among the outputs too
+    collectives = list(hlo.collectives_of(text))
+    # Donated arguments are counted among the outputs too.
     used = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -200,13 +203,13 @@ def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
         "collective_bytes": sum(size for _, size in collectives),
         "operations": [
             {"operation": name, "source": line, "cycles": n, "share": n / cycles}
-            for (name, line), n in operations.most_common(TOP)
+            for (name, line), n in operations.most_common(SHOWN_OPERATIONS)
         ],
     }
 
 
 def does_not_fit(message: str) -> dict[str, Any]:
-    """The record of a program for which the chip's memory is too small."""
+    """The figures of a program that exceeds the chip's memory, from the error."""
     wanted = re.search(r"\(([\d.]+)([MGT])\) exceeds", message)
     factor = {"M": 2**20, "G": 2**30, "T": 2**40}
     return {
@@ -218,25 +221,25 @@ def does_not_fit(message: str) -> dict[str, Any]:
 
 
 def summary(record: dict[str, Any]) -> Iterator[str | Table]:
-    """A record of `estimate` for people."""
+    """Yields lines and a table that describe a record of `estimate`."""
     yield (
         f"{record['stage']} on {record['topology']} ({record['chips']} chips, "
-        f"{record['batch_per_chip']} crops a chip, {record['dtype']}): "
+        f"{record['batch_per_chip']} crops per chip, {record['dtype']}): "
         f"{record['source']}"
     )
     used, available = record["memory_bytes"], record["available_bytes"]
     needs = "more than" if used is None else f"{used / 2**30:.2f} GiB of"
     verdict = "fits" if record["fits"] else "does not fit"
-    yield f"memory       {needs} {available / 2**30:.0f} GiB a chip: {verdict}"
+    yield f"memory       {needs} {available / 2**30:.0f} GiB per chip: {verdict}"
     if record["estimated_cycles"] is None:
         return
-    yield f"FLOPs        {record['flops']:.3g} a chip and step"
+    yield f"FLOPs        {record['flops']:.3g} per chip and step"
     cycles, seconds = record["estimated_cycles"], record["seconds"]
-    yield f"cycles       {cycles:,} a step ({1e3 * seconds:.2f} ms)"
+    yield f"cycles       {cycles:,} per step ({1e3 * seconds:.2f} ms)"
     yield f"utilisation  {record['utilisation']:.1%} of the chip's bfloat16 peak"
     kinds = [f"{count} {kind}" for kind, count in record["collectives"].items()]
     exchanged = record["collective_bytes"] / 1e6
-    yield f"collectives  {', '.join(kinds) or 'none'}; {exchanged:.2f} MB a chip"
+    yield f"collectives  {', '.join(kinds) or 'none'}; {exchanged:.2f} MB per chip"
     table = Table("cycles", "share", "operation", "source")
     for row in record["operations"]:
         cells = f"{row['cycles']:,}", f"{row['share']:.1%}"

@@ -1,52 +1,41 @@
-"""Scores of generators on folders of images, each figure with its protocol.
+"""Scores generators, and images that other programs made, on folders of originals.
 
-Every image is scored exactly once, at its own size. An image that cannot be read or
-scored is named and left out of every mean, so that rows stay comparable.
+Every image is scored once, at its own size. An image that cannot be read or scored is
+named and left out of every mean, so that the rows of a table stay comparable.
 """
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import product, zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from srgan_jax.data import pairs, resize
-from srgan_jax.evaluation import lpips, metrics
-from srgan_jax.evaluation.tables import Result, Score
-from srgan_jax.inference.upscaler import Upscaler
-from srgan_jax.weights import store
-
-BUILT_IN = ("nearest", "bicubic")
-
-Upscale = Callable[[np.ndarray], np.ndarray]
-
-
-class Dataset(NamedTuple):
-    """A named list of images to score."""
-
-    name: str
-    images: list[pairs.Files]
+from srgan_jax.evaluation import figures, lpips, matching, metrics
+from srgan_jax.evaluation.datasets import Dataset
+from srgan_jax.evaluation.rows import BUILT_IN, ORIGINAL, Upscale
+from srgan_jax.evaluation.scores import Result, Score, score_image
+from srgan_jax.images import decode
 
 
 @dataclasses.dataclass
 class Report:
-    """What a benchmark found.
+    """The outcome of a benchmark.
 
     Attributes:
-        results: in the order data set, protocol, generator.
-        failures: a sentence for each image that was left out.
-        kept: the pictures asked for: `(data set, image)` to each generator's SR, and
-            the `original`.
-        seconds: spent on `generator`, `metrics` and `lpips`, compilation included.
+      results: ordered by data set, protocol and row.
+      failures: a sentence for each image that was left out.
+      cut: row to the files that were cut to their original's size.
+      kept: `(data set, image)` to the images of every row and the `original`, uint8
+        `[height, width, 3]`; see `Benchmark.keep`.
+      seconds: spent on `generator`, `metrics` and `lpips`, compilation included.
     """
 
     results: list[Result] = dataclasses.field(default_factory=list)
     failures: list[str] = dataclasses.field(default_factory=list)
+    cut: dict[str, list[Path]] = dataclasses.field(default_factory=dict)
     kept: dict[tuple[str, str], dict[str, np.ndarray]] = dataclasses.field(
         default_factory=dict
     )
@@ -56,158 +45,178 @@ class Report:
 
     @contextlib.contextmanager
     def timing(self, part: str) -> Iterator[None]:
+        """Adds the time that the block takes to `seconds`."""
         start = time.perf_counter()
         yield
         self.seconds[part] += time.perf_counter() - start
 
+    def notes(self) -> list[str]:
+        """Returns sentences: the time spent, and images that were cut or left out."""
+        spent = ", ".join(f"{part} {s:.1f} s" for part, s in self.seconds.items())
+        sentences = [f"time: {spent}"]
+        for row, paths in self.cut.items():
+            names = ", ".join(path.name for path in paths)
+            sentences.append(
+                f"{row}: {len(paths)} images are cut to the size of their originals, "
+                f"which are cut to a multiple of the scale: {names}"
+            )
+        sentences += [f"left out: {failure}" for failure in self.failures]
+        return sentences
+
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """Nearest neighbour, bicubic and any generators, and how they are scored.
+    """The rows of a table and how they are scored.
+
+    The rows are nearest neighbour, bicubic, the generators and the folders of images.
 
     Attributes:
-        generators: name to function, uint8 `[h, w, 3]` to `[scale h, scale w, 3]`.
-        scale: of the generators.
-        protocols: one `Result` for each.
-        distance: LPIPS, or None to leave it out.
-        border: of the bicubic that makes LR and the row `bicubic`.
-        keep: names of the images whose pictures the report shall hold.
+      generators: name to function, uint8 `[h, w, 3]` to `[scale h, scale w, 3]`.
+      scale: of the generators and images.
+      images: name to the image file of each HR file; see `rows.match_images`.
+      protocols: one `Result` for each.
+      distance: LPIPS, or None to leave it out.
+      border: of the bicubic that makes LR and the row `bicubic`.
+      keep: names of images whose pixels the report shall hold.
+      extremes: how many of the worst and of the best images the report shall hold too,
+        by the scores of `subject`. Of large images it holds the part where the rows
+        differ most, see `figures.crop_large`.
     """
 
     generators: Mapping[str, Upscale]
     scale: int = 4
+    images: Mapping[str, Mapping[Path, Path]] = dataclasses.field(default_factory=dict)
     protocols: Sequence[metrics.Protocol] = ("standard",)
     distance: lpips.Lpips | None = None
     border: resize.Border = "mirrored"
     keep: Collection[str] = ()
+    extremes: int = 0
+
+    def check_rows(self, names: Sequence[str]) -> None:
+        """Raises a ValueError unless every name is a row."""
+        rows = (*BUILT_IN, *self.generators, *self.images)
+        for name in names:
+            if name not in rows:
+                raise ValueError(
+                    f"no row is named {name}: choose from {', '.join(rows)}"
+                )
+
+    @property
+    def subject(self) -> str:
+        """The row that ranks the images: the first one that is not built in."""
+        return next(iter([*self.generators, *self.images]), "bicubic")
 
     def run(
         self,
         datasets: Sequence[Dataset],
         advance: Callable[[], None] = lambda: None,
     ) -> Report:
-        """Scores every image of `datasets`; `advance` is called after each of them."""
+        """Scores every image of the data sets.
+
+        Args:
+          datasets: what to score.
+          advance: called after each image.
+        """
         report = Report()
+        ranks: dict[tuple[str, str], float] = {}
         for dataset in datasets:
             scores: dict[tuple[str, str], list[Score]] = {}
             for files in dataset.images:
                 found = self._attempt(dataset.name, files, report)
                 for key, score in found.items():
                     scores.setdefault(key, []).append(score)
+                if found:
+                    score = found[self.protocols[0], self.subject]
+                    ranks[dataset.name, files.name] = quality(score)
+                    self._forget(report, ranks)
                 advance()
             for (protocol, name), per_image in scores.items():
                 result = Result(name, dataset.name, protocol, tuple(per_image))
                 report.results.append(result)
         return report
 
+    def upscale(
+        self, pair: pairs.Pair, hr_file: Path, report: Report
+    ) -> dict[str, np.ndarray]:
+        """Returns the image of every row, uint8 of HR's size.
+
+        Args:
+          pair: LR and HR.
+          hr_file: the original's file, by which the other programs' images are known.
+          report: where time and cut images are noted.
+
+        Raises:
+          OSError: another program's image cannot be read.
+          ValueError: it is not of its original's size.
+        """
+        images = {
+            "nearest": pair.lr.repeat(self.scale, axis=0).repeat(self.scale, axis=1),
+            "bicubic": resize.imresize(pair.lr, self.scale, border=self.border),
+        }
+        with report.timing("generator"):
+            for name, generator in self.generators.items():
+                images[name] = generator(pair.lr)
+        for name, image_files in self.images.items():
+            path = image_files[hr_file]
+            image = decode.read_image(path)
+            try:
+                images[name] = matching.cut_to(image, pair.hr, self.scale)
+            except ValueError as error:
+                raise ValueError(f"{path} {error}") from None
+            if images[name].shape != image.shape:
+                report.cut.setdefault(name, []).append(path)
+        return images
+
     def _attempt(
         self, dataset: str, files: pairs.Files, report: Report
     ) -> dict[tuple[str, str], Score]:
-        """The scores of one image, or none and a failure in the report."""
+        """Scores one image. A failure goes to the report, and nothing is returned."""
         try:
             pair = pairs.read_pair(files, scale=self.scale, border=self.border)
         except (OSError, ValueError) as error:  # both name the file
             report.failures.append(str(error))
             return {}
         try:
-            pictures = self._upscale(pair.lr, report)
-            scores = self._score(pair, pictures, report)
-        except (ValueError, MemoryError, RuntimeError) as error:  # or out of memory
+            images = self.upscale(pair, files.hr, report)
+            scores = self._score(pair, images, report)
+        except (OSError, ValueError, MemoryError, RuntimeError) as error:
             report.failures.append(f"{files.hr}: {error}")
             return {}
+        images[ORIGINAL] = pair.hr
         if pair.name in self.keep:
-            report.kept[dataset, pair.name] = pictures | {"original": pair.hr}
+            report.kept[dataset, pair.name] = images
+        elif self.extremes:
+            report.kept[dataset, pair.name] = figures.crop_large(images)
         return scores
 
-    def _upscale(self, lr: np.ndarray, report: Report) -> dict[str, np.ndarray]:
-        pictures = {
-            "nearest": lr.repeat(self.scale, axis=0).repeat(self.scale, axis=1),
-            "bicubic": resize.imresize(lr, self.scale, border=self.border),
-        }
-        with report.timing("generator"):
-            for name, upscale in self.generators.items():
-                pictures[name] = upscale(lr)
-        return pictures
-
     def _score(
-        self, pair: pairs.Pair, pictures: Mapping[str, np.ndarray], report: Report
+        self, pair: pairs.Pair, images: Mapping[str, np.ndarray], report: Report
     ) -> dict[tuple[str, str], Score]:
         distances: dict[str, float] = {}
         if self.distance:
             with report.timing("lpips"):
-                for name, sr in pictures.items():
+                for name, sr in images.items():
                     distances[name] = self.distance(sr, pair.hr)
-        scores: dict[tuple[str, str], Score] = {}
         with report.timing("metrics"):
-            for protocol, (name, sr) in product(self.protocols, pictures.items()):
-                psnr, ssim = (
-                    metric(
-                        sr, pair.hr, protocol=protocol, scale=self.scale, grey=pair.grey
-                    )
-                    for metric in (metrics.psnr, metrics.ssim)
+            return {
+                (protocol, name): score_image(
+                    pair, sr, protocol=protocol, lpips=distances.get(name)
                 )
-                score = Score(pair.name, psnr, ssim, distances.get(name))
-                scores[protocol, name] = score
-        return scores
+                for protocol in self.protocols
+                for name, sr in images.items()
+            }
+
+    def _forget(self, report: Report, ranks: Mapping[tuple[str, str], float]) -> None:
+        """Drops images that are neither asked for nor among the extremes so far."""
+        ranked = sorted(ranks, key=lambda key: ranks[key])
+        for key in ranked[self.extremes : len(ranked) - self.extremes]:
+            if key[1] not in self.keep:
+                report.kept.pop(key, None)
 
 
-def load_generators(names: Sequence[str]) -> tuple[dict[str, Upscale], int]:
-    """Name to upscaling function, and the scale that all of them share.
+def quality(score: Score) -> float:
+    """Returns what ranks images: LPIPS if it was measured, PSNR otherwise.
 
-    Args:
-        names: of the catalog, or of files; built-in rows need no loading.
-
-    Raises:
-        ValueError: weights that cannot be had, or generators of different scales.
+    Larger is better.
     """
-    generators = {
-        name: Upscaler(*store.load_generator(name))
-        for name in names
-        if name not in BUILT_IN
-    }
-    scales = {name: generator.scale for name, generator in generators.items()}
-    if len(set(scales.values())) > 1:
-        raise ValueError(
-            "generators of different scales cannot share a table: "
-            + ", ".join(f"{name} is x{scale}" for name, scale in scales.items())
-        )
-    return dict(generators), next(iter(scales.values()), 4)
-
-
-def check_names(images: Collection[str], datasets: Sequence[Dataset]) -> None:
-    """Raises a ValueError unless each of `images` is one of the data sets'."""
-    known = {files.name for dataset in datasets for files in dataset.images}
-    unknown = sorted(set(images) - known)
-    if unknown:
-        raise ValueError(
-            f"there is no image named {unknown[0]}: "
-            f"expected one of {', '.join(sorted(known))}"
-        )
-
-
-def open_datasets(
-    hr_folders: Sequence[str | os.PathLike[str]],
-    lr_folders: Sequence[str | os.PathLike[str]] = (),
-) -> list[Dataset]:
-    """Lists the images of each folder, without reading them.
-
-    Args:
-        hr_folders: see `data.pairs.find_pairs`.
-        lr_folders: none, or one for each of `hr_folders`.
-
-    Returns:
-        Data sets named like their folders; where names coincide, by the whole path.
-
-    Raises:
-        ValueError: a folder is missing or empty, or its files do not pair up.
-    """
-    if lr_folders and len(lr_folders) != len(hr_folders):
-        raise ValueError(
-            f"{len(hr_folders)} folders of HR images but {len(lr_folders)} of LR "
-            "images: give one LR folder for each HR folder, in the same order, or none"
-        )
-    names = [Path(folder).resolve().name for folder in hr_folders]
-    return [
-        Dataset(name if names.count(name) == 1 else str(hr), pairs.find_pairs(hr, lr))
-        for name, hr, lr in zip_longest(names, hr_folders, lr_folders)
-    ]
+    return score.psnr if score.lpips is None else -score.lpips

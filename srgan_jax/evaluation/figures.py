@@ -1,23 +1,20 @@
-"""The paper's figure: pictures side by side, an inset magnified, scores beneath.
+"""The paper's figure: images side by side, a region magnified, scores beneath.
 
-It is drawn pixel by pixel, not plotted: the inset shows the images' own pixels.
-
-Refused: panels of different sizes, a region that is not inside the image.
+The inset shows the images' own pixels, magnified by pixel replication.
 """
 
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from srgan_jax.evaluation import benchmark, tables
 from srgan_jax.paths import replacing
 
-WIDTH = 1660  # pixels: twice a README's column, for screens of double density
+WIDTH = 1660  # pixels: twice the width of a README's column, for high-density screens
+LONGEST_SIDE = 1024  # pixels, of an image of which no part is left out
 GAP = 12
 FONT_SIZE = 28
 FRAME = (230, 30, 40)
@@ -48,16 +45,18 @@ def comparison(
 ) -> None:
     """Writes the paper's figure (fig. 2): panels side by side, each with an inset.
 
-    From top to bottom a column holds the label, the image with the region framed, the
-    region magnified, and the caption (its lines separated by newlines).
+    From top to bottom, a column holds the label, the image with the region framed, the
+    region magnified, and the caption.
 
     Args:
-        panels: label, uint8 image `[height, width, 3]` and caption of each column.
-        path: the PNG to write.
-        inset: the region to magnify; by default the square where panels differ most.
+      panels: label, uint8 image `[height, width, 3]` and caption of each column. A
+        caption may have several lines.
+      path: the PNG to write.
+      inset: the region to magnify; by default the square where panels differ most.
 
     Raises:
-        ValueError: panels of different sizes, or a region outside the image.
+      ValueError: the panels are of different sizes, or the region is not inside the
+        image.
     """
     shown = [Panel(*panel) for panel in panels]
     sizes = {panel.image.shape for panel in shown}
@@ -69,7 +68,7 @@ def comparison(
     height, width = shown[0].image.shape[:2]
     column = (WIDTH - GAP * (len(shown) + 1)) // len(shown)
     if inset is None:
-        # A whole magnification, so that every pixel of the inset is equally large.
+        # The magnification is a whole number, so that all pixels are equally large.
         magnification = max(1, round(4 * column / min(height, width)))
         side = min(column // magnification, height, width)
         inset = most_different([panel.image for panel in shown], side)
@@ -86,14 +85,14 @@ def comparison(
 
 
 def most_different(images: Sequence[np.ndarray], side: int) -> Region:
-    """The square of `side` pixels with the largest variance between the images.
+    """Finds the square with the largest variance between the images.
 
     Args:
-        images: uint8 `[height, width, 3]`, of one size.
-        side: at most the images' height and width.
+      images: uint8 `[height, width, 3]`, of one size.
+      side: of the square, in pixels; at most the images' height and width.
     """
     stack = np.stack([image.mean(axis=2) for image in images])
-    # An integral image gives the sum over every square by four look-ups.
+    # In an integral image four look-ups give the sum over a square.
     integral = np.pad(stack.var(axis=0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     sums = (
         integral[side:, side:]
@@ -105,15 +104,37 @@ def most_different(images: Sequence[np.ndarray], side: int) -> Region:
     return Region(int(x), int(y), side, side)
 
 
-def insets(images: Sequence[str], regions: Sequence[str]) -> dict[str, Region | None]:
-    """Image name to the region to magnify; None for the automatic choice.
+def crop_large(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Cuts images to the square where they differ most; small ones stay whole.
 
     Args:
-        images: names alone.
-        regions: `IMAGE=X,Y,WIDTH,HEIGHT`, in pixels.
+      images: name to uint8 `[height, width, 3]`, of one size.
+
+    Returns:
+      Name to image. No side is longer than `LONGEST_SIDE`.
+    """
+    height, width = next(iter(images.values())).shape[:2]
+    if max(height, width) <= LONGEST_SIDE:
+        return dict(images)
+    side = min(height, width, LONGEST_SIDE)
+    x, y, _, _ = most_different(list(images.values()), side)
+    return {  # copies, so that the whole images can be freed
+        name: image[y : y + side, x : x + side].copy() for name, image in images.items()
+    }
+
+
+def insets(images: Sequence[str], regions: Sequence[str]) -> dict[str, Region | None]:
+    """Parses the command line's figures.
+
+    Args:
+      images: names of images whose region is chosen automatically.
+      regions: `IMAGE=X,Y,WIDTH,HEIGHT`, in pixels.
+
+    Returns:
+      Image name to the region to magnify; None for the automatic choice.
 
     Raises:
-        ValueError: a region is written otherwise.
+      ValueError: a region is malformed.
     """
     chosen: dict[str, Region | None] = dict.fromkeys(images)
     for region in regions:
@@ -122,42 +143,9 @@ def insets(images: Sequence[str], regions: Sequence[str]) -> dict[str, Region | 
             chosen[name] = Region(*map(int, corners.split(",")))
         except (TypeError, ValueError):
             raise ValueError(
-                f"'{region}' is no region: expected IMAGE=X,Y,WIDTH,HEIGHT in pixels"
+                f"'{region}' is not a region: expected IMAGE=X,Y,WIDTH,HEIGHT in pixels"
             ) from None
     return chosen
-
-
-def write_comparisons(
-    report: benchmark.Report,
-    directory: str | os.PathLike[str],
-    chosen: Mapping[str, Region | None],
-) -> None:
-    """Writes `comparison-DATASET-IMAGE.png` of each picture that the report kept.
-
-    Bicubic stands first, then the generators, then the original; beneath, the image's
-    scores under the report's first protocol.
-
-    Args:
-        report: of a benchmark with `keep`.
-        directory: where to write.
-        chosen: see `insets`.
-    """
-    scores = {
-        (result.dataset, score.image, result.weights): score
-        for result in reversed(report.results)  # the first protocol is set last
-        for score in result.per_image
-    }
-    protocol = report.results[0].protocol if report.results else ""
-    for (dataset, image), pictures in report.kept.items():
-        panels = []
-        for name in ("bicubic", *(n for n in pictures if n not in benchmark.BUILT_IN)):
-            score = scores.get((dataset, image, name))
-            caption = _caption(score) if score else f"PSNR / SSIM, {protocol}"
-            panels.append(Panel(_label(name), pictures[name], caption))
-        # A data set is named by its whole path where two folders share a name.
-        flat = re.sub(r"[^\w.]+", "-", dataset).strip("-")
-        path = pathlib.Path(directory) / f"comparison-{flat}-{image}.png"
-        comparison(panels, path, inset=chosen[image])
 
 
 def _column(panel: Panel, inset: Region, width: int) -> Image.Image:
@@ -190,7 +178,7 @@ def _column(panel: Panel, inset: Region, width: int) -> Image.Image:
 
 
 def _text(text: str, width: int) -> Image.Image:
-    """Centred lines, in the largest size up to `FONT_SIZE` that fits the width."""
+    """Draws centred lines in the largest font up to `FONT_SIZE` that fits the width."""
     font = ImageFont.load_default(FONT_SIZE)
     longest = max(font.getlength(line) for line in text.split("\n"))
     if longest > width:
@@ -201,17 +189,6 @@ def _text(text: str, width: int) -> Image.Image:
         (width / 2, 0), text, font=font, fill="black", anchor="ma", align="center"
     )
     return drawn
-
-
-def _label(weights: str) -> str:
-    """A file's name without its folders, or its run's, where it is always the same."""
-    path = pathlib.Path(weights)
-    return path.parent.name if path.name == "generator.safetensors" else path.stem
-
-
-def _caption(score: tables.Score) -> str:
-    text = f"{score.psnr:.2f} dB / {score.ssim:.4f}"
-    return text if score.lpips is None else f"{text}\nLPIPS {score.lpips:.4f}"
 
 
 def _check_inside(region: Region, height: int, width: int) -> None:

@@ -1,9 +1,8 @@
 """LPIPS (Zhang et al. 2018, v0.1): the perceptual distance of two 8-bit images.
 
-AlexNet ("alex", what papers print) or VGG16 ("vgg"), with the authors' linear layers,
-on whole images without a crop. The weights come from the catalog as pickles, which are
-read without running anything: a pickle that asks for more than NumPy arrays is
-refused, as are images too small for the network.
+The network is AlexNet (`alex`, which papers print) or VGG16 (`vgg`), with the authors'
+linear layers, on whole images without a crop. The catalog's weights are pickles. They
+are read without running code: a pickle that asks for more than NumPy arrays is refused.
 """
 
 import io
@@ -22,9 +21,9 @@ import numpy as np
 Network = Literal["alex", "vgg"]
 NETWORKS: tuple[Network, ...] = get_args(Network)
 
-# Stages of either network: window of the max-pooling before it (stride 2; 0 for none)
-# and its convolutions (width, kernel, stride, padding). A stage's last activation is
-# one of the five feature maps that are compared.
+# The stages of each network: the window of the max-pooling before the stage (stride 2;
+# 0 for none) and its convolutions (width, kernel, stride, padding). The last activation
+# of a stage is one of the five feature maps that are compared.
 STAGES: Mapping[str, tuple[tuple[int, tuple[tuple[int, int, int, int], ...]], ...]] = {
     "alex": (
         (0, ((64, 11, 4, 2),)),
@@ -44,17 +43,20 @@ STAGES: Mapping[str, tuple[tuple[int, tuple[tuple[int, int, int, int], ...]], ..
         )
     ),
 }
-SMALLEST = {"alex": 31, "vgg": 16}  # pixels, for the last max-pooling to see anything
-# ImageNet's mean and deviation, as the authors have them for images in [-1, 1].
+SMALLEST = {
+    "alex": 31,
+    "vgg": 16,
+}  # pixels a side that leave the last max-pooling a window
+# ImageNet's mean and standard deviation, as the authors give them for [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 
 
 class Features(nn.Module):
-    """An image `[height, width, 3]` in [-1, 1] to five feature maps.
+    """Computes five feature maps of an image `[height, width, 3]` in [-1, 1].
 
     Attributes:
-        network: whose convolutions; see `STAGES`.
+      network: whose convolutions; see `STAGES`.
     """
 
     network: Network
@@ -72,7 +74,7 @@ class Features(nn.Module):
                     (kernel, kernel),
                     stride,
                     padding,
-                    # A figure must not depend on the device's default precision.
+                    # A score must not depend on the device's default precision.
                     precision=jax.lax.Precision.HIGHEST,
                     name=f"conv{i + 1}_{j + 1}",
                 )(x)
@@ -82,22 +84,25 @@ class Features(nn.Module):
 
 
 class Lpips:
-    """Distance of two images: 0 where they are equal, about 1 where nothing agrees.
+    """The distance of two images: 0 if they are equal, about 1 if nothing agrees.
 
-    Compiled once for each size of image, in less time than a generator takes to
-    upscale such an image; sizes are therefore not padded to common ones.
+    The program is compiled once for each image size. This takes less time than a
+    generator needs for the image, so images are not padded to common sizes.
+
+    Attributes:
+      network: whose features are compared, `alex` or `vgg`.
     """
 
     def __init__(self, network: Network, variables: Mapping[str, Any]) -> None:
-        """Takes what `read` returns."""
+        """Takes a network and its variables, as `read` returns them."""
         self.network = network
         self._variables = jax.device_put(variables)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
-        """LPIPS of two uint8 images `[height, width, 3]` of one size.
+        """Returns the distance of two uint8 images `[height, width, 3]` of one size.
 
         Raises:
-            ValueError: other images than that, or smaller ones than the network takes.
+          ValueError: another type or shape, or images too small for the network.
         """
         for image in (x, y):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -120,27 +125,44 @@ class Lpips:
         return float(_distance(features(x), features(y), linear))
 
 
-def load(network: Network) -> Lpips:
-    """LPIPS with the catalog's weights, fetched at first use."""
+def load(network: Network, *, offline: bool = False) -> Lpips:
+    """Returns LPIPS with the catalog's weights, which are downloaded at first use.
+
+    Args:
+      network: `alex` or `vgg`.
+      offline: refuse to download.
+
+    Raises:
+      ValueError: there is no such network, or its weights are not available.
+    """
     from srgan_jax.weights import store
 
     if network not in NETWORKS:
         raise ValueError(
             f"unknown LPIPS network '{network}': choose from {', '.join(NETWORKS)}"
         )
-    return Lpips(network, read(store.fetch(f"lpips-{network}"), network))
+    return Lpips(
+        network, read(store.fetch(f"lpips-{network}", offline=offline), network)
+    )
 
 
 def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
-    """Reads the carrier's pickle into `{"params": ..., "linear": [5 x [channels]]}`.
+    """Reads a mirror's pickle.
+
+    Args:
+      path: the file.
+      network: which network it should hold.
+
+    Returns:
+      `params`, the convolutions' parameters, and `linear`, five arrays `[channels]`.
 
     Raises:
-        ValueError: the file holds something else than arrays, or another network.
+      ValueError: the file holds anything but arrays, or another network.
     """
     content = io.BytesIO(pathlib.Path(path).read_bytes())
     try:
-        carried = _ArraysOnly(content).load()
-        trunk = carried[{"alex": "AlexNet_0", "vgg": "VGG16_0"}[network]]
+        pickled = _ArraysOnly(content).load()
+        trunk = pickled[{"alex": "AlexNet_0", "vgg": "VGG16_0"}[network]]
         convolutions = iter(trunk[f"Conv_{i}"] for i in range(len(trunk)))
         params = {
             f"conv{i + 1}_{j + 1}": next(convolutions)
@@ -148,7 +170,7 @@ def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
             for j in range(len(stage))
         }
         linear = [
-            carried[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)
+            pickled[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)
             for i in range(len(STAGES[network]))
         ]
     except Exception as error:  # a damaged pickle may raise anything
@@ -160,7 +182,7 @@ def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Admits the three names a pickled NumPy array needs, and no other."""
+    """Unpickles NumPy arrays, which need three names, and refuses every other name."""
 
     ADMITTED = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -173,17 +195,17 @@ class _ArraysOnly(pickle.Unpickler):
             return self.ADMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which is no array"
+                f"it asks for {module}.{name}, which is not an array"
             ) from None
 
 
-# Two programs, not one: the same one gives both images' features, so that those of
-# equal images are equal in every bit and their distance is exactly 0.
+# Features and distance are two programs: the same program computes the features of both
+# images, so that equal images have equal features and their distance is exactly 0.
 @partial(jax.jit, static_argnums=0)
 def _unit_features(
     network: Network, params: Mapping[str, Any], image: jax.Array
 ) -> list[jax.Array]:
-    """Feature maps of a uint8 image, each position scaled to unit length."""
+    """Returns feature maps of a uint8 image, each position scaled to unit length."""
     maps = Features(network).apply(
         {"params": params}, image.astype(jnp.float32) / 127.5 - 1
     )
@@ -194,7 +216,7 @@ def _unit_features(
 def _distance(
     x: list[jax.Array], y: list[jax.Array], linear: list[jax.Array]
 ) -> jax.Array:
-    """Eq. 1: squared differences, weighted by channel and averaged over positions."""
+    """Computes eq. 1: squared differences, weighted by channel, mean over positions."""
     terms = [
         jnp.mean(jnp.square(a - b), axis=(0, 1)) @ weights
         for a, b, weights in zip(x, y, linear, strict=True)

@@ -1,16 +1,16 @@
-"""PSNR and SSIM of 8-bit RGB images under the three protocols of the field.
+"""PSNR and SSIM of 8-bit RGB images under the four protocols of the field.
 
-A figure means nothing without its protocol, so every function here demands one:
+A score is meaningless without its protocol, so every function here asks for one:
 
-* `standard`: what the literature means. Crops `scale` pixels, compares MATLAB's
-  8-bit `rgb2ycbcr` luma (BT.601), and takes SSIM by Wang et al.'s 11x11 Gaussian.
-* `paper`: what the SRGAN paper's tables mean. Crops 4 pixels, compares 8-bit BT.709
-  luma with Daala's SSIM, whose window grows with the image's height. Daala's 4:2:0
-  dithering is left out; it accounts for at most 0.015 dB and 0.0012 SSIM.
-* `rgb`: BasicSR's and mmagic's. Crops `scale` pixels and compares all three channels.
-
-Refused: images that are not uint8 [height, width, 3], pairs of different sizes, and
-images too small to hold the crop and one SSIM window.
+* `standard`: the super-resolution literature and its MATLAB scripts. Crops `scale`
+  pixels, compares MATLAB's 8-bit `rgb2ycbcr` luma (BT.601, limited range), and computes
+  SSIM with Wang et al.'s 11x11 Gaussian window.
+* `paper`: the tables of the SRGAN paper. Crops 4 pixels and compares 8-bit BT.709 luma
+  with Daala's SSIM, whose window grows with the image's height. Daala's 4:2:0 dithering
+  is left out; it accounts for at most 0.015 dB and 0.0012 SSIM.
+* `rgb`: BasicSR and mmagic. Crops `scale` pixels and compares all three channels.
+* `pyiqa`: its metrics `psnry` and `ssim`. Crops nothing and compares full-range luma
+  (the Y of YIQ), which PSNR takes unrounded and SSIM rounded to 8 bits.
 """
 
 import math
@@ -18,25 +18,26 @@ from typing import Literal, get_args
 
 import numpy as np
 
-Protocol = Literal["standard", "paper", "rgb"]
+Protocol = Literal["standard", "paper", "rgb", "pyiqa"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
-PAPER_CROP = 4  # pixels, whatever the scale (sec. 3.2)
+PAPER_CROP = 4  # pixels, at every scale (sec. 3.2)
 # Rows of the YCbCr definitions, for R, G, B in 0..255; 16 is added to the sum.
 LUMA_601 = np.array([65.481, 128.553, 24.966]) / 255
 LUMA_709 = np.array([0.2126, 0.7152, 0.0722]) * 219 / 255
-GREY_601 = np.array([0.299, 0.587, 0.114])  # full range: MATLAB's rgb2gray
+FULL_RANGE_601 = np.array([0.299, 0.587, 0.114])  # MATLAB's rgb2gray, YIQ's Y
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants, K = (0.01, 0.03)
-# Rows and columns of one matrix product in `_blur`: it stays in the cache, and below
-# the size at which BLAS calls threads, whose waiting costs tenfold on a busy machine.
+WINDOW = 11  # pixels, side of SSIM's Gaussian window in every protocol but `paper`
+# Rows and columns of one matrix product in `_blur`. It fits the cache and stays below
+# the size at which BLAS starts threads, which are ten times slower on a busy machine.
 TILE = (64, 32)
 
 
 def protocol_of(name: str) -> Protocol:
-    """The protocol of this name.
+    """Returns the protocol of this name.
 
     Raises:
-        ValueError: there is none.
+      ValueError: there is no such protocol.
     """
     for protocol in PROTOCOLS:
         if name == protocol:
@@ -52,26 +53,25 @@ def psnr(
     scale: int,
     grey: bool = False,
 ) -> float:
-    """Peak signal-to-noise ratio, 10 log10(255^2 / MSE), in dB.
+    """Computes the peak signal-to-noise ratio, 10 log10(255^2 / MSE).
 
     Args:
-        sr: super-resolved image, uint8 `[height, width, 3]`.
-        hr: original, uint8 `[height, width, 3]`.
-        protocol: which pixels and planes are compared; see the module's docstring.
-        scale: factor of the super-resolution; sets the crop.
-        grey: whether `hr` comes from a single-channel file. `standard` then compares
-            the file's own values in full range, as MATLAB scripts do.
+      sr: super-resolved image, uint8 `[height, width, 3]`.
+      hr: original, uint8 `[height, width, 3]`.
+      protocol: which pixels and planes are compared; see the module's docstring.
+      scale: factor of the super-resolution, which sets the crop.
+      grey: True if `hr` comes from a single-channel file. `standard` then compares the
+        file's own values in full range, as MATLAB scripts do.
 
     Returns:
-        Decibels; infinity where the compared planes are equal.
+      Decibels; infinity if the compared planes are equal.
 
     Raises:
-        ValueError: the images do not fit each other or the protocol.
+      ValueError: the images do not fit each other or the protocol.
     """
-    ours, theirs = (
-        _planes(image, protocol, scale, grey) for image in _checked(sr, hr, protocol)
-    )
-    error = np.mean(np.square(ours - theirs))
+    _check(sr, hr, protocol)
+    rounded = protocol != "pyiqa"
+    error = mse(*(planes(z, protocol, scale, grey, rounded=rounded) for z in (sr, hr)))
     return math.inf if error == 0 else float(10 * np.log10(255**2 / error))
 
 
@@ -83,41 +83,96 @@ def ssim(
     scale: int,
     grey: bool = False,
 ) -> float:
-    """Structural similarity (Wang et al. 2004, eq. 13), mean over windows and planes.
+    """Computes structural similarity (Wang et al. 2004, eq. 13).
 
-    `standard` and `rgb`: 11x11 Gaussian of sigma 1.5, windows inside the image only,
-    population covariance. `paper`: `dump_ssim` of Daala's tools; see `_daala_taps`.
+    The mean is taken over windows and planes. `paper` follows `dump_ssim` of Daala's
+    tools, see `_daala_taps`. The other protocols use an 11x11 Gaussian of sigma 1.5,
+    windows that lie inside the image, and the population covariance.
 
     Args:
-        sr: super-resolved image, uint8 `[height, width, 3]`.
-        hr: original, uint8 `[height, width, 3]`.
-        protocol: which pixels, planes and window; see the module's docstring.
-        scale: factor of the super-resolution; sets the crop.
-        grey: whether `hr` comes from a single-channel file; see `psnr`.
+      sr: super-resolved image, uint8 `[height, width, 3]`.
+      hr: original, uint8 `[height, width, 3]`.
+      protocol: which pixels, planes and window; see the module's docstring.
+      scale: factor of the super-resolution, which sets the crop.
+      grey: True if `hr` comes from a single-channel file; see `psnr`.
 
     Returns:
-        At most 1; 1 where the compared planes are equal.
+      At most 1; 1 if the compared planes are equal.
 
     Raises:
-        ValueError: the images do not fit each other or the protocol.
+      ValueError: the images do not fit each other or the protocol.
     """
-    ours, theirs = (
-        _planes(image, protocol, scale, grey) for image in _checked(sr, hr, protocol)
-    )
+    _check(sr, hr, protocol)
+    x, y = (planes(image, protocol, scale, grey) for image in (sr, hr))
     if protocol == "paper":
-        return _daala_ssim(ours, theirs)
-    taps = _gaussian(radius=5, sigma=1.5)
-    if min(ours.shape[1:]) < len(taps):
+        return _daala_ssim(x, y)
+    taps = _gaussian(radius=WINDOW // 2, sigma=1.5)
+    if min(x.shape[1:]) < len(taps):
         height, width = hr.shape[:2]
         raise ValueError(
             f"an image of {width}x{height} is too small for SSIM under '{protocol}': "
-            f"after the crop of {scale} pixels a window of 11x11 must fit"
+            f"after the crop of {crop_of(protocol, scale)} pixels a window of "
+            f"{WINDOW}x{WINDOW} must fit"
         )
-    moments = _blur(_products(ours, theirs), taps / taps.sum())
-    return float(np.mean(_similarity(moments)))
+    moments = _blur(_products(x, y), taps / taps.sum())
+    luminance, structure = _similarity(moments)
+    if protocol == "pyiqa":
+        structure = np.maximum(structure, 0)
+    return float(np.mean(luminance * structure))
 
 
-def _checked(sr: np.ndarray, hr: np.ndarray, protocol: str) -> tuple[np.ndarray, ...]:
+def crop_of(protocol: Protocol, scale: int) -> int:
+    """Returns how many pixels a protocol removes from each border."""
+    return {"paper": PAPER_CROP, "pyiqa": 0}.get(protocol, scale)
+
+
+def mse(x: np.ndarray, y: np.ndarray) -> float:
+    """Returns the mean squared difference of two arrays."""
+    return float(np.mean(np.square(x - y)))
+
+
+def planes(
+    image: np.ndarray,
+    protocol: Protocol,
+    scale: int,
+    grey: bool,
+    *,
+    rounded: bool = True,
+) -> np.ndarray:
+    """Returns what a protocol compares: the cropped image's luma or channels.
+
+    Args:
+      image: uint8 `[height, width, 3]`.
+      protocol: see the module's docstring.
+      scale: factor of the super-resolution, which sets the crop.
+      grey: True if the original comes from a single-channel file; see `psnr`.
+      rounded: round luma to 8 bits.
+
+    Returns:
+      float64 `[planes, height, width]` in 0..255.
+
+    Raises:
+      ValueError: the crop leaves nothing of the image.
+    """
+    crop = crop_of(protocol, scale)
+    image = image[crop : image.shape[0] - crop, crop : image.shape[1] - crop]
+    if not image.size:
+        raise ValueError(
+            f"nothing is left of an image after the crop of {crop} pixels on each "
+            f"side that protocol '{protocol}' asks for: use larger images"
+        )
+    if protocol == "rgb":
+        return np.moveaxis(image, 2, 0).astype(np.float64)
+    if protocol == "paper":
+        luma = 16 + image @ LUMA_709
+    elif protocol == "pyiqa" or grey:
+        luma = image @ FULL_RANGE_601
+    else:
+        luma = 16 + image @ LUMA_601
+    return np.floor(luma + 0.5)[None] if rounded else luma[None]
+
+
+def _check(sr: np.ndarray, hr: np.ndarray, protocol: str) -> None:
     protocol_of(protocol)
     for name, image in (("SR", sr), ("HR", hr)):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -130,47 +185,28 @@ def _checked(sr: np.ndarray, hr: np.ndarray, protocol: str) -> tuple[np.ndarray,
             f"the SR image is {sr.shape[1]}x{sr.shape[0]} and the HR image "
             f"{hr.shape[1]}x{hr.shape[0]}: they must be of one size"
         )
-    return sr, hr
-
-
-def _planes(image: np.ndarray, protocol: str, scale: int, grey: bool) -> np.ndarray:
-    """What `protocol` compares: float64 `[planes, height, width]`, 0..255."""
-    crop = PAPER_CROP if protocol == "paper" else scale
-    image = image[crop : image.shape[0] - crop, crop : image.shape[1] - crop]
-    if not image.size:
-        raise ValueError(
-            f"nothing is left of an image after the crop of {crop} pixels on each "
-            f"side that protocol '{protocol}' asks for: use larger images"
-        )
-    if protocol == "rgb":
-        return np.moveaxis(image, 2, 0).astype(np.float64)
-    if protocol == "paper":
-        luma = 16 + image @ LUMA_709
-    elif grey:
-        luma = image @ GREY_601
-    else:
-        luma = 16 + image @ LUMA_601
-    return np.floor(luma + 0.5)[None]
 
 
 def _products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x, y, x^2 + y^2 and xy: all that SSIM needs the local means of."""
+    """Stacks x, y, x^2 + y^2 and xy, whose local means SSIM is made of."""
     return np.stack([x, y, x * x + y * y, x * y])
 
 
-def _similarity(moments: np.ndarray) -> np.ndarray:
+def _similarity(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns SSIM's luminance factor and its contrast and structure factor."""
     x, y, squares, xy = moments
     means = x * y
     powers = x * x + y * y
     structure = (2 * (xy - means) + C2) / (squares - powers + C2)
-    return (2 * means + C1) / (powers + C1) * structure
+    return (2 * means + C1) / (powers + C1), structure
 
 
 def _daala_ssim(x: np.ndarray, y: np.ndarray) -> float:
-    """SSIM with windows truncated at the borders and weighted by what is left of them.
+    """SSIM with windows that are truncated at the borders and weighted accordingly.
 
-    Zeros around the image add nothing to a sum of products, so a truncated window is
-    a whole one on the zero-padded image, divided by its weight inside.
+    Zeros around the image add nothing to a sum of products. A truncated window is
+    therefore a whole window on the zero-padded image, divided by the sum of the taps
+    that lie inside.
     """
     taps = _daala_taps(x.shape[1])
     radius = len(taps) // 2
@@ -181,14 +217,16 @@ def _daala_ssim(x: np.ndarray, y: np.ndarray) -> float:
         for length in x.shape[1:]
     )
     weights = np.outer(rows, columns)
-    return float(np.average(_similarity(sums / weights)[0], weights=weights))
+    luminance, structure = _similarity(sums / weights)
+    return float(np.average((luminance * structure)[0], weights=weights))
 
 
 def _daala_taps(height: int) -> np.ndarray:
-    """Daala's integer Gaussian of sigma 1.5 height/256, which sums to 256."""
+    """Returns Daala's integer Gaussian of sigma 1.5 height/256; the sum is 256."""
     sigma = 1.5 * height / 256
     tail = math.sqrt(math.pi / 2) * sigma / 256
-    # Where the density falls below a tap's resolution; no side at all for a flat one.
+    # The window ends where the density falls below the resolution of a tap. A very flat
+    # density never reaches it, so the window is its centre alone.
     radius = int(sigma * math.sqrt(-2 * math.log(tail))) if tail < 1 else 0
     density = _gaussian(radius, sigma) / (math.sqrt(2 * math.pi) * sigma)
     taps = np.floor(256 * density + 0.5)
@@ -201,13 +239,13 @@ def _gaussian(radius: int, sigma: float) -> np.ndarray:
 
 
 def _blur(maps: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """Separable filter of the last two axes, whole windows only."""
+    """Filters the last two axes by a separable kernel, whole windows only."""
     across = _blur_rows(maps, taps)
     return np.swapaxes(_blur_rows(np.swapaxes(across, -1, -2), taps), -1, -2)
 
 
 def _blur_rows(maps: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """Correlates the last axis with `taps`, tile by tile as a banded product."""
+    """Correlates the last axis with `taps`, as products of tiles with a band matrix."""
     reach = len(taps) - 1
     rows, columns = TILE
     band = np.zeros((columns + reach, columns))

@@ -1,7 +1,4 @@
-"""Scores, and the tables they are read in: terminal, Markdown, CSV and JSON.
-
-Every row names its protocol. Files are written whole or not at all.
-"""
+"""Tables of scores: terminal, Markdown, CSV and JSON. Every row names its protocol."""
 
 import csv
 import dataclasses
@@ -11,47 +8,21 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from srgan_jax.evaluation.scores import Result
 from srgan_jax.paths import replacing
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Scores of one image; `lpips` is None where it was not asked for."""
-
-    image: str
-    psnr: float
-    ssim: float
-    lpips: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """Scores of one generator on one data set under one protocol."""
-
-    weights: str
-    dataset: str
-    protocol: str
-    per_image: tuple[Score, ...]
-
-    @property
-    def mean(self) -> Score:
-        """The mean over images of each score, as every paper takes it."""
-        distances = [s.lpips for s in self.per_image if s.lpips is not None]
-        return Score(
-            image="mean",
-            psnr=float(np.mean([score.psnr for score in self.per_image])),
-            ssim=float(np.mean([score.ssim for score in self.per_image])),
-            lpips=float(np.mean(distances)) if distances else None,
-        )
-
-
 def terminal(results: Sequence[Result], lpips: str | None = None) -> Table:
-    """The mean scores for a `rich` console; `lpips` names the network behind LPIPS."""
-    header, rows = _rows(results, lpips)
+    """Returns the mean scores as a table for a `rich` console.
+
+    Args:
+      results: one row each.
+      lpips: the network of the LPIPS column; None leaves the column out.
+    """
+    header, rows = mean_rows(results, lpips)
     table = Table()
     for index, name in enumerate(header):
         justify: JustifyMethod = "left" if index < 3 else "right"
@@ -62,14 +33,14 @@ def terminal(results: Sequence[Result], lpips: str | None = None) -> Table:
 
 
 def markdown(results: Sequence[Result], lpips: str | None = None) -> str:
-    """The mean scores as a Markdown table."""
-    header, rows = _rows(results, lpips)
+    """Returns the mean scores as a Markdown table; see `terminal`."""
+    header, rows = mean_rows(results, lpips)
     rule = ["---"] * 3 + ["---:"] * (len(header) - 3)
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """Every image's scores, one line each, and after them the line of their mean."""
+    """Returns CSV with a line for each image and one for the mean of each result."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -83,7 +54,7 @@ def as_csv(results: Sequence[Result]) -> str:
 
 
 def as_json(results: Sequence[Result]) -> str:
-    """The results as a JSON list; an infinite PSNR (equal images) becomes null."""
+    """Returns the results as a JSON list; an infinite PSNR (equal images) is null."""
     records = [
         {
             "weights": result.weights,
@@ -106,7 +77,7 @@ def write(
     directory: str | os.PathLike[str],
     lpips: str | None = None,
 ) -> None:
-    """Writes `results.md`, `results.csv` and `results.json` into `directory`."""
+    """Writes `results.md`, `results.csv` and `results.json` into a folder."""
     folder = pathlib.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
@@ -118,9 +89,10 @@ def write(
             temporary.write_text(text, encoding="utf-8")
 
 
-def _rows(
+def mean_rows(
     results: Sequence[Result], lpips: str | None
 ) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and the rows of the mean scores; see `terminal`."""
     header = ["Dataset", "Protocol", "Weights", "Images", "PSNR (dB)", "SSIM"]
     header += [f"LPIPS ({lpips})"] if lpips else []
     rows = []

@@ -15,13 +15,13 @@ import optax
 from ml_collections import ConfigDict
 
 from srgan_jax import paths
+from srgan_jax.choices import one_of
 from srgan_jax.evaluation import metrics
-from srgan_jax.models import generator as generators
-from srgan_jax.models.discriminator import Discriminator
-from srgan_jax.models.layers import one_of
+from srgan_jax.models import registry
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import losses, steps
-from srgan_jax.weights import catalog, layout, store
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import layout, store
 
 DTYPES = ("float32", "bfloat16")
 # a decimal weight and a distance: "vgg54", "0.05 * l1"
@@ -106,11 +106,9 @@ def _check_crop(config: ConfigDict, variables: dict[str, Any]) -> None:
 
 
 def _preset(name: str) -> dict[str, dict[str, Any]]:
-    if name not in catalog.PRESETS:
-        raise ConfigError(
-            f"unknown preset {name!r}; known: {', '.join(catalog.PRESETS)}"
-        )
-    return catalog.PRESETS[name]
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def _check(config: ConfigDict) -> None:
@@ -123,6 +121,8 @@ def _check(config: ConfigDict) -> None:
         one_of("adversarial.order", config.adversarial.order, steps.ORDERS)
         one_of("evaluation.lpips", config.evaluation.lpips, ("alex", "vgg", "none"))
         one_of("evaluation.protocol", config.evaluation.protocol, metrics.PROTOCOLS)
+        one_of("data.degradation", config.data.degradation, ("bicubic", "photo"))
+        one_of("data.on_damage", config.data.on_damage, ("skip", "stop"))
         for part in ("data", "evaluation"):
             one_of(f"{part}.border", config[part].border, ("mirrored", "clamped"))
     except ValueError as error:
@@ -207,8 +207,10 @@ def recipe(
         vgg = layer and VGG19(layer, preprocessing, execution["dtype"])
         content.append(steps.ContentTerm(name, weight, vgg))
     return steps.Recipe(
-        generator=generators.from_settings(config.generator, **execution),
-        discriminator=Discriminator(**config.discriminator, **execution),
+        generator=registry.create("generator", config.generator, **execution),
+        discriminator=registry.create(
+            "discriminator", config.discriminator, **execution
+        ),
         optimizer=optax.adam(learning_rate(stage), **config.optimizer),
         learning_rate=learning_rate(stage),
         first_step=first_step,

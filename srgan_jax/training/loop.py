@@ -5,6 +5,8 @@ run; stops at the first loss that is not finite.
 """
 
 import dataclasses
+import functools
+import json
 import math
 import time
 from pathlib import Path
@@ -14,7 +16,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from srgan_jax import paths
 from srgan_jax.data import pipeline, sources
+from srgan_jax.data.evaluation_sets import evaluation_pairs
+from srgan_jax.data.pairs import Pair
+from srgan_jax.data.source import Source
 from srgan_jax.training import config as settings
 from srgan_jax.training import parallel, report, stages, steps
 from srgan_jax.training.checkpoint import Checkpoints
@@ -40,8 +46,8 @@ class Run:
     workdir: Path
     profile: Profile
     mesh: jax.sharding.Mesh
-    source: sources.Source
-    pairs: list[pipeline.Pair]
+    source: Source
+    pairs: list[Pair]
     enlarged: list[np.ndarray]
     checkpoints: Checkpoints
     log: RunLog
@@ -73,13 +79,18 @@ def train_and_evaluate(
     evaluation, last_step = config.evaluation, sum(s.steps for s in config.stages)
     # All that can be wrong is found before anything is written.
     parallel.check(config.batch_size, config.parallel.transform)
-    pairs = pipeline.evaluation_pairs(
+    pairs = evaluation_pairs(
         evaluation.source, scale=config.generator.scale, border=evaluation.border
     )
     bicubic, enlarged = report.score(
         report.BICUBIC, report.bicubic(config), pairs, evaluation
     )
-    source = sources.open_source(config.data.source, minimum_size=config.data.crop)
+    source = sources.open_source(
+        config.data.source,
+        minimum_size=config.data.crop,
+        scale=config.generator.scale,
+        index_dir=store.cache_dir() / "image_sizes",
+    )
     plan = stages.plan(config)
 
     workdir.mkdir(parents=True, exist_ok=True)
@@ -246,9 +257,23 @@ def training_batches(run: Run, step: int) -> Any:
         exposure=data.exposure,
         graded=data.graded,
         border=data.border,
+        degradation=data.degradation,
+        on_skip=functools.partial(note_skipped, run)
+        if data.on_damage == "skip"
+        else None,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+
+
+def note_skipped(run: Run, image: str, reason: str) -> None:
+    """Says once that an image is damaged, and lists it in skipped.json."""
+    path = run.workdir / "skipped.json"
+    names = json.loads(path.read_text()) if path.exists() else []
+    if run.writes and image not in names:
+        with paths.replacing(path) as unfinished:
+            unfinished.write_text(json.dumps([*names, image], indent=2) + "\n")
+        run.log.say(f"skipped: {reason}; the next image of its epoch takes its place")
 
 
 def record(

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 from srgan_jax import console as terminal
 from srgan_jax import paths
 from srgan_jax.data import resize
-from srgan_jax.data.pipeline import Pair
+from srgan_jax.data.pairs import Pair
 from srgan_jax.evaluation import figures, lpips, metrics, tables
-from srgan_jax.evaluation.tables import Result, Score
+from srgan_jax.evaluation.scores import Result, Score
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.training.run_log import SCORE, RunLog, finite
 from srgan_jax.training.state import Variables
@@ -49,14 +49,13 @@ def score(
         sr = upscale(pair.lr)
         scale = pair.hr.shape[0] // pair.lr.shape[0]
         how = {"protocol": protocol, "scale": scale, "grey": pair.grey}
-        scores.append(
-            Score(
-                image=pair.name,
-                psnr=metrics.psnr(sr, pair.hr, **how),
-                ssim=metrics.ssim(sr, pair.hr, **how),
-                lpips=distance(sr, pair.hr) if distance else None,
-            )
-        )
+        try:
+            psnr = metrics.psnr(sr, pair.hr, **how)
+            ssim = metrics.ssim(sr, pair.hr, **how)
+            away = distance(sr, pair.hr) if distance else None
+        except ValueError as error:  # too small for the protocol or for LPIPS
+            raise ValueError(f"{pair.name}: {error}") from error
+        scores.append(Score(image=pair.name, psnr=psnr, ssim=ssim, lpips=away))
         images.append(sr)
     return Result(name, config.source, protocol, tuple(scores)), images
 

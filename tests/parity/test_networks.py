@@ -12,6 +12,7 @@ import reference
 import torch
 import twins
 
+from srgan_jax.kernels.layouts import to_array
 from srgan_jax.models import layers
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
@@ -58,6 +59,26 @@ def test_generator(name: str, train: bool) -> None:
     ours, stats = forward(Generator, weights, batch["lr"] / np.float32(255), train)
     assert relative((ours + 1) / 2, theirs) < 1e-5
     assert twins.apart(stats, after(project.g)) < 1e-5
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(("blocks", "scale"), [(5, 4), (2, 2), (1, 8)])
+def test_generator_of_leftthomas(blocks: int, scale: int, train: bool) -> None:
+    torch.manual_seed(0)
+    channels = 64 if blocks == 5 else 8
+    g = reference.LeftthomasGenerator(channels, blocks, scale).train(train)
+    for module in g.modules():  # every value is to matter
+        for value in (*module.parameters(False), *module.buffers(False)):
+            if value.ndim == 1:
+                value.copy_(torch.rand_like(value) + 0.5)
+    weights = twins.ported(g)
+    size = {k: weights.settings[k] for k in ("blocks", "scale", "channels")}
+    assert size == {"blocks": blocks, "scale": scale, "channels": channels}
+    images = np.random.default_rng(0).random((2, 12, 10, 3), np.float32)
+    theirs = g(torch.from_numpy(images).permute(0, 3, 1, 2))
+    ours, stats = forward(Generator, weights, images, train)
+    assert relative((ours + 1) / 2, theirs) < 1e-5
+    assert twins.apart(stats, after(g)) < 1e-5
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -116,15 +137,15 @@ def test_every_scale(scale: int) -> None:
     assert relative((ours + 1) / 2, theirs) < 1e-5
 
 
-def depth_to_space(x, factor=2):
+def depth_to_space(x):
     """TensorFlow's channel order (i, j, c) in place of PyTorch's (c, i, j)."""
     b, h, w, c = x.shape
-    x = x.reshape(b, h, w, factor, factor, c // factor**2).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h * factor, w * factor, c // factor**2)
+    x = to_array(x).reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, 2 * h, 2 * w, c // 4)
 
 
 def leaky(self, x):
-    return jax.nn.leaky_relu(x, 0.25)
+    return layers.leaky_relu(x, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,17 @@ import optax
 import reference
 import skimage.data
 import torch
+from flax.traverse_util import flatten_dict
 
 from srgan_jax.data import resize
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import state, steps
-from srgan_jax.weights import layout, store
-from srgan_jax.weights.formats import pytorch as torch_files
-from srgan_jax.weights.formats import pytorch_layouts as torch_layouts
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import store
+from srgan_jax.weights.formats import pytorch, pytorch_layouts
 from srgan_jax.weights.layout import Weights
-from srgan_jax.weights.presets import PRESETS
 
 PROJECTS = ("lornatang", "sgrvinod")
 SMALL = {"channels": 8, "blocks": 2, "hidden": 16, "crop": 32}
@@ -90,7 +90,7 @@ class Twins:
         self._step = compile_step(step, self.recipe)
 
     def step(self, batch: Batch) -> dict[str, tuple[float, float]]:
-        """One update of both; the losses by name, ours and theirs."""
+        """One step of both; the losses by name, ours and theirs."""
         self.state, ours = self._step(self.state, self.vgg_params, batch)
         images = to_torch(batch, self.torch_dtype)
         if self.stage == "pretrain":
@@ -130,7 +130,7 @@ def vgg() -> reference.VGG19:
     """The catalog's VGG19. Features of an untrained one hardly differ between images,
     so that rounding would be a good part of what a content loss sees."""
     params, _ = store.load_vgg19("vgg19")
-    layers = torch_layouts.vgg19()
+    layers = pytorch_layouts.vgg19()
     network = reference.VGG19(caffe=True).eval().requires_grad_(False)
     network.load_state_dict(
         {
@@ -148,7 +148,7 @@ def vgg() -> reference.VGG19:
 def ported(module: torch.nn.Module) -> Weights:
     """A module's weights, by way of its state dict."""
     tensors = {k: v.detach().numpy().copy() for k, v in module.state_dict().items()}
-    return torch_files.recognise(tensors, type(module).__name__)
+    return pytorch.recognise(tensors, type(module).__name__)
 
 
 def create_project(name: str, **size: int) -> reference.Project:
@@ -260,8 +260,8 @@ def to_torch(batch: Batch, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tens
 
 def apart(ours: Any, theirs: Any, *, without: tuple[str, ...] = ()) -> float:
     """||ours - theirs|| / ||theirs|| over all leaves of two trees."""
-    wanted = dict(layout.flatten(theirs))
-    found = dict(layout.flatten(ours))
+    wanted = flatten_dict(theirs, sep="/")
+    found = flatten_dict(ours, sep="/")
     assert found.keys() == wanted.keys()
     kept = [name for name in wanted if not name.endswith(without)]
     difference = sum(np.sum(np.square(np.subtract(found[k], wanted[k]))) for k in kept)

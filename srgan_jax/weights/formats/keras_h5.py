@@ -1,8 +1,7 @@
 """Reads Keras's HDF5 files: VGG19, and krasserm/super-resolution's two networks.
 
 Needs neither Keras nor TensorFlow. Layers are taken in the order of the file's
-`layer_names` attribute (its keys sort conv2d_1, conv2d_10, ...). A file that is not
-HDF5, or whose layers are others, is refused.
+`layer_names` attribute, since its keys sort as conv2d_1, conv2d_10, conv2d_2.
 """
 
 from collections.abc import Callable
@@ -11,18 +10,23 @@ from typing import Any
 
 import h5py
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from srgan_jax.models import vgg
 from srgan_jax.weights import layout
+from srgan_jax.weights.formats import signature
+from srgan_jax.weights.implementations import IMPLEMENTATIONS
 from srgan_jax.weights.layout import Weights, WeightsError
-from srgan_jax.weights.presets import PRESETS
 
 Layer = list[np.ndarray]
 Layers = dict[str, list[Layer]]
 
 
 def read(path: Path) -> Weights:
-    """The network in a file, recognised by its layers.
+    """The network in a file, recognised by the types of its layers.
+
+    A file with PReLU is read as krasserm's generator, one with dense layers as its
+    discriminator, any other as VGG19.
 
     Raises:
       WeightsError: the file is damaged or holds another network.
@@ -66,7 +70,7 @@ def _generator(layers: Layers, path: Path) -> Weights:
         params[f"up_{i}"] = {leaf: _from_depth_to_space(a) for leaf, a in up.items()}
     size = {"scale": 2**ups, "blocks": blocks}
     size["channels"] = params["conv_in"]["kernel"].shape[-1]
-    settings = PRESETS["krasserm"]["generator"] | size
+    settings = IMPLEMENTATIONS["krasserm"]["generator"] | size
     return Weights("generator", settings, variables)
 
 
@@ -81,7 +85,7 @@ def _discriminator(layers: Layers, path: Path) -> Weights:
         "channels": layers["convolution"][0][0].shape[-1],
         "hidden": layers["dense"][0][0].shape[-1],
     }
-    settings = PRESETS["krasserm"]["discriminator"] | size
+    settings = IMPLEMENTATIONS["krasserm"]["discriminator"] | size
     return Weights("discriminator", settings, variables)
 
 
@@ -93,7 +97,7 @@ def _vgg19(layers: Layers, path: Path) -> Weights:
 
 
 def _read(path: Path) -> Layers:
-    """The file's layers in order, by type, each with its arrays in Keras's order."""
+    """The layers by type in the file's order, arrays in Keras's order."""
     layers: Layers = {name: [] for name in (*READERS, "other")}
     try:
         with h5py.File(path) as file:
@@ -103,9 +107,10 @@ def _read(path: Path) -> Layers:
                 arrays = [np.asarray(group[w]) for w in group.attrs["weight_names"]]
                 if arrays:
                     layers[_type(arrays)].append(arrays)
-    except (OSError, KeyError) as error:
+    except Exception as error:  # h5py lets many kinds through for damaged files
         raise WeightsError(
-            f"{path} is not a Keras weight file (HDF5 with layer_names): {error}"
+            f"{path} is not a Keras weight file (HDF5 with the attribute layer_names): "
+            f"it is {signature.describe(path)}"
         ) from error
     return layers
 
@@ -124,20 +129,20 @@ def _type(arrays: Layer) -> str:
 
 
 def _named(layers: Layers, names: dict[str, list[str]], path: Path) -> dict[str, Any]:
-    """Variables by our names, layer by layer."""
+    """The variables under our names."""
     leaves = {}
     for layer_type, found in layers.items():
         wanted = names.get(layer_type, [])
         if len(found) != len(wanted):
             raise WeightsError(
-                f"{path} has {len(found)} layers of type {layer_type}; "
-                f"expected {len(wanted)}"
+                f"{path} is not a network that is known here: it has {len(found)} "
+                f"layers of type {layer_type}; expected {len(wanted)}"
             )
         for name, arrays in zip(wanted, found, strict=True):
             for leaf, array in READERS[layer_type](arrays).items():
                 collection = "batch_stats" if leaf in ("mean", "var") else "params"
                 leaves[f"{collection}/{name}/{leaf}"] = array
-    return layout.unflatten(leaves)
+    return unflatten_dict(leaves, sep="/")
 
 
 def _dense(arrays: Layer) -> dict[str, np.ndarray]:
@@ -153,7 +158,7 @@ def _prelu(arrays: Layer) -> dict[str, np.ndarray]:
 
 
 def _from_depth_to_space(array: np.ndarray, factor: int = 2) -> np.ndarray:
-    """Output channels from TensorFlow's order (i, j, c) to PixelShuffle's (c, i, j)."""
+    """Reorders output channels from (i, j, c), TensorFlow's, to (c, i, j)."""
     grouped = array.reshape(*array.shape[:-1], factor**2, -1)
     return np.ascontiguousarray(np.swapaxes(grouped, -1, -2)).reshape(array.shape)
 

@@ -1,49 +1,56 @@
-"""The project's own weight files: safetensors that open without this project.
+"""This project's weight files: safetensors that any safetensors reader opens.
 
-Tensors are float32 and named like `params/conv_in/kernel` (convolutions as height,
-width, input, output); the metadata hold the format's version, the kind of network and
-its settings as JSON. Another version, or settings that this one does not know, are
-refused.
+Tensors are float32 or float16 and named like `params/conv_in/kernel`, with convolutions
+as (height, width, input, output). The metadata hold the format's version, the kind of
+network and its settings as JSON. Files of another version, or with settings that this
+version does not know, are refused.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from srgan_jax import paths
+from srgan_jax.models import registry
 from srgan_jax.weights import layout
+from srgan_jax.weights.formats import signature
 from srgan_jax.weights.layout import Weights, WeightsError
 
 FORMAT_VERSION = "1"
+StorageDtype = Literal["float32", "float16"]
 
 
 def tensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """Metadata and tensors of any safetensors file.
 
     Raises:
-      WeightsError: the file is none, or is damaged.
+      WeightsError: the file is damaged or of another format.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = file.keys()
             return file.metadata() or {}, {k: file.get_tensor(k) for k in names}
     except (safetensors.SafetensorError, OSError, TypeError) as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
+        raise WeightsError(
+            f"{path} is not a safetensors file: it is {signature.describe(path)}; "
+            "download or write it again"
+        ) from error
 
 
 def parse(
     path: Path, metadata: Mapping[str, str], leaves: Mapping[str, np.ndarray]
 ) -> Weights:
-    """The network in a file of ours.
+    """The network in a file of this project, as float32.
 
     Raises:
-      WeightsError: it is of another version, or its settings or tensors are not what
-        this version expects.
+      WeightsError: the version, the settings or the tensors are not those that this
+        version of srgan_jax reads.
     """
     version = metadata["srgan_jax"]
     if version != FORMAT_VERSION:
@@ -53,24 +60,49 @@ def parse(
         )
     try:
         kind, settings = metadata["kind"], json.loads(metadata["settings"])
+        if not isinstance(settings, dict):
+            raise ValueError(f"settings are {settings!r}, expected an object")
     except (KeyError, ValueError) as error:
         raise WeightsError(f"the header of {path} is damaged: {error!r}") from None
-    if kind not in layout.NETWORKS:
+    if kind not in registry.NETWORKS:
         raise WeightsError(f"{path} holds a {kind!r}, which this version does not know")
-    return layout.check(Weights(kind, settings, layout.unflatten(leaves)), str(path))
+    for name, leaf in leaves.items():
+        if leaf.dtype not in (np.float32, np.float16):
+            raise WeightsError(
+                f"{path}: {name} is {leaf.dtype}, expected float32 or float16"
+            )
+    variables = unflatten_dict(
+        {name: leaf.astype(np.float32) for name, leaf in leaves.items()}, sep="/"
+    )
+    return layout.check(Weights(kind, settings, variables), str(path))
 
 
-def write(path: Path, weights: Weights, metadata: Mapping[str, Any]) -> None:
-    """Writes a file atomically; `metadata` (JSON values) is not read again.
+def write(
+    path: Path,
+    weights: Weights,
+    metadata: Mapping[str, Any],
+    dtype: StorageDtype = "float32",
+) -> None:
+    """Writes a file atomically.
+
+    Args:
+      path: of the file.
+      weights: to be stored.
+      metadata: JSON values for the reader of the file; `parse` ignores them.
+      dtype: of the stored tensors. 'float16' halves the file and rounds every value to
+        11 significant bits.
 
     Raises:
-      WeightsError: a setting is unknown or the variables are not those of the settings.
+      WeightsError: a setting is unknown, the variables do not belong to the settings,
+        or a value is too large for `dtype`.
     """
     layout.check(weights, f"what was to be written to {path}")
-    leaves = {
-        name: np.ascontiguousarray(leaf, np.float32)
-        for name, leaf in layout.flatten(weights.variables)
-    }
+    leaves = {}
+    for name, leaf in flatten_dict(weights.variables, sep="/").items():
+        with np.errstate(over="ignore"):  # reported below
+            leaves[name] = np.ascontiguousarray(leaf, dtype)
+        if not np.array_equal(np.isfinite(leaves[name]), np.isfinite(leaf)):
+            raise WeightsError(f"{path}: {name} is too large for {dtype}; use float32")
     header = {name: json.dumps(value) for name, value in metadata.items()}
     header |= {
         "srgan_jax": FORMAT_VERSION,
@@ -78,5 +110,5 @@ def write(path: Path, weights: Weights, metadata: Mapping[str, Any]) -> None:
         "settings": json.dumps(dict(weights.settings)),
     }
     with paths.replacing(path) as unfinished:
-        # not save_file, which makes a file that nobody else may read
+        # safetensors' own save_file would make a file that only its owner may read
         unfinished.write_bytes(safetensors.numpy.save(leaves, header))

@@ -1,6 +1,8 @@
-"""Sheets of PyTorch's layouts: which layer of ours has which name in a state dict.
+"""PyTorch's layouts: what each of our layers is called in a state dict.
 
-Data and their expansion only. `{i}` counts residual blocks or sub-pixel convolutions.
+Data and their expansion only. In the generators' names `{i}` counts residual blocks or
+sub-pixel convolutions; leftthomas numbers its modules through, so that its names also
+depend on the number of both.
 """
 
 from collections.abc import Mapping
@@ -38,6 +40,20 @@ GENERATORS: Mapping[str, Layers] = {
         "prelu_up_{i}": "subpixel_convolutional_blocks.{i}.prelu",
         "conv_out": "conv_block3.conv_block.0",
     },
+    "leftthomas": {
+        "conv_in": "block1.0",
+        "prelu_in": "block1.1",
+        "block_{i}/conv1": "block{residual}.conv1",
+        "block_{i}/bn1": "block{residual}.bn1",
+        "block_{i}/prelu": "block{residual}.prelu",
+        "block_{i}/conv2": "block{residual}.conv2",
+        "block_{i}/bn2": "block{residual}.bn2",
+        "conv_mid": "block{middle}.0",
+        "bn_mid": "block{middle}.1",
+        "up_{i}": "block{last}.{i}.conv",
+        "prelu_up_{i}": "block{last}.{i}.prelu",
+        "conv_out": "block{last}.{ups}",
+    },
 }
 
 DISCRIMINATORS: Mapping[str, Layers] = {
@@ -56,17 +72,51 @@ DISCRIMINATORS: Mapping[str, Layers] = {
     },
 }
 
-# The repeated modules that hold the blocks and the sub-pixel convolutions.
+# By which key a project is recognised. Its length is the number of feature maps.
+GENERATOR_KEYS = {
+    "lornatang": "conv2.1.bias",
+    "sgrvinod": "conv_block2.conv_block.1.bias",
+    "leftthomas": "block2.bn1.bias",
+}
+DISCRIMINATOR_KEYS = {
+    "lornatang": "features.3.bias",
+    "sgrvinod": "conv_blocks.1.conv_block.1.bias",
+}
+
+# Numbered modules, which are counted: residual blocks and sub-pixel convolutions.
 REPEATED = {
-    "lornatang": ("trunk", "upsampling"),
-    "sgrvinod": ("residual_blocks", "subpixel_convolutional_blocks"),
+    "lornatang": (r"trunk\.(\d+)\.", r"upsampling\.(\d+)\."),
+    "sgrvinod": (
+        r"residual_blocks\.(\d+)\.",
+        r"subpixel_convolutional_blocks\.(\d+)\.",
+    ),
+    "leftthomas": (r"block(\d+)\.(?:conv|bn|prelu)", r"block\d+\.(\d+)\.conv\."),
+}
+
+# Networks that are recognised only to be refused, by a pattern of one of their keys.
+# `net.` is taken off leftthomas's discriminator like any other prefix.
+UNSUPPORTED = {
+    r"(^|\.)(body\.0\.rdb1|RRDB_trunk\.0\.RDB1|sub\.0\.RDB1)\.": (
+        "RRDBNet, the generator of ESRGAN and Real-ESRGAN, which is another "
+        "architecture than SRGAN's; its own project can run it"
+    ),
+    r"(^|\.)conv_first\.weight$": (
+        "MSRResNet, the generator of BasicSR and mmagic, which has no batch "
+        "normalisation and is not supported; its own project can run it"
+    ),
+    r"^26\.weight$": (
+        "the discriminator of leftthomas/SRGAN, whose global average pool is not "
+        "supported; convert its generator, and train with another discriminator"
+    ),
 }
 
 
 def generator(project: str, blocks: int, ups: int) -> Layers:
     """The layers of a generator of this size."""
     return {
-        ours.format(i=i): theirs.format(i=i)
+        ours.format(i=i): theirs.format(
+            i=i, residual=i + 2, middle=blocks + 2, last=blocks + 3, ups=ups
+        )
         for ours, theirs in GENERATORS[project].items()
         for i in range(blocks if "block_" in ours else ups if "up_" in ours else 1)
     }

@@ -1,4 +1,4 @@
-"""Costs on a TPU pod, from the real TPU compiler where libtpu is installed."""
+"""Estimates for a TPU pod, by the real TPU compiler if libtpu is installed."""
 
 import importlib.util
 import json
@@ -8,10 +8,10 @@ import jax
 import pytest
 from typer.testing import CliRunner
 
+import srgan_jax
 from configs import srgan
 from srgan_jax.cli.main import app
-from srgan_jax.estimate import hlo as program
-from srgan_jax.estimate import tpu as pod
+from srgan_jax.estimate import hlo, tpu
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the extra [pod] is missing"
@@ -48,19 +48,19 @@ stack_frame_id=2}}, backend_config={{"estimated_cycles":"5"}}
 
 @pytest.fixture
 def text():
-    return TEXT.format(package=Path(pod.__file__).parent)
+    return TEXT.format(package=Path(srgan_jax.__file__).parent)
 
 
-def test_cycles_are_summed_over_blocks_and_named_by_our_own_line(text):
-    assert program.cycles_by_operation(text) == {
+def test_cycles_are_summed_over_blocks_by_source_line(text):
+    assert hlo.cycles_by_operation(text) == {
         ("block_*/mul", "srgan_jax/training/steps.py:78"): 30,
         ("add", "srgan_jax/training/steps.py:78"): 5,
     }
 
 
-def test_collectives_and_their_bytes(text):
+def test_collectives_are_listed_with_their_bytes(text):
     expected = [("all-reduce", 4 * 3 * 64 + 2), ("all-gather", 16)]
-    assert list(program.collectives_of(text)) == expected
+    assert list(hlo.collectives_of(text)) == expected
 
 
 def tiny_config():
@@ -77,7 +77,7 @@ def tiny_config():
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_stage_compiles_for_a_pod(stage):
     config = tiny_config()
-    record = pod.estimate(config, config.stages[stage], "v5e:2x2", 2)
+    record = tpu.estimate(config, config.stages[stage], "v5e:2x2", 2)
     assert record["chips"] == 4
     assert record["stage"] == ("pretrain", "adversarial")[stage]
     assert record["fits"]
@@ -86,7 +86,7 @@ def test_a_stage_compiles_for_a_pod(stage):
     assert 0 < record["utilisation"] < 1
     assert record["collectives"]["all-reduce"] >= 1
     shares = [row["share"] for row in record["operations"]]
-    assert len(shares) == pod.TOP
+    assert len(shares) == tpu.SHOWN_OPERATIONS
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) <= 1
     assert any(
@@ -94,7 +94,7 @@ def test_a_stage_compiles_for_a_pod(stage):
         for r in record["operations"]
     )
     json.dumps(record)
-    assert len(list(pod.summary(record))) == 7
+    assert len(list(tpu.summary(record))) == 7
 
 
 @needs_libtpu
@@ -103,13 +103,13 @@ def test_a_step_that_runs_out_of_memory_does_not_fit(monkeypatch):
         message = "RESOURCE_EXHAUSTED: (20.50G) exceeds available HBM (15.75G)"
         raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(pod, "compile_stage", out_of_memory)
+    monkeypatch.setattr(tpu, "compile_stage", out_of_memory)
     config = tiny_config()
-    record = pod.estimate(config, config.stages[0], "v5e:2x2", 2048)
+    record = tpu.estimate(config, config.stages[0], "v5e:2x2", 2048)
     assert record["fits"] is False
     assert record["memory_bytes"] == 20.5 * 2**30
     assert record["estimated_cycles"] is None
-    assert "20.50 GiB of 16 GiB a chip: does not fit" in list(pod.summary(record))[1]
+    assert "20.50 GiB of 16 GiB per chip: does not fit" in list(tpu.summary(record))[1]
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_wrong_usage_is_one_sentence(arguments, message):
 
 
 @pytest.mark.parametrize("given", [[], ["--dtype=bfloat16"]])
-def test_options_take_the_place_of_the_configuration(given, monkeypatch):
+def test_options_replace_the_configuration(given, monkeypatch):
     def estimate(config, stage, topology, batch_per_chip):
         return {"dtype": config.dtype, "stage": stage.name, "batch": batch_per_chip}
 
-    monkeypatch.setattr(pod, "estimate", estimate)
+    monkeypatch.setattr(tpu, "estimate", estimate)
     options = ["--config=configs/srgan.py", "--topology=v5e:2x2", "--json", *given]
     result = CliRunner().invoke(app, ["pod", *options, "--batch-per-chip=3"])
     dtype = "bfloat16" if given else "float32"
@@ -143,6 +143,6 @@ def test_options_take_the_place_of_the_configuration(given, monkeypatch):
     ]
 
 
-def test_a_configuration_that_is_none_is_named():
-    with pytest.raises(pod.PodError, match="there is no file nowhere"):
-        pod.read_config("nowhere.py:vgg54")
+def test_missing_configuration_is_named():
+    with pytest.raises(tpu.PodError, match="there is no file nowhere"):
+        tpu.read_config("nowhere.py:vgg54")

@@ -1,5 +1,6 @@
-"""Keras's files against Keras itself, which computes the same networks from them."""
+"""Networks read from Keras's files compute what Keras itself computes."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,16 +12,18 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import skimage.data
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.weights import files, store
-from srgan_jax.weights.formats import keras_h5 as keras_files
+from srgan_jax.weights.formats import keras_h5
 from srgan_jax.weights.layout import WeightsError
 
 L = keras.layers
-# Keras's own, when it saves
+# Keras itself warns when it saves.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
 )
@@ -80,23 +83,27 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def test_generator_computes_what_keras_does(tmp_path: Path) -> None:
+def test_generator_matches_keras(tmp_path: Path) -> None:
     model = krasserm_generator(blocks=11, channels=4)  # eleven: keys sort 1, 10, 2
     model.save(tmp_path / "g.h5")
-    settings, variables = store.load_generator(tmp_path / "g.h5")
-    assert (settings["blocks"], settings["channels"], settings["scale"]) == (11, 4, 4)
+    attributes, variables = store.load_generator(tmp_path / "g.h5")
+    assert (attributes["blocks"], attributes["channels"], attributes["scale"]) == (
+        11,
+        4,
+        4,
+    )
     images = np.random.default_rng(1).random((2, 6, 7, 3), np.float32)
-    ours = Generator(**settings).apply(variables, images)
+    ours = Generator(**attributes).apply(variables, images)
     assert relative(ours, model(images, training=False)) < 1e-5
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_discriminator_computes_what_keras_does(tmp_path: Path, train: bool) -> None:
+def test_discriminator_matches_keras(tmp_path: Path, train: bool) -> None:
     model = krasserm_discriminator(channels=4, side=32)
     model.save(tmp_path / "d.h5")
-    settings, variables = store.load_discriminator(tmp_path / "d.h5")
+    attributes, variables = store.load_discriminator(tmp_path / "d.h5")
     images = np.random.default_rng(1).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
-    ours, _ = Discriminator(**settings).apply(
+    ours, _ = Discriminator(**attributes).apply(
         variables, images, train, mutable=["batch_stats"]
     )
     assert relative(ours, model(images, training=train)[:, 0]) < 1e-5
@@ -106,17 +113,41 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(b"not HDF5 at all")
     with pytest.raises(WeightsError, match=r"x\.h5 is not a Keras weight file"):
-        keras_files.read(path)
+        keras_h5.read(path)
     with h5py.File(path, "w") as file:
         file["kernel"] = np.zeros(3)
     with pytest.raises(WeightsError, match="layer_names"):
-        keras_files.read(path)
+        keras_h5.read(path)
+    with h5py.File(path, "w") as file:
+        file["model_weights"] = np.zeros(3)  # where Keras has a group
+        file["model_weights"].attrs["layer_names"] = ["conv2d"]
+    with pytest.raises(WeightsError, match="is not a Keras weight file"):
+        keras_h5.read(path)
     inputs = L.Input((8, 8, 3))
     keras.Model(inputs, L.Conv2D(4, 3)(inputs)).save(path)
     with pytest.raises(
         WeightsError, match=r"1 layers of type convolution; expected 16"
     ):
-        keras_files.read(path)
+        keras_h5.read(path)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(position=st.floats(0, 1, exclude_max=True), data=st.binary(max_size=40))
+def test_damaged_files_load_or_raise_a_weights_error(
+    tmp_path: Path, position: float, data: bytes
+) -> None:
+    whole, path = tmp_path / "whole.h5", tmp_path / "x.h5"
+    if not whole.exists():
+        krasserm_generator(blocks=1, channels=2).save(whole)
+    content = whole.read_bytes()
+    start = int(position * len(content))
+    path.write_bytes(content[:start] + data + content[start + len(data) :])
+    with contextlib.suppress(WeightsError):
+        keras_h5.read(path)
 
 
 def test_wrong_shapes_are_listed(tmp_path: Path) -> None:
@@ -135,20 +166,20 @@ def test_wrong_shapes_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.weights
-def test_catalog_discriminator_computes_what_keras_does() -> None:
-    settings, variables = store.load_discriminator("krasserm-discriminator")
+def test_catalog_discriminator_matches_keras() -> None:
+    attributes, variables = store.load_discriminator("krasserm-discriminator")
     model = krasserm_discriminator(channels=64, side=96, hidden=1024)
     model.load_weights(store.fetch("krasserm-discriminator"))
     photograph = skimage.data.astronaut()[:192, :192].astype(np.float32) / 127.5 - 1
     crops = photograph.reshape(2, 96, 2, 96, 3).swapaxes(1, 2).reshape(4, 96, 96, 3)
-    ours, _ = Discriminator(**settings).apply(
+    ours, _ = Discriminator(**attributes).apply(
         variables, crops, True, mutable=["batch_stats"]
     )
     assert relative(ours, model(crops, training=True)[:, 0]) < 1e-4
 
 
 @pytest.mark.weights
-def test_vgg19_features_are_those_of_keras() -> None:
+def test_vgg19_features_match_keras() -> None:
     params, preprocessing = store.load_vgg19("vgg19")
     path = store.fetch("vgg19")
     model = keras.applications.vgg19.VGG19(include_top=False, weights=str(path))

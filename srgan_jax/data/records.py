@@ -1,8 +1,8 @@
-"""Encoded photographs of TensorFlow Datasets, by random access (ArrayRecord).
+"""Encoded images of TensorFlow Datasets (TFDS), by random access (ArrayRecord).
 
-Prepares the dataset where that has not been done. Where its host cannot be reached it
-says so within seconds, since TFDS itself tries for minutes. Datasets without a feature
-`hr` or `image` are refused.
+A dataset that is not prepared yet is downloaded and prepared. TFDS tries for minutes to
+reach an unreachable host, so a request with a short timeout comes first. Datasets
+without a feature `hr` or `image` are refused.
 """
 
 import logging
@@ -12,21 +12,26 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from srgan_jax.data.sources import ELSEWHERE, SourceError
+from srgan_jax.data.quiet_tf import import_tensorflow
+from srgan_jax.data.source import SourceError, read
 
 logger = logging.getLogger(__name__)
 
+_ALTERNATIVES = (
+    "train on images of your own with --config.data.source=folder:PATH, or on the "
+    "images inside scikit-image with --config.data.source=sample"
+)
 _SECONDS = 10  # to wait for the first answer of a dataset's host
 
 
 def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], bytes]]:
-    """Labels of a split's photographs, and a function giving their encoded bytes.
+    """Labels of a split's images, and a function giving their encoded bytes.
 
     Raises:
-        SourceError: an unknown dataset or split, no photographs in it, or a dataset
-            that is neither prepared nor can be downloaded.
+      SourceError: an unknown dataset or split, a dataset without images, or one that
+        is neither prepared nor can be downloaded.
     """
-    import srgan_jax.data.tensorflow  # noqa: F401, I001  silences TensorFlow first
+    import_tensorflow()  # before TFDS, which imports it unrestricted
     import tensorflow_datasets as tfds
 
     try:
@@ -37,8 +42,8 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
     feature = next((f for f in ("hr", "image") if f in builder.info.features), None)
     if feature is None:
         raise SourceError(
-            f"The TFDS dataset {name!r} has neither a feature 'hr' nor 'image', but "
-            f"{', '.join(builder.info.features)}."
+            f"the TFDS dataset {name!r} has neither a feature 'hr' nor 'image', but "
+            f"{', '.join(builder.info.features)}; {_ALTERNATIVES}"
         )
     if not builder.is_prepared():
         _prepare(builder)
@@ -47,9 +52,9 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
             split, decoders={feature: tfds.decode.SkipDecoding()}
         )
     except (ValueError, NotImplementedError) as error:
-        raise SourceError(f"The TFDS dataset {name!r}: {error}") from error
+        raise SourceError(f"the TFDS dataset {name!r}: {error}") from error
     labels = [f"{name}/{split}[{index}]" for index in range(len(records))]
-    return labels, lambda index: records[index][feature]
+    return labels, lambda index: read(lambda: records[index][feature], labels[index])
 
 
 def _prepare(builder: Any) -> None:
@@ -62,7 +67,7 @@ def _prepare(builder: Any) -> None:
     except Exception as error:  # manual downloads, checksums, disks, networks
         raise SourceError(
             f"TFDS cannot prepare {builder.name!r} in {builder.data_path}: {error}\n"
-            f"Otherwise {ELSEWHERE}."
+            f"otherwise {_ALTERNATIVES}"
         ) from error
 
 
@@ -71,11 +76,11 @@ def _check_reachable(name: str, url: str) -> None:
     try:
         urllib.request.urlopen(request, timeout=_SECONDS).close()
     except urllib.error.HTTPError:
-        pass  # an answer, whatever it says of HEAD
+        pass  # the host answers; it may merely refuse HEAD
     except OSError as error:
         raise SourceError(
-            f"TFDS dataset {name!r} is not on this machine, and "
-            f"{urllib.parse.urlsplit(url).hostname} cannot be reached ({error}). "
-            "Prepare it where there is a network and set TFDS_DATA_DIR, or "
-            f"{ELSEWHERE}."
+            f"the TFDS dataset {name!r} is not on this machine, and "
+            f"{urllib.parse.urlsplit(url).hostname} cannot be reached ({error}); "
+            "prepare it where there is a network and set TFDS_DATA_DIR, or "
+            f"{_ALTERNATIVES}"
         ) from error

@@ -1,0 +1,6 @@
+"""`python -m srgan_jax` is `srgan-jax`."""
+
+from srgan_jax.cli.main import app
+
+if __name__ == "__main__":
+    app(prog_name="srgan-jax")

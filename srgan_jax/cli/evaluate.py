@@ -1,0 +1,205 @@
+"""`srgan-jax evaluate`: scores generators and others' images on folders of originals.
+
+Scores go to standard output, everything else to standard error.
+"""
+
+import json as json_
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich import progress
+
+from srgan_jax import console
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import notes
+
+
+def evaluate(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of HR images, or of *_HR and *_LR pairs; also folder:PATH. "
+            "Repeatable.",
+        ),
+    ],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_FILE", help="Catalog name or generator file. Repeatable."
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Images that another program made of the originals, matched by name; "
+            "also NAME=FOLDER/*_SRGAN.png. Repeatable.",
+        ),
+    ] = None,
+    lr_data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of LR images, one for each --data. Repeatable.",
+        ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="HR size over LR size: the generators', or 4, unless given."
+        ),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="standard|paper|rgb|pyiqa",
+            help="How PSNR and SSIM are computed. Repeatable; 'standard' unless given.",
+        ),
+    ] = None,
+    lpips: Annotated[
+        Literal["alex", "vgg"] | None,
+        typer.Option(help="Measure LPIPS too, with this network."),
+    ] = None,
+    border: Annotated[
+        Literal["mirrored", "clamped"],
+        typer.Option(help="Of the bicubic that makes LR and the row 'bicubic'."),
+    ] = "mirrored",
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            help="Print the difference of two rows' means with a 95 % interval.",
+        ),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Print every step from the files to the scores of this image alone.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for results.md, .csv, .json, results.html with a slider, the "
+            "worst and best images and, with --lpips, the perception-distortion plot.",
+        ),
+    ] = None,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGE", help="Image to draw side by side, by its name. Repeatable."
+        ),
+    ] = None,
+    regions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGE=X,Y,WIDTH,HEIGHT",
+            help="As --figure, with this inset instead of where rows differ most. "
+            "Repeatable.",
+        ),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=1, help="As for upscale."),
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="Of the generators' computation."),
+    ] = "float32",
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="The same as --dtype bfloat16.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Refuse to download.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON.")
+    ] = False,
+) -> None:
+    """Score generators, others' images, nearest neighbour and bicubic on folders.
+
+    LR comes from the folders, or is made by MATLAB's bicubic. Protocols: `standard` is
+    the literature's, `paper` the SRGAN paper's, `rgb` BasicSR's, `pyiqa` pyiqa's.
+    """
+    with usage_errors():
+        from srgan_jax.evaluation import (
+            benchmark,
+            bootstrap,
+            datasets,
+            figures,
+            metrics,
+            output,
+            rows,
+            tables,
+        )
+        from srgan_jax.evaluation import explain as steps
+        from srgan_jax.evaluation import lpips as distances
+
+        insets = figures.insets(figure or [], regions or [])
+        if insets and out is None:
+            raise ValueError("figures need a folder to go to: give --out")
+        opened = datasets.open_datasets(data, lr_data or [])
+        full_names = datasets.select(insets, opened)
+        generators, scale = rows.load_generators(
+            weights or [],
+            scale=scale,
+            tile=tile,
+            dtype="bfloat16" if bfloat16 else dtype,
+            offline=offline,
+        )
+        plan = benchmark.Benchmark(
+            generators,
+            scale,
+            images=rows.match_images(images or [], opened),
+            protocols=[metrics.protocol_of(p) for p in protocol or ["standard"]],
+            distance=distances.load(lpips, offline=offline) if lpips else None,
+            border=border,
+            keep=list(full_names.values()),
+            extremes=output.EXTREMES if out else 0,
+        )
+        plan.check_rows(compare or ())
+        if explain is not None:
+            _explain(steps.explain(plan, datasets.find(explain, opened)), json)
+            return
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+    total = sum(len(dataset.images) for dataset in opened)
+    with progress.Progress(console=notes, transient=True) as bar:
+        task = bar.add_task("evaluating", total=total)
+        report = plan.run(opened, lambda: bar.advance(task))
+    if json:
+        typer.echo(tables.as_json(report.results), nl=False)
+    else:
+        console.figures().print(tables.terminal(report.results, lpips))
+    for note in report.notes():
+        notes.print(note)
+    with usage_errors():  # too few images to compare, a region outside its image
+        if compare:
+            typer.echo(bootstrap.describe(report.results, *compare), err=json)
+        if out:
+            output.write(
+                report,
+                out,
+                subject=plan.subject,
+                network=lpips,
+                insets={full_names[name]: inset for name, inset in insets.items()},
+                blends=rows.find_blends(weights or []),
+            )
+            notes.print(f"results: {out}")
+    if report.failures:
+        notes.print(f"{len(report.failures)} of {total} images could not be scored")
+        raise typer.Exit(1)
+
+
+def _explain(records: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        typer.echo(json_.dumps(records, indent=2))
+        return
+    for record in records:
+        for step, value in record.items():
+            typer.echo(f"{step}: {value}")
+        typer.echo()

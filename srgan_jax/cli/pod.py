@@ -1,0 +1,61 @@
+"""`srgan-jax pod`: what a configuration costs on a TPU pod, without a pod.
+
+Figures go to standard output, everything else to standard error.
+"""
+
+import json as json_
+from typing import Annotated, Literal
+
+import typer
+
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import figures, notes
+
+
+def pod(
+    config: Annotated[
+        str,
+        typer.Option(metavar="FILE[:VARIANT]", help="Configuration, as for train.py."),
+    ],
+    topology: Annotated[
+        str, typer.Option(help="v4, v5e, v5p or v6e and a layout, such as v5e:16x16.")
+    ],
+    stage: Annotated[
+        Literal["pretrain", "adversarial"] | None,
+        typer.Option(help="Estimate this stage only."),
+    ] = None,
+    batch_per_chip: Annotated[
+        int, typer.Option(min=1, help="HR crops per chip; replaces the batch size.")
+    ] = 16,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Compute in this type, instead of the config's."),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print a JSON list of one record per stage."),
+    ] = False,
+) -> None:
+    """Estimate memory, cycles and exchanged bytes of a training on a TPU pod.
+
+    The TPU compiler (pip install 'srgan-jax[pod]') compiles the real step of each
+    stage; no TPU is needed. Takes minutes per stage.
+    """
+    with usage_errors():
+        from srgan_jax.estimate import tpu
+
+        given = tpu.read_config(config)
+        given.dtype = dtype or given.dtype
+        stages = [s for s in given.stages if stage in (None, s.name)]
+        if not stages:
+            names = ", ".join(s.name for s in given.stages)
+            raise ValueError(f"{config} has no stage {stage}; it has {names}")
+        records = []
+        for chosen in stages:
+            with notes.status(f"compiling {chosen.name} for {topology}"):
+                records.append(tpu.estimate(given, chosen, topology, batch_per_chip))
+    if json:
+        typer.echo(json_.dumps(records, indent=2))
+    else:
+        for record in records:
+            figures().print(*tpu.summary(record), sep="\n")

@@ -1,0 +1,102 @@
+"""LR as phones and the web give it: blur, resize, noise and JPEG, in this order.
+
+The first order of Real-ESRGAN's model (Wang et al. 2021, arXiv 2107.10833, sec. 3.2,
+settings of its published training) with milder ranges, because photographs people keep
+are mostly good. Each parameter is uniform in its range unless noted:
+
+    stage      here                                Real-ESRGAN
+    blur       Gaussian, each axis's sigma         7 kernel shapes, sigma 0.2 to 3
+               0.1 to 0.5 scale HR pixels, any     HR pixels, any angle
+               angle; none in 1 of 4 examples
+    resize     to LR: box, bilinear, bicubic or    by 0.15 to 1.5 with area, bilinear
+               Lanczos, all antialiased            or bicubic; to LR at the very end
+    noise      Gaussian, sigma 0 to 8 levels;      Gaussian, sigma 1 to 30 levels, or
+               grey in 2 of 5 examples             Poisson; grey in 2 of 5 examples
+    JPEG       quality 40 to 95, chroma halved     quality 30 to 95
+
+The second order of Real-ESRGAN (the same stages again, sinc filters) is left out.
+Benchmarks never use this model: their LR is MATLAB's bicubic or comes from files.
+"""
+
+import io
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+Image = npt.NDArray[np.uint8]
+
+# LR pixels around a crop: half the widest blur and resizing kernels at any scale from
+# 2 on, and the offset of JPEG's grid of 8x8 blocks.
+MARGIN = 8
+
+_KERNELS = (
+    PIL.Image.Resampling.BOX,
+    PIL.Image.Resampling.BILINEAR,
+    PIL.Image.Resampling.BICUBIC,
+    PIL.Image.Resampling.LANCZOS,
+)
+
+
+def photo(hr: Image, scale: int, random: np.random.Generator) -> Image:
+    """Degrades an HR crop with its margin to an LR crop without margin.
+
+    Args:
+      hr: uint8 `[height, width, 3]`, `MARGIN * scale` pixels of margin on each side;
+        height and width are multiples of `scale`.
+      scale: HR size over LR size.
+      random: draws every parameter; equal generators give equal results.
+
+    Returns:
+      uint8 `[height / scale - 2 * MARGIN, width / scale - 2 * MARGIN, 3]`.
+    """
+    blurred = blur(hr, scale, random)
+    lr = add_noise(resize(blurred, scale, random), random)
+    # JPEG's blocks begin anywhere relative to a crop of a larger image.
+    top, left = random.integers(1, MARGIN + 1, 2)
+    lr = compress(lr[top:, left:], random)
+    return lr[MARGIN - top : -MARGIN, MARGIN - left : -MARGIN]
+
+
+def blur(image: Image, scale: int, random: np.random.Generator) -> Image:
+    """Blurs with a Gaussian that is oriented at random, in 3 of 4 cases."""
+    sigmas = random.uniform(0.1, 0.5 * scale, 2)
+    angle = random.uniform(0, np.pi)
+    if random.random() < 0.25:
+        return image
+    cos, sin = np.cos(angle), np.sin(angle)
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    precision = rotation @ np.diag(sigmas**-2.0) @ rotation.T
+    radius = int(np.ceil(3 * sigmas.max()))
+    offsets = np.arange(-radius, radius + 1)
+    grid = np.stack(np.meshgrid(offsets, offsets), -1)
+    kernel = np.exp(-0.5 * np.einsum("yxi,ij,yxj->yx", grid, precision, grid))
+    return cv2.filter2D(
+        image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT
+    ).astype(np.uint8)
+
+
+def resize(image: Image, scale: int, random: np.random.Generator) -> Image:
+    """Shrinks by `scale` with one of four antialiasing kernels."""
+    kernel = _KERNELS[random.integers(len(_KERNELS))]
+    height, width = image.shape[:2]
+    size = (width // scale, height // scale)
+    return np.asarray(PIL.Image.fromarray(image).resize(size, kernel))
+
+
+def add_noise(image: Image, random: np.random.Generator) -> Image:
+    """Adds Gaussian noise of a random strength, equal in all channels or not."""
+    sigma = random.uniform(0, 8)
+    channels = 1 if random.random() < 0.4 else 3
+    noise = random.normal(0, sigma, (*image.shape[:2], channels))
+    return np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
+
+
+def compress(image: Image, random: np.random.Generator) -> Image:
+    """Saves as JPEG of a random quality, chroma halved, and decodes it again."""
+    stream = io.BytesIO()
+    quality = int(random.integers(40, 96))
+    PIL.Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling=2)
+    with PIL.Image.open(stream) as decoded:
+        return np.asarray(decoded)

@@ -1,0 +1,42 @@
+"""Evaluation sets: every LR/HR pair of a specification, in memory."""
+
+from fractions import Fraction
+from pathlib import Path
+
+from srgan_jax.data import pairs, sources
+from srgan_jax.data.resize import imresize, mod_crop
+
+
+def evaluation_pairs(
+    spec: str, *, scale: int, border: str = "mirrored"
+) -> list[pairs.Pair]:
+    """Reads all pairs of an evaluation set.
+
+    Args:
+      spec: `folder:PATH` of HR images or of `*_HR` and `*_LR` files, `pairs:HR,LR`, or
+        another source of `sources.open_source`; the split of `tfds:NAME` is
+        `validation` unless named.
+      scale: HR size over LR size.
+      border: of the LR images that are made here, `mirrored` or `clamped`.
+
+    Raises:
+      SourceError: there is no such set, a file has no partner, or sizes do not match.
+      ImageError: a file cannot be read.
+      ValueError: an HR image is smaller than `scale`; names it.
+    """
+    kind, _, argument = spec.partition(":")
+    if kind in ("folder", "pairs") and argument:
+        folder, lr_dir = Path(argument).expanduser(), None
+        if kind == "pairs":
+            folder, lr_dir = pairs.split_folders(argument)
+        files = pairs.find_pairs(folder, lr_dir)
+        return [pairs.read_pair(pair, scale=scale, border=border) for pair in files]
+    if kind == "tfds" and ":" not in argument:
+        spec += ":validation"
+    source = sources.open_source(spec, minimum_size=scale)
+    made = []
+    for index, label in enumerate(source.labels):
+        hr = mod_crop(source.image(index), scale)
+        lr = imresize(hr, Fraction(1, scale), border=border)
+        made.append(pairs.Pair(label, lr, hr, grey=False))
+    return made

@@ -1,0 +1,155 @@
+"""Reads the headers of many image files, with progress and an index between starts.
+
+The index holds each file's image size, together with the file's size and modification
+time. It lives in a directory of the caller's choice. The commands choose the user's
+cache: runs in different work directories share a folder of images, the folder itself
+may be read-only, and a lost index costs nothing but time.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from rich import progress
+
+from srgan_jax import console, paths
+from srgan_jax.images import decode
+from srgan_jax.images.decode import Header, ImageError
+
+logger = logging.getLogger(__name__)
+
+LARGE = 1_000  # headers: fewer are read again within a second
+SECONDS_BETWEEN_LINES = 5.0
+
+T = TypeVar("T")
+Found = Header | ImageError
+Entry = list[int]  # modification time in ns, bytes, height, width, whether JPEG
+
+
+def headers(
+    name: str,
+    labels: Sequence[str],
+    inspect: Callable[[int], Header],
+    known: Mapping[int, Header] = MappingProxyType({}),
+) -> list[Found]:
+    """The header of each image, or the error of one that cannot be read.
+
+    Shows a progress bar on a terminal for a large source. Elsewhere prints a line to
+    standard error every few seconds.
+
+    Args:
+      name: of the source, for progress.
+      labels: printable names of the images for errors.
+      inspect: reads the header of an image, given its index; called in parallel.
+      known: headers that need no reading.
+    """
+
+    def attempt(index: int) -> Found:
+        try:
+            return inspect(index)
+        except Exception as error:  # Pillow's plugins raise errors of any type
+            return decode.describe_error(labels[index], error)
+
+    unknown = [index for index in range(len(labels)) if index not in known]
+    with futures.ThreadPoolExecutor() as pool:
+        results = _with_progress(pool.map(attempt, unknown), name, len(unknown))
+        found = {**known, **dict(zip(unknown, results, strict=True))}
+    return [found[index] for index in range(len(labels))]
+
+
+def file_headers(
+    name: str, files: Sequence[Path], labels: Sequence[str], index: Path | None
+) -> list[Found]:
+    """The headers of files; those of unchanged files come from an index.
+
+    Args:
+      name: of the source, for progress.
+      files: their paths.
+      labels: their names in the index and for errors.
+      index: file of the index, see `index_path`, or None to keep none.
+    """
+    entries = {} if index is None else _read_index(index)
+    known: dict[int, Header] = {}
+    stamps: dict[int, Entry] = {}
+    for number, (file, label) in enumerate(zip(files, labels, strict=True)):
+        with contextlib.suppress(OSError):  # reading its header will fail and say why
+            status = os.stat(file)
+            stamps[number] = [status.st_mtime_ns, status.st_size]
+        entry = entries.get(label)
+        if entry and entry[:2] == stamps.get(number):
+            height, width, jpeg = entry[2:]
+            known[number] = Header(height, width, bool(jpeg))
+
+    def inspect(number: int) -> Header:
+        with open(files[number], "rb") as file:
+            return decode.read_header(file)
+
+    found = headers(name, labels, inspect, known)
+    if index is not None and len(found) - len(known) >= LARGE:
+        new = {
+            labels[number]: [*stamps[number], *map(int, header)]
+            for number, header in enumerate(found)
+            if isinstance(header, Header) and number in stamps
+        }
+        _write_index(index, new)
+    return found
+
+
+def index_path(directory: Path | None, *folders: Path) -> Path | None:
+    """The file that holds the index of some folders, or None without a directory."""
+    if directory is None:
+        return None
+    place = b"\0".join(os.fsencode(folder.absolute()) for folder in folders)
+    return directory / f"{hashlib.sha256(place).hexdigest()[:16]}.json"
+
+
+def _with_progress(results: Iterable[T], name: str, total: int) -> Iterator[T]:
+    if total >= LARGE and console.notes.is_terminal:
+        yield from progress.track(
+            results,
+            f"reading the headers of {name}",
+            total=total,
+            console=console.notes,
+            transient=True,
+        )
+        return
+    told = time.monotonic()
+    for count, result in enumerate(results, 1):
+        yield result
+        if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            console.notes.print(f"{name}: read {count:,} of {total:,} headers")
+
+
+def _read_index(path: Path) -> dict[str, Entry]:
+    """An index, empty if there is none or if it is damaged: it is then made anew."""
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if isinstance(entry, list)
+        and len(entry) == 5
+        and all(isinstance(number, int) for number in entry)
+    }
+
+
+def _write_index(path: Path, entries: dict[str, Entry]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with paths.replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(entries))
+    except OSError as error:
+        logger.warning("the next start reads all headers again: %s", error)

@@ -1,0 +1,106 @@
+"""A source: images in a fixed order, with sizes known before any is decoded."""
+
+import dataclasses
+import hashlib
+import io
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from srgan_jax.images import decode
+from srgan_jax.images.decode import ImageError
+
+logger = logging.getLogger(__name__)
+
+Image = npt.NDArray[np.uint8]
+
+# Waits between attempts to read a file: a network mount may return within seconds.
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+class SourceError(ValueError):
+    """A source that does not exist, is unavailable or has too few usable images."""
+
+
+class UnreadableError(ImageError):
+    """A file that cannot be read, even after some time. Its content may be intact."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Images in a fixed order.
+
+    Attributes:
+      name: the specification it was opened with.
+      labels: a printable name for each image, unique.
+      sizes: int64 `[images, 2]`, height and width.
+      jpeg: bool `[images]`, True where `load` gives a JPEG of one or three components,
+        from which a part can be decoded alone.
+      load: returns an image's encoded bytes, or its pixels if they are in memory.
+      lr: the LR image of each image, if the source has its own.
+    """
+
+    name: str
+    labels: Sequence[str]
+    sizes: npt.NDArray[np.int64]
+    jpeg: npt.NDArray[np.bool_]
+    load: Callable[[int], bytes | Image]
+    lr: "Source | None" = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change if an image is added, lost, renamed or resized."""
+        listing = self._listing() + (self.lr._listing() if self.lr else b"")
+        return hashlib.sha256(listing).hexdigest()[:16]
+
+    def _listing(self) -> bytes:
+        return "\n".join(self.labels).encode() + self.sizes.tobytes()
+
+    def image(self, index: int) -> Image:
+        """Image `index` as uint8 RGB `[height, width, 3]`.
+
+        Raises:
+          UnreadableError: its file cannot be read.
+          ImageError: it cannot be decoded, or its size has changed.
+        """
+        loaded = self.load(index)
+        if not isinstance(loaded, bytes):
+            return loaded
+        image = decode.decode(io.BytesIO(loaded), self.labels[index])
+        height, width = self.sizes[index]
+        if image.shape[:2] != (height, width):
+            raise ImageError(
+                f"{self.labels[index]}: has {image.shape[1]}x{image.shape[0]} pixels, "
+                f"but had {width}x{height} at the start of the run"
+            )
+        return image
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    r"""A path as valid text: bytes that are not UTF-8 appear as `\xe9`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def read(load: Callable[[], bytes], label: str) -> bytes:
+    """Calls `load`; if that fails, tries again after each of `RETRY_SECONDS`.
+
+    Raises:
+      UnreadableError: every attempt failed; names the image by its `label`.
+    """
+    for seconds in RETRY_SECONDS:
+        try:
+            return load()
+        except Exception as error:  # readers of records raise errors of any type
+            logger.warning("%s; trying again", decode.describe_error(label, error))
+            time.sleep(seconds)
+    try:
+        return load()
+    except Exception as error:
+        raise UnreadableError(str(decode.describe_error(label, error))) from error

@@ -1,0 +1,85 @@
+"""Tells a difference between two rows from the chance of which images were scored."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from srgan_jax.evaluation.scores import Result
+
+RESAMPLES = 10_000
+
+
+class Difference(NamedTuple):
+    """The difference of two means and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def differences(a: Result, b: Result, *, seed: int = 0) -> dict[str, Difference]:
+    """Compares two rows on the same images by a paired bootstrap over images.
+
+    Images are drawn with replacement, the mean of the differences is taken, and the
+    interval leaves out 2.5 % of these means at either end.
+
+    Args:
+      a: one row.
+      b: another row of the same data set and protocol.
+      seed: of the random draws.
+
+    Returns:
+      `psnr`, `ssim` and, if it was measured, `lpips`: mean of `a` minus mean of `b`.
+
+    Raises:
+      ValueError: fewer than two images, or a score that is not finite.
+    """
+    if len(a.per_image) < 2:
+        raise ValueError(
+            f"{a.dataset} has {len(a.per_image)} image: a comparison needs at least two"
+        )
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(a.per_image), size=(RESAMPLES, len(a.per_image)))
+    found = {}
+    for name in a.mean.measured():
+        x, y = ([s.measured()[name] for s in row.per_image] for row in (a, b))
+        if not np.isfinite([x, y]).all():
+            raise ValueError(
+                f"{a.weights} or {b.weights} equals an original, whose {name} is "
+                "infinite: leave the image out to compare them"
+            )
+        delta = np.subtract(x, y)
+        low, high = np.quantile(delta[draws].mean(axis=1), [0.025, 0.975])
+        found[name] = Difference(float(delta.mean()), float(low), float(high))
+    return found
+
+
+def describe(results: Sequence[Result], a: str, b: str) -> str:
+    """Returns the differences of two rows, by data set and protocol, as text.
+
+    Raises:
+      ValueError: see `differences`.
+    """
+    lines = []
+    rows = {(r.dataset, r.protocol, r.weights): r for r in results}
+    for dataset, protocol, name in rows:
+        if name != a:
+            continue
+        first, second = rows[dataset, protocol, a], rows[dataset, protocol, b]
+        lines.append(
+            f"{dataset}, {protocol}: {a} minus {b}, mean of {len(first.per_image)} "
+            "images [95 % interval]"
+        )
+        lines += _describe(differences(first, second))
+    return "\n".join(lines)
+
+
+def _describe(found: Mapping[str, Difference]) -> Iterator[str]:
+    for name, (mean, low, high) in found.items():
+        digits, unit = (3, " dB") if name == "psnr" else (4, "")
+        known = "" if low > 0 or high < 0 else ": not told apart by these images"
+        yield (
+            f"  {name.upper():5} {mean:+.{digits}f}{unit} "
+            f"[{low:+.{digits}f}, {high:+.{digits}f}]{known}"
+        )

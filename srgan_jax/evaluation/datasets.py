@@ -1,0 +1,113 @@
+"""The data sets of a benchmark: which images there are and how they are named."""
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from srgan_jax.data import pairs
+
+# Folders inside a data set's folder, as the SelfExSR supplementary has them.
+INNER_FOLDER = re.compile(r"HR|LR|image_SRF_\d+")
+
+
+class Dataset(NamedTuple):
+    """A named list of images to score.
+
+    Attributes:
+      name: the label in tables.
+      images: the files; `name` is the HR file's path below the folder, without
+        extension, so that equal file names in sub-folders stay apart.
+    """
+
+    name: str
+    images: list[pairs.Files]
+
+
+def open_datasets(
+    hr_folders: Sequence[str | os.PathLike[str]],
+    lr_folders: Sequence[str | os.PathLike[str]] = (),
+) -> list[Dataset]:
+    """Lists the images of each folder, without reading them.
+
+    Args:
+      hr_folders: see `data.pairs.find_pairs`; `folder:PATH` is the same as `PATH`.
+      lr_folders: none, or one for each of `hr_folders`.
+
+    Returns:
+      Data sets labelled by the last folder of their path that is not `HR`, `LR` or
+      `image_SRF_N`. If two labels coincide, both become the whole path.
+
+    Raises:
+      ValueError: a folder is missing or empty, or its files do not pair up.
+    """
+    if lr_folders and len(lr_folders) != len(hr_folders):
+        raise ValueError(
+            f"{len(hr_folders)} folders of HR images but {len(lr_folders)} of LR "
+            "images: give one LR folder for each HR folder, in the same order, or none"
+        )
+    folders = [
+        Path(os.fspath(folder).removeprefix("folder:")).expanduser()
+        for folder in hr_folders
+    ]
+    labels = [_label(folder) for folder in folders]
+    return [
+        Dataset(
+            label if labels.count(label) == 1 else str(folder),
+            [_with_path(files, folder) for files in pairs.find_pairs(folder, lr)],
+        )
+        for label, folder, lr in zip_longest(labels, folders, lr_folders)
+    ]
+
+
+def select(images: Collection[str], datasets: Sequence[Dataset]) -> dict[str, str]:
+    """Finds the full names of images that may be named by their last part alone.
+
+    Args:
+      images: names, such as `x/img`, or `img` if only one image has this last part.
+      datasets: where to look for them.
+
+    Returns:
+      Given name to full name.
+
+    Raises:
+      ValueError: no image has this name, or images in several sub-folders have it.
+    """
+    known = {files.name for dataset in datasets for files in dataset.images}
+    selected = {}
+    for image in images:
+        found = [name for name in known if name == image] or sorted(
+            name for name in known if name.rpartition("/")[2] == image
+        )
+        if not found:
+            raise ValueError(
+                f"there is no image named {image}: "
+                f"expected one of {', '.join(sorted(known))}"
+            )
+        if len(found) > 1:
+            raise ValueError(f"{image} is ambiguous: choose from {', '.join(found)}")
+        selected[image] = found[0]
+    return selected
+
+
+def find(image: str, datasets: Sequence[Dataset]) -> list[pairs.Files]:
+    """Returns the files of an image in every data set that has it; see `select`.
+
+    Raises:
+      ValueError: no image has this name, or images in several sub-folders have it.
+    """
+    (name,) = select([image], datasets).values()
+    return [files for _, images in datasets for files in images if files.name == name]
+
+
+def _label(folder: Path) -> str:
+    parts = folder.resolve().parts
+    named = [part for part in parts if not INNER_FOLDER.fullmatch(part)]
+    return named[-1]
+
+
+def _with_path(files: pairs.Files, folder: Path) -> pairs.Files:
+    inner = files.hr.relative_to(folder).parent
+    return files._replace(name=(inner / files.name).as_posix())

@@ -1,0 +1,124 @@
+"""Finds the images that another program made for the originals of a data set.
+
+Programs rename their outputs: `baby.png` becomes `baby_SRGAN.png` or `0801x4.png`. One
+prefix and one suffix that turn every original's label into a file of the folder decide
+the match. Nothing is guessed: a missing or ambiguous match is an error that names it.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from srgan_jax.images import decode
+
+
+def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Matches each label to an image file.
+
+    Args:
+      labels: the originals' paths below their folder, without extension.
+      folder: the images, or a pattern of files such as `FOLDER/*_SRGAN.png`.
+
+    Returns:
+      Label to file.
+
+    Raises:
+      ValueError: there is no such folder, or a label has no file or several.
+    """
+    stems: dict[str, list[Path]] = {}
+    for place, path in _list(folder):
+        stems.setdefault(place.with_suffix("").as_posix(), []).append(path)
+    affixes = [_affixes(label, stems) for label in labels]
+    shared = set.intersection(*affixes)
+    if not shared:
+        raise ValueError(_describe_missing(labels, affixes, folder))
+    found = {
+        label: sorted({path for affix in shared for path in stems[label.join(affix)]})
+        for label in labels
+    }
+    for label, paths in found.items():
+        if len(paths) > 1:
+            names = ", ".join(str(path) for path in paths)
+            raise ValueError(
+                f"'{label}' has {len(paths)} images in {folder} ({names}): name the "
+                "right ones by a pattern, such as 'FOLDER/*_SRGAN.png'"
+            )
+    return {label: paths[0] for label, paths in found.items()}
+
+
+def cut_to(image: np.ndarray, hr: np.ndarray, scale: int) -> np.ndarray:
+    """Cuts an image to the original's size if only the mod-crop tells them apart.
+
+    Args:
+      image: `[h, w, 3]`, as another program wrote it.
+      hr: the original `[height, width, 3]`, cut to multiples of `scale`.
+      scale: of the super-resolution.
+
+    Returns:
+      The top-left part of `image`, of the original's size.
+
+    Raises:
+      ValueError: the image is smaller, or larger by `scale` pixels or more.
+    """
+    height, width = hr.shape[:2]
+    extra = image.shape[0] - height, image.shape[1] - width
+    if not all(0 <= pixels < scale for pixels in extra):
+        raise ValueError(
+            f"is {image.shape[1]}x{image.shape[0]} but its original "
+            f"{width}x{height}: expected this size, or the original's size before it "
+            f"was cut to a multiple of {scale}"
+        )
+    return image[:height, :width]
+
+
+def _list(folder: Path) -> list[tuple[Path, Path]]:
+    """Lists the image files, each as its path below the folder and its whole path."""
+    parts = folder.parts
+    fixed = list(itertools.takewhile(lambda part: "*" not in part, parts))
+    root = Path(*fixed)
+    if root == folder:
+        paths = decode.find(folder)
+    else:
+        paths = sorted(root.glob(str(Path(*parts[len(fixed) :]))))
+    if not paths:
+        raise ValueError(f"no file matches '{folder}'")
+    return [(path.relative_to(root), path) for path in paths]
+
+
+def _affixes(label: str, stems: Iterable[str]) -> set[tuple[str, str]]:
+    """Returns what stands before and after the label in each stem that contains it.
+
+    A separator must divide it from the label, so that `img_1` is not found in `img_10`.
+    Only a scale, as in `0801x4`, needs none.
+    """
+    # The label is looked for in a lookahead, so that overlapping places are all found.
+    start = re.compile(
+        rf"(?<![0-9A-Za-z])(?={re.escape(label)}($|[^0-9A-Za-z]|x[0-9]+$))"
+    )
+    return {
+        (stem[: at.start()], stem[at.start() + len(label) :])
+        for stem in stems
+        for at in start.finditer(stem)
+    }
+
+
+def _describe_missing(
+    labels: Sequence[str], affixes: Sequence[set[tuple[str, str]]], folder: Path
+) -> str:
+    counted = [affix for found in affixes for affix in found]
+    if not counted:
+        return (
+            f"{folder} has no image for any of the originals, such as '{labels[0]}': "
+            "expected the original's name with a common prefix or suffix"
+        )
+    prefix, suffix = max(sorted(set(counted)), key=counted.count)
+    missing = [
+        label
+        for label, found in zip(labels, affixes, strict=True)
+        if (prefix, suffix) not in found
+    ]
+    names = ", ".join(f"'{prefix}{label}{suffix}'" for label in missing)
+    return f"{folder} has no image named {names}, as the names of the others suggest"

@@ -1,0 +1,50 @@
+"""Interpolates between generators, which trades PSNR for perceptual quality."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from srgan_jax.models import registry
+from srgan_jax.weights.layout import WeightsError
+
+Generator = tuple[dict[str, Any], dict[str, Any]]  # settings, variables
+
+
+def blend(a: Generator, b: Generator, alpha: float) -> dict[str, Any]:
+    """(1 - alpha) a + alpha b, of parameters and batch statistics alike.
+
+    The result is a useful generator only if one of the two was trained from the other
+    (Wang et al. 2018, "ESRGAN", sec. 3.4 on network interpolation).
+
+    Args:
+      a: settings and variables, as `store.load_generator` returns them.
+      b: as `a`, with the same settings.
+      alpha: share of `b` in [0, 1].
+
+    Returns:
+      Variables that belong to the settings of `a`.
+
+    Raises:
+      WeightsError: the settings differ, or `alpha` is outside [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise WeightsError(f"alpha is {alpha}, expected a number from 0 to 1")
+    (a_settings, a_variables), (b_settings, b_variables) = a, b
+    one, other = (registry.create("generator", s) for s in (a_settings, b_settings))
+    different = [
+        f"{name} is {getattr(one, name)!r} in one and {getattr(other, name)!r} in the "
+        "other"
+        for name in type(one).__dataclass_fields__
+        if name not in registry.EXECUTION and getattr(one, name) != getattr(other, name)
+    ]
+    if different:
+        raise WeightsError(
+            "generators can be blended only if their settings are equal: "
+            + "; ".join(different)
+        )
+    return jax.tree.map(
+        lambda x, y: ((1 - alpha) * x + alpha * y).astype(np.float32),
+        a_variables,
+        b_variables,
+    )

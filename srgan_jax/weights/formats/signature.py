@@ -1,0 +1,51 @@
+"""What a file is, by its first bytes: for refusals of files that hold no weights."""
+
+import zipfile
+from pathlib import Path
+
+SIGNATURES = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x80", "a pickle"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it points to"),
+)
+# Programs carry no reliable signature, so they are told by their suffix.
+PROGRAMS = {
+    ".onnx": "an ONNX program",
+    ".stablehlo": "a StableHLO program",
+    ".pb": "a TensorFlow graph",
+    ".tflite": "a TensorFlow Lite program",
+    ".engine": "a TensorRT program",
+}
+
+
+def describe(path: Path) -> str:
+    """Names what a file holds, such as 'a PNG image'."""
+    with path.open("rb") as file:
+        start = file.read(1024)
+    if not start:
+        return "an empty file"
+    if is_torchscript(path):
+        return "a TorchScript program"
+    if start[8:10] == b'{"':
+        return "a safetensors file, perhaps cut off"
+    for signature, name in SIGNATURES:
+        if start.startswith(signature):
+            return name
+    if start.lstrip().startswith(b"<"):
+        return "a web page or other markup"
+    if b"ustar" in start:
+        return "a tar archive"
+    return "text" if start.isascii() and b"\0" not in start else "binary data"
+
+
+def is_torchscript(path: Path) -> bool:
+    """True for the archives that `torch.jit.save` writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
