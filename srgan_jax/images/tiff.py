@@ -34,6 +34,8 @@ _COMPRESSIONS = {
     **{_JPEG: "JPEG", 8: "Deflate", 32_946: "Deflate", 32_773: "PackBits"},
     **{34_925: "LZMA", 50_000: "Zstandard"},
 }
+_MAX_TILE = 2**26  # pixels
+_MAX_EXTRA = 8  # channels besides colour
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha among ExtraSamples
 _ICC, _XMP, _RESOLUTION = 34_675, 700, (282, 283, 296)
 # Tags of the scene and the camera: all of them text (type 2).
@@ -141,19 +143,37 @@ def _only_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _check(page: tifffile.TiffPage, length: int) -> None:
-    """Refuses what has not been tested against another reader, by its name."""
-    photometric, compression = int(page.photometric or 0), int(page.compression)
-    bits = page.bitspersample
-    if page.photometric is None or photometric not in _PHOTOMETRIC:
+    """Refuses what has not been tested against another reader, by its name.
+
+    Args:
+      page: its tags have been read, but no sample.
+      length: of the file in bytes.
+    """
+    photometric = -1 if page.photometric is None else int(page.photometric)
+    if photometric not in _PHOTOMETRIC:
         raise Refusal(
             f"is a TIFF of {_described(page.photometric)}; expected grey, palette, "
             "RGB, CMYK or YCbCr"
         )
-    if compression not in _COMPRESSIONS:
+    if int(page.compression) not in _COMPRESSIONS:
         known = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
         raise Refusal(
             f"is a TIFF compressed by {_described(page.compression)}; expected {known}"
         )
+    _check_samples(page, photometric, int(page.compression))
+    if int(page.predictor) not in (1, 2):
+        raise Refusal(f"has the predictor {_described(page.predictor)}")
+    if page.imagedepth != 1:
+        raise Refusal("is a volume; extract one plane of it first")
+    if page.is_tiled and page.tilewidth * page.tilelength > _MAX_TILE:
+        raise Refusal(f"has tiles of {page.tilewidth}x{page.tilelength} pixels")
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if not count or offset + count > length:
+            raise Refusal("is truncated: a part of its samples is missing")
+
+
+def _check_samples(page: tifffile.TiffPage, photometric: int, compression: int) -> None:
+    bits, colours = page.bitspersample, _PHOTOMETRIC[photometric]
     if any(kind != 1 for kind in _sample_formats(page)):
         raise Refusal(
             f"has samples of {bits} bits, signed or floating point; expected 8 or 16 "
@@ -161,8 +181,8 @@ def _check(page: tifffile.TiffPage, length: int) -> None:
         )
     if bits not in _DEPTHS[photometric]:
         raise Refusal(
-            f"has samples of {bits} bits in {_PHOTOMETRIC[photometric]}; expected one "
-            f"of {', '.join(map(str, _DEPTHS[photometric]))}"
+            f"has samples of {bits} bits in {colours}; expected one of "
+            f"{', '.join(map(str, _DEPTHS[photometric]))}"
         )
     if photometric == 6 and compression != _JPEG:
         raise Refusal("is YCbCr that is not compressed by JPEG; convert it to RGB")
@@ -170,19 +190,12 @@ def _check(page: tifffile.TiffPage, length: int) -> None:
         raise Refusal("is compressed by JPEG with other than 8 bits of grey or RGB")
     if compression in (2, 3, 4) and bits != 1:
         raise Refusal(f"is compressed for fax with samples of {bits} bits")
-    if int(page.predictor) not in (1, 2):
-        raise Refusal(f"has the predictor {_described(page.predictor)}")
-    if page.imagedepth != 1:
-        raise Refusal("is a volume; extract one plane of it first")
     extra = page.samplesperpixel - _COLOURS[photometric]
-    if extra != len(page.extrasamples):
+    if extra != len(page.extrasamples) or extra > _MAX_EXTRA:
         raise Refusal(
-            f"has {page.samplesperpixel} samples a pixel for "
-            f"{_PHOTOMETRIC[photometric]}, of which {len(page.extrasamples)} are extra"
+            f"has {page.samplesperpixel} samples a pixel for {colours}, of which "
+            f"{len(page.extrasamples)} are extra; expected at most {_MAX_EXTRA}"
         )
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if not count or offset + count > length:
-            raise Refusal("is truncated: a part of its samples is missing")
 
 
 def _described(value: object) -> str:
