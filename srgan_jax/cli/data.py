@@ -35,17 +35,21 @@ def preview(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Image to write.")
+        Path, typer.Option("-o", "--output", metavar="FILE", help="PNG to write.")
     ],
 ) -> None:
     """Draw a run's first twelve examples: LR, pixels repeated, beside HR."""
     with usage_errors():
-        from srgan_jax.images import encode
-        from srgan_jax.images.picture import Picture
+        import PIL.Image
 
-        encode.check_output(output, Picture(_blank(1, 1)))
+        from srgan_jax import paths
+
+        if output.suffix.lower() != ".png":
+            raise ValueError(f"{output}: expected a name that ends in .png")
         batch = _first_examples(_read(config, context.args))
-        encode.write(output, Picture(_sheet(batch["lr"], batch["hr"])))
+        with paths.replacing(output) as unfinished:
+            sheet = PIL.Image.fromarray(_sheet(batch["lr"], batch["hr"]))
+            sheet.save(unfinished, "PNG")
     notes.print(f"preview: {output}")
 
 
@@ -110,15 +114,10 @@ def _sheet(lr: "np.ndarray", hr: "np.ndarray") -> "np.ndarray":
     lr = lr.repeat(side // lr.shape[1], axis=1).repeat(side // lr.shape[2], axis=2)
     rows = -(-len(hr) // COLUMNS)
     width = 2 * side + GAP  # of an example, with the gap to the next
-    sheet = _blank(rows * (side + GAP) - GAP, COLUMNS * width - GAP)
+    size = (rows * (side + GAP) - GAP, COLUMNS * width - GAP, 3)
+    sheet = np.full(size, 255, np.uint8)
     for index, images in enumerate(zip(lr, hr, strict=True)):
         row, column = divmod(index, COLUMNS)
         top, left = row * (side + GAP), column * width
         sheet[top : top + side, left : left + 2 * side] = np.hstack(images)
     return sheet
-
-
-def _blank(height: int, width: int) -> "np.ndarray":
-    import numpy as np
-
-    return np.full((height, width, 3), 255, np.uint8)
