@@ -469,7 +469,7 @@ def test_the_interpreter_ends_while_batches_are_being_made(folder):
         ({"degradation": "jpeg"}, "'jpeg'; expected one of bicubic, photo"),
     ],
 )
-def test_refusals_name_what_was_given(source, changes, words):
+def test_errors_name_what_was_given(source, changes, words):
     with pytest.raises(ValueError, match=words):
         batches(source, 1, **changes)
 
