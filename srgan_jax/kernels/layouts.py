@@ -217,14 +217,14 @@ class Inference(Layout):
     These need the least memory and compile in the least time.
 
     Attributes:
-      image: `[b, h, w, c]`, an array or not yet shuffled.
+      values: `[b, h, w, c]`, an array or not yet shuffled.
     """
 
-    image: Image
+    values: Image
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.image.shape
+        return self.values.shape
 
     def convolve(
         self,
@@ -233,29 +233,29 @@ class Inference(Layout):
         stride: int,
         padding: Padding | None,
     ) -> "Inference":
-        if isinstance(self.image, Unshuffled) and kernel.shape[-1] <= FEW:
-            y = self.image.convolve(kernel, bias, stride, padding)
+        if isinstance(self.values, Unshuffled) and kernel.shape[-1] <= FEW:
+            y = self.values.convolve(kernel, bias, stride, padding)
         else:
-            x = to_array(self.image).astype(kernel.dtype)
+            x = to_array(self.values).astype(kernel.dtype)
             both = padding and [padding, padding]
             y = convolve_array(x, kernel, (stride, stride), both)
             y = y if bias is None else _add(y, bias)
-        return dataclasses.replace(self, image=y)
+        return dataclasses.replace(self, values=y)
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "Inference":
-        image = elementwise(function, self.image, *per_channel)
-        return dataclasses.replace(self, image=image)
+        values = elementwise(function, self.values, *per_channel)
+        return dataclasses.replace(self, values=values)
 
     def pixel_shuffle(self) -> "Inference":
-        image = pixel_shuffle(to_array(self.image))
-        return dataclasses.replace(self, image=image)
+        values = pixel_shuffle(to_array(self.values))
+        return dataclasses.replace(self, values=values)
 
     def __add__(self, other: Any) -> "Inference":
-        image = to_array(self.image) + to_array(other.image)
-        return dataclasses.replace(self, image=image)
+        values = to_array(self.values) + to_array(other.values)
+        return dataclasses.replace(self, values=values)
 
     def to_array(self) -> jax.Array:
-        return to_array(self.image)
+        return to_array(self.values)
 
 
 def for_inference(x: Image) -> Image:

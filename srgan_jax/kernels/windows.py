@@ -1,4 +1,4 @@
-"""Windows of a picture, in which a picture of any size goes through fixed shapes."""
+"""Windows, in which an image of any size goes through programs of fixed shapes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from srgan_jax.kernels.layouts import Inference, Unshuffled, elementwise, to_arr
 
 @flax.struct.dataclass
 class Window(Inference):
-    """A window of a picture; it may reach beyond the picture.
+    """A window of an image, which may reach beyond the image.
 
-    All that lies outside of the picture is zero in front of every convolution, as the
-    zero padding of a whole picture is: the result does not depend on the window.
+    All that lies outside of the image is zero in front of every convolution, as the
+    zero padding of a whole image is: the result does not depend on the window.
 
     Attributes:
-      image: see Inference.
-      start: `[2]`, row and column of the picture at which the window begins.
-      size: `[2]`, rows and columns of the picture.
+      values: see Inference.
+      start: `[2]`, row and column of the image at which the window begins.
+      size: `[2]`, rows and columns of the image.
       spare: rows and columns at each edge that only convolutions look at. A convolution
         drops those that it cannot compute, `to_array` drops what is left of them.
     """
@@ -41,32 +41,32 @@ class Window(Inference):
         half = len(kernel) // 2
         if stride != 1 or padding not in (None, (half, half)):
             raise ValueError(
-                f"a window of a picture cannot take stride {stride} and padding "
+                f"a window of an image cannot take stride {stride} and padding "
                 f"{padding}; expected a convolution that keeps the size"
             )
-        y = to_array(super().convolve(kernel, bias, stride, padding).image)
+        y = to_array(super().convolve(kernel, bias, stride, padding).values)
         drop = min(self.spare, half)
-        image, start = _cropped(y, drop), self.start + drop
-        return Window(image, start, self.size, self.spare - drop).masked()
+        values, start = _cropped(y, drop), self.start + drop
+        return Window(values, start, self.size, self.spare - drop).masked()
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "Window":
-        image = elementwise(function, self.image, *per_channel)
-        return dataclasses.replace(self, image=image).masked()
+        values = elementwise(function, self.values, *per_channel)
+        return dataclasses.replace(self, values=values).masked()
 
     def pixel_shuffle(self) -> "Window":
-        image = super().pixel_shuffle().image
-        return Window(image, 2 * self.start, 2 * self.size, 2 * self.spare)
+        values = super().pixel_shuffle().values
+        return Window(values, 2 * self.start, 2 * self.size, 2 * self.spare)
 
     def to_array(self) -> jax.Array:
-        return _cropped(to_array(self.image), self.spare)
+        return _cropped(to_array(self.values), self.spare)
 
     def masked(self) -> "Window":
-        """The window with zeros outside of the picture."""
-        if isinstance(self.image, Unshuffled):
-            array = _masked(self.image.array, self.start // 2, self.size // 2)
-            return dataclasses.replace(self, image=Unshuffled(array))
-        image = _masked(to_array(self.image), self.start, self.size)
-        return dataclasses.replace(self, image=image)
+        """The window with zeros outside of the image."""
+        if isinstance(self.values, Unshuffled):
+            array = _masked(self.values.array, self.start // 2, self.size // 2)
+            return dataclasses.replace(self, values=Unshuffled(array))
+        values = _masked(to_array(self.values), self.start, self.size)
+        return dataclasses.replace(self, values=values)
 
 
 def _masked(x: jax.Array, start: jax.Array, size: jax.Array) -> jax.Array:
@@ -74,8 +74,8 @@ def _masked(x: jax.Array, start: jax.Array, size: jax.Array) -> jax.Array:
         at = start[axis] + jnp.arange(x.shape[1 + axis])
         return (at >= 0) & (at < size[axis])
 
-    picture = inside(0)[:, None] & inside(1)
-    return jnp.where(picture[None, :, :, None], x, 0)
+    inner = inside(0)[:, None] & inside(1)
+    return jnp.where(inner[None, :, :, None], x, 0)
 
 
 def _cropped(x: jax.Array, margin: int) -> jax.Array:
