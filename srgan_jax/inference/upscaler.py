@@ -17,7 +17,7 @@ from srgan_jax.choices import one_of
 from srgan_jax.inference import tiles
 from srgan_jax.inference.fold import fold
 from srgan_jax.inference.receptive_field import receptive_field
-from srgan_jax.kernels.windows import Window
+from srgan_jax.kernels.inference import Window
 from srgan_jax.models import registry
 
 PADDINGS = ("symmetric", "zero")
