@@ -6,13 +6,14 @@ import re
 import pytest
 
 from configs import srgan
+from srgan_jax.models import registry
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.models.registry import EXECUTION, NETWORKS
 from srgan_jax.training import config as settings
 from srgan_jax.training.presets import PRESETS
-from srgan_jax.weights import layout, store
+from srgan_jax.weights import store
 from srgan_jax.weights.catalog import CATALOG, Address, Package
-from srgan_jax.weights.layout import EXECUTION, NETWORKS
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -47,7 +48,7 @@ def test_included_weights_are_what_the_catalog_says(name: str) -> None:
     path = store.fetch(name, offline=True)
     assert path.stat().st_size == CATALOG[name].size
     settings, _ = store.load_generator(name, offline=True)
-    assert layout.network("generator", settings) == layout.network(
+    assert registry.create("generator", settings) == registry.create(
         "generator", CATALOG[name].settings
     )
 

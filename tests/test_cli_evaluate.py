@@ -9,6 +9,7 @@ import typing
 import jax
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -43,7 +44,7 @@ def weights(tmp_path):
     variables = jax.tree.map(lambda x: np.full(x.shape, 0.01, np.float32), shapes)
     path = tmp_path / "run" / "generator.safetensors"
     path.parent.mkdir()
-    store.save_generator(path, generator.settings_of(network), variables)
+    store.save_generator(path, tiny.settings_of(network), variables)
     return path
 
 

@@ -1,4 +1,4 @@
-"""The side-by-side figure pixel by pixel, and the tables."""
+"""Figures, checked pixel by pixel, and tables."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ RESULTS = [
 ]
 
 
-def test_comparison_shows_every_image_and_its_own_pixels(tmp_path):
+def test_a_comparison_shows_the_pixels_of_every_image(tmp_path):
     images = [_image(seed) for seed in range(4)]
     panels = [(f"panel {i}", image, "1 dB") for i, image in enumerate(images)]
     path = tmp_path / "figure.png"
@@ -58,7 +58,7 @@ def test_comparison_shows_every_image_and_its_own_pixels(tmp_path):
         np.testing.assert_array_equal(inset[middle][:, middle], expected)
 
 
-def test_comparison_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_comparison_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "figure.png"
     path.write_text("before")
     panels = [("a", _image(), ""), ("b", _image(1), "")]
@@ -78,14 +78,14 @@ def test_comparison_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(40, 160), (160, 40), (8, 8), (700, 900)])
-def test_comparison_takes_any_shape_and_long_labels(tmp_path, shape):
+def test_a_comparison_takes_any_shape_and_long_labels(tmp_path, shape):
     image = np.full((*shape, 3), 128, np.uint8)
     panels = [("a label of a great many words " * 5, image, "x\ny\nz")] * 2
     figures.comparison(panels, tmp_path / "figure.png")
     assert _read(tmp_path / "figure.png").shape[1] == figures.WIDTH
 
 
-def test_inset_lies_where_images_differ_most():
+def test_the_inset_lies_where_images_differ_most():
     first = _image()
     second = first.copy()
     second[5, 5] ^= 64
@@ -96,7 +96,7 @@ def test_inset_lies_where_images_differ_most():
     assert region.y <= 40 <= 45 <= region.y + 16
 
 
-def test_comparison_refuses_what_does_not_fit(tmp_path):
+def test_panels_and_regions_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "figure.png"
     with pytest.raises(ValueError, match="panels of one size"):
         figures.comparison([("a", _image(), ""), ("b", _image(0, 8, 8), "")], path)
@@ -106,6 +106,19 @@ def test_comparison_refuses_what_does_not_fit(tmp_path):
                 [("a", _image(), "")], path, inset=figures.Region(*region)
             )
     assert not path.exists()
+
+
+def test_large_images_are_cut_to_where_they_differ():
+    small = {"a": _image(0), "b": _image(1)}
+    kept = figures.crop_large(small)
+    np.testing.assert_array_equal(kept["a"], small["a"])
+    first = np.zeros((30, 1025, 3), np.uint8)
+    second = first.copy()
+    second[10:20, 900:910] = 255
+    cut = figures.crop_large({"a": first, "b": second})
+    assert cut["a"].shape == cut["b"].shape == (30, 30, 3)
+    assert cut["b"].sum() == second.sum()
+    assert cut["b"].base is None
 
 
 def test_every_image_gets_files_of_its_own(tmp_path):
@@ -121,11 +134,15 @@ def test_every_image_gets_files_of_its_own(tmp_path):
     )
     insets = figures.insets([], ["0=0,0,8,8", "x/0=0,0,8,8"])
     output.write(report, tmp_path, subject="x", insets=insets)
-    assert sorted(file.name for file in tmp_path.glob("comparison*")) == [
+    drawn = [
+        str(file.relative_to(tmp_path)) for file in tmp_path.glob("comp*/**/*.png")
+    ]
+    drawn += [file.name for file in tmp_path.glob("comparison*.png")]
+    assert sorted(drawn) == [
         "comparison-a-HR-0.png",
-        "comparison-a-HR-x-0.png",
+        "comparison-a-HR-x/0.png",
         "comparison-b-HR-0.png",
-        "comparison-b-HR-x-0.png",
+        "comparison-b-HR-x/0.png",
     ]
     worst, best = (
         [file.name for file in sorted((tmp_path / place).iterdir())]
@@ -150,7 +167,7 @@ def test_tables_name_protocol_and_network():
         assert cell in console.file.getvalue()
 
 
-def test_files_hold_every_image(tmp_path):
+def test_csv_and_json_hold_every_image(tmp_path):
     tables.write(RESULTS, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert found[0] == {

@@ -1,4 +1,4 @@
-"""LPIPS against PyTorch, the pickles it admits, and what is refused."""
+"""LPIPS: agreement with PyTorch, pickles that are refused, and bad input."""
 
 import pickle
 import posix
@@ -18,8 +18,8 @@ def _images(seed: int, height: int = 67, width: int = 82):
     return x, np.clip(x + noise, 0, 255).astype(np.uint8)
 
 
-def _carried(network: str) -> dict:
-    """Random weights as the carrier's pickle holds them."""
+def _pickled(network: str) -> dict:
+    """Returns random weights in the layout of the mirror's pickle."""
     rng = np.random.default_rng(0)
     image = jax.ShapeDtypeStruct((64, 64, 3), np.float32)
     shapes = jax.eval_shape(lpips.Features(network).init, jax.random.key(0), image)[
@@ -38,15 +38,15 @@ def _carried(network: str) -> dict:
             "kernel": (rng.standard_normal(shape) * deviation).astype(np.float32),
             "bias": rng.standard_normal(shape[3:]).astype(np.float32) / 10,
         }
-    carried = {{"alex": "AlexNet_0", "vgg": "VGG16_0"}[network]: trunk}
+    pickled = {{"alex": "AlexNet_0", "vgg": "VGG16_0"}[network]: trunk}
     for index, (_, stage) in enumerate(lpips.STAGES[network]):
         kernel = rng.random((1, 1, stage[-1][0], 1), dtype=np.float32)
-        carried[f"NetLinLayer_{index}"] = {"Conv_0": {"kernel": kernel}}
-    return carried
+        pickled[f"NetLinLayer_{index}"] = {"Conv_0": {"kernel": kernel}}
+    return pickled
 
 
 def _write(path, content) -> None:
-    """Pickles with the name that NumPy's function had when the carriers were made."""
+    """Pickles with the module name that NumPy had when the mirror's files were made."""
     text = pickle.dumps(content, protocol=3)
     path.write_bytes(text.replace(b"numpy._core.", b"numpy.core."))
 
@@ -59,7 +59,7 @@ def network(request):
 @pytest.fixture(scope="module")
 def variables(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("lpips") / f"{network}.ckpt"
-    _write(path, _carried(network))
+    _write(path, _pickled(network))
     return lpips.read(path, network)
 
 
@@ -144,7 +144,7 @@ def test_equal_images_are_at_distance_zero(network, variables):
     assert distance(x, y) > 0
 
 
-def test_smallest_images(network, variables):
+def test_images_may_be_as_small_as_the_network_allows(network, variables):
     distance = lpips.Lpips(network, variables)
     side = lpips.SMALLEST[network]
     assert np.isfinite(distance(*_images(0, side, side)))
@@ -161,7 +161,7 @@ class Harmful:
     "content",
     [{"AlexNet_0": Harmful()}, {}, {"AlexNet_0": {}}, [1, 2], np.zeros(3)],
 )
-def test_other_pickles_are_refused(tmp_path, content, monkeypatch):
+def test_pickles_of_anything_but_arrays_are_refused(tmp_path, content, monkeypatch):
     path = tmp_path / "harmful.ckpt"
     _write(path, content)
     monkeypatch.setattr(posix, "system", lambda command: pytest.fail("it ran"))
@@ -170,21 +170,21 @@ def test_other_pickles_are_refused(tmp_path, content, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x02cos\nsystem\n."])
-def test_other_files_are_refused(tmp_path, content):
+def test_files_that_are_not_pickles_are_refused(tmp_path, content):
     path = tmp_path / "weights.ckpt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="holds no LPIPS weights"):
         lpips.read(path, "vgg")
 
 
-def test_the_other_network_is_refused(tmp_path):
+def test_weights_of_the_other_network_are_refused(tmp_path):
     path = tmp_path / "alex.ckpt"
-    _write(path, _carried("alex"))
+    _write(path, _pickled("alex"))
     with pytest.raises(ValueError, match="for 'vgg'"):
         lpips.read(path, "vgg")
 
 
-def test_refuses_what_it_cannot_compare(network, variables):
+def test_images_that_cannot_be_compared_are_refused(network, variables):
     distance = lpips.Lpips(network, variables)
     x, y = _images(0)
     with pytest.raises(ValueError, match="82x67 and 80x67"):

@@ -76,6 +76,8 @@ def test_missing_images_are_named(tmp_path):
         matching.find_images(["a", "b", "c", "d"], tmp_path)
     with pytest.raises(ValueError, match="no image for any of the originals"):
         matching.find_images(["img_1"], tmp_path)
+    with pytest.raises(ValueError, match="no image for any of the originals"):
+        matching.find_images(["0"], tmp_path)
     with pytest.raises(ValueError, match="no file matches"):
         matching.find_images(["a"], tmp_path / "*.tif")
     with pytest.raises(ValueError, match="no folder"):

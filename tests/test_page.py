@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -141,9 +142,20 @@ def test_a_run_without_scores_has_a_report(tmp_path):
     assert 'class="comparison"' not in text
 
 
-def test_images_that_a_page_cannot_hold_are_refused():
-    with pytest.raises(ValueError, match="most 16383 pixels a side"):
-        page.comparison({"long": {"a": np.zeros((1, 16_384, 3), np.uint8)}})
+def test_large_images_are_cut():
+    images = {"a": np.zeros((20, 17_000, 3), np.uint8)}
+    assert '"width": 20' in page.comparison({"long": images})
+
+
+def test_flat_images_have_results_but_no_plot(tmp_path):
+    scores = (Score("0", math.inf, 1.0, 0.0),)
+    report = benchmark.Report(
+        results=[Result("bicubic", "set", "standard", scores)],
+        kept={("set", "0"): _images("bicubic", "original")},
+    )
+    output.write(report, tmp_path, subject="bicubic", network="alex")
+    assert (tmp_path / "results.html").exists()
+    assert not list(tmp_path.glob("*.svg"))
 
 
 def test_plot_joins_blends_and_their_ends_by_a_line(tmp_path):

@@ -189,8 +189,6 @@ def evaluate(
                 blends=rows.find_blends(weights or []),
             )
             notes.print(f"results: {out}")
-    for failure in report.failures:
-        notes.print(f"left out: {failure}")
     if report.failures:
         notes.print(f"{len(report.failures)} of {total} images could not be scored")
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from srgan_jax.data import pairs, resize
-from srgan_jax.evaluation import lpips, matching, metrics
+from srgan_jax.evaluation import figures, lpips, matching, metrics
 from srgan_jax.evaluation.datasets import Dataset
 from srgan_jax.evaluation.rows import BUILT_IN, ORIGINAL, Upscale
 from srgan_jax.evaluation.scores import Result, Score, score_image
@@ -51,14 +51,17 @@ class Report:
         self.seconds[part] += time.perf_counter() - start
 
     def notes(self) -> list[str]:
-        """Returns sentences for people: which images were cut, and the time spent."""
-        sentences = [
-            f"{row}: {len(paths)} images are cut to the size of their originals, which "
-            f"are cut to a multiple of the scale: {', '.join(p.name for p in paths)}"
-            for row, paths in self.cut.items()
-        ]
+        """Returns sentences: the time spent, and images that were cut or left out."""
         spent = ", ".join(f"{part} {s:.1f} s" for part, s in self.seconds.items())
-        return [*sentences, f"time: {spent}"]
+        sentences = [f"time: {spent}"]
+        for row, paths in self.cut.items():
+            names = ", ".join(path.name for path in paths)
+            sentences.append(
+                f"{row}: {len(paths)} images are cut to the size of their originals, "
+                f"which are cut to a multiple of the scale: {names}"
+            )
+        sentences += [f"left out: {failure}" for failure in self.failures]
+        return sentences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Benchmark:
       border: of the bicubic that makes LR and the row `bicubic`.
       keep: names of images whose pixels the report shall hold.
       extremes: how many of the worst and of the best images the report shall hold too,
-        by the scores of `subject`.
+        by the scores of `subject`. Of large images it holds the part where the rows
+        differ most, see `figures.crop_large`.
     """
 
     generators: Mapping[str, Upscale]
@@ -178,8 +182,11 @@ class Benchmark:
         except (OSError, ValueError, MemoryError, RuntimeError) as error:
             report.failures.append(f"{files.hr}: {error}")
             return {}
-        if self.extremes or pair.name in self.keep:
-            report.kept[dataset, pair.name] = images | {ORIGINAL: pair.hr}
+        images[ORIGINAL] = pair.hr
+        if pair.name in self.keep:
+            report.kept[dataset, pair.name] = images
+        elif self.extremes:
+            report.kept[dataset, pair.name] = figures.crop_large(images)
         return scores
 
     def _score(

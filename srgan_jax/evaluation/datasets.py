@@ -48,7 +48,10 @@ def open_datasets(
             f"{len(hr_folders)} folders of HR images but {len(lr_folders)} of LR "
             "images: give one LR folder for each HR folder, in the same order, or none"
         )
-    folders = [Path(os.fspath(f).removeprefix("folder:")) for f in hr_folders]
+    folders = [
+        Path(os.fspath(folder).removeprefix("folder:")).expanduser()
+        for folder in hr_folders
+    ]
     labels = [_label(folder) for folder in folders]
     return [
         Dataset(

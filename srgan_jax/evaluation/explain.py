@@ -48,7 +48,8 @@ def explain(
 
 def _explain(benchmark: Benchmark, files: pairs.Files) -> Iterator[dict[str, Any]]:
     pair = pairs.read_pair(files, scale=benchmark.scale, border=benchmark.border)
-    images = benchmark.upscale(pair, files.hr, Report())
+    report = Report()
+    images = benchmark.upscale(pair, files.hr, report)
     with PIL.Image.open(files.hr) as image:
         read = f"{files.hr}, {image.width}x{image.height}, {image.mode}"
     if files.lr is None:
@@ -63,7 +64,8 @@ def _explain(benchmark: Benchmark, files: pairs.Files) -> Iterator[dict[str, Any
         for row, sr in images.items():
             head = {"image": files.name, "row": row, "protocol": protocol}
             if row in benchmark.images:
-                head["SR"] = str(benchmark.images[row][files.hr])
+                cut = ", cut to the size of HR" if row in report.cut else ""
+                head["SR"] = f"{benchmark.images[row][files.hr]}{cut}"
             record = head | sizes | _steps(sr, pair, protocol, benchmark.scale)
             if benchmark.distance:
                 network = benchmark.distance.network

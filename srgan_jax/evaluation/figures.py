@@ -5,7 +5,7 @@ The inset shows the images' own pixels, magnified by pixel replication.
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from srgan_jax.paths import replacing
 
 WIDTH = 1660  # pixels: twice the width of a README's column, for high-density screens
+LONGEST_SIDE = 1024  # pixels, of an image of which no part is left out
 GAP = 12
 FONT_SIZE = 28
 FRAME = (230, 30, 40)
@@ -101,6 +102,25 @@ def most_different(images: Sequence[np.ndarray], side: int) -> Region:
     )
     y, x = np.unravel_index(sums.argmax(), sums.shape)
     return Region(int(x), int(y), side, side)
+
+
+def crop_large(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Cuts images to the square where they differ most; small ones stay whole.
+
+    Args:
+      images: name to uint8 `[height, width, 3]`, of one size.
+
+    Returns:
+      Name to image. No side is longer than `LONGEST_SIDE`.
+    """
+    height, width = next(iter(images.values())).shape[:2]
+    if max(height, width) <= LONGEST_SIDE:
+        return dict(images)
+    side = min(height, width, LONGEST_SIDE)
+    x, y, _, _ = most_different(list(images.values()), side)
+    return {  # copies, so that the whole images can be freed
+        name: image[y : y + side, x : x + side].copy() for name, image in images.items()
+    }
 
 
 def insets(images: Sequence[str], regions: Sequence[str]) -> dict[str, Region | None]:

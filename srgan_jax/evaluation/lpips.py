@@ -161,8 +161,8 @@ def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
     """
     content = io.BytesIO(pathlib.Path(path).read_bytes())
     try:
-        carried = _ArraysOnly(content).load()
-        trunk = carried[{"alex": "AlexNet_0", "vgg": "VGG16_0"}[network]]
+        pickled = _ArraysOnly(content).load()
+        trunk = pickled[{"alex": "AlexNet_0", "vgg": "VGG16_0"}[network]]
         convolutions = iter(trunk[f"Conv_{i}"] for i in range(len(trunk)))
         params = {
             f"conv{i + 1}_{j + 1}": next(convolutions)
@@ -170,7 +170,7 @@ def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
             for j in range(len(stage))
         }
         linear = [
-            carried[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)
+            pickled[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1)
             for i in range(len(STAGES[network]))
         ]
     except Exception as error:  # a damaged pickle may raise anything

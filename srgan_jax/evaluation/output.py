@@ -57,27 +57,23 @@ def write(
     ranked = _rank(report, subject)
     worst = ranked[: min(EXTREMES, -(-len(ranked) // 2))]
     best = ranked[::-1][: min(EXTREMES, len(ranked) // 2)]
-    ranking = "PSNR" if network is None else f"LPIPS ({network})"
-    note = (
-        f"Images are ranked by {ranking} of {subject}. PSNR and SSIM beneath an image "
-        f"follow protocol {report.results[0].protocol}. The page's images are "
-        f"compressed (WebP, quality {page.QUALITY}); scores are of the original pixels."
-    )
+    ranking = f"{'PSNR' if network is None else 'LPIPS'} of {subject}"
     sections = [
         ("", page.table(*tables.mean_rows(report.results, network))),
-        ("Images", _comparison(report, worst, best) + page.paragraph(note)),
+        ("Images", _comparison(report, worst, best, ranking)),
     ]
     if plotted:
-        sections += [("Perception and distortion", page.figures(plotted.values()))]
+        sections += [("Perception and distortion", page.side_by_side(plotted.values()))]
     page.write(folder / "results.html", "Results", sections)
     for place, keys in (("worst", worst), ("best", best)):
         for number, key in enumerate(keys, 1):
             name = f"{number:02}-{_file_name('-'.join(key))}.png"
             _write_figure(report, key, folder / place / name, None)
-    for key in report.kept:
-        if insets and key[1] in insets:
-            path = folder / f"comparison-{_file_name('-'.join(key))}.png"
-            _write_figure(report, key, path, insets[key[1]])
+    for dataset, image in report.kept:
+        if insets and image in insets:
+            # The image's sub-folders become folders, so that every name is unique.
+            path = folder / f"comparison-{_file_name(dataset)}-{image}.png"
+            _write_figure(report, (dataset, image), path, insets[image])
 
 
 def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[str, str]:
@@ -94,6 +90,8 @@ def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[st
             and result.mean.lpips is not None
             and np.isfinite(result.mean.psnr)
         }
+        if not points:  # flat images, which interpolation reconstructs exactly
+            continue
         drawn[dataset] = plots.scatter(
             list(points.values()),
             x_label=f"PSNR (dB), {protocol}, {dataset}",
@@ -128,17 +126,25 @@ def _rank(report: Report, subject: str) -> list[Key]:
     return sorted(found, key=lambda key: found[key])
 
 
-def _comparison(report: Report, worst: Sequence[Key], best: Sequence[Key]) -> str:
+def _comparison(
+    report: Report, worst: Sequence[Key], best: Sequence[Key], ranking: str
+) -> str:
     """The slider over the kept images; their names give their ranks."""
     names = {key: f"worst {i}: {' / '.join(key)}" for i, key in enumerate(worst, 1)}
     names |= {key: f"best {i}: {' / '.join(key)}" for i, key in enumerate(best, 1)}
     names |= {key: " / ".join(key) for key in report.kept if key not in names}
+    images = {names[key]: report.kept[key] for key in names}
     captions = {
         (names[key], row): score.caption()
         for (key, row), score in _scores(report).items()
         if key in names
     }
-    return page.comparison({names[key]: report.kept[key] for key in names}, captions)
+    note = (
+        f"Images are ranked by {ranking}. PSNR and SSIM beneath an image follow "
+        f"protocol {report.results[0].protocol}. Scores are of whole, uncompressed "
+        "images."
+    )
+    return page.comparison(images, captions) + page.paragraph(note)
 
 
 def _write_figure(

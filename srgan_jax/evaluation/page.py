@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from srgan_jax.evaluation import plots
+from srgan_jax.evaluation import figures, plots
 from srgan_jax.paths import replacing
 
 QUALITY = 92  # of the WebP images inside a page
-LARGEST_SIDE = 16_383  # pixels, WebP's limit
 
 # What a run's report plots: label of the axis to label and name of each curve.
 PLOTS = {
@@ -84,29 +83,34 @@ def write(
 def comparison(images: Images, captions: Captions | None = None) -> str:
     """Returns the HTML of a slider between any two rows of any image.
 
+    Of a large image only the part is shown where the rows differ most, see
+    `figures.crop_large`.
+
     Args:
       images: image name to row to uint8 `[height, width, 3]`; the rows of an image are
         of one size.
       captions: `(image, row)` to the text beneath it.
-
-    Raises:
-      ValueError: an image has a side above 16,383 pixels.
     """
     captions = captions or {}
     data = {
         name: {
             row: {
-                "source": _data_uri(name, pixels),
+                "source": _data_uri(pixels),
                 "width": pixels.shape[1],
                 "height": pixels.shape[0],
                 "caption": captions.get((name, row), ""),
             }
-            for row, pixels in rows.items()
+            for row, pixels in figures.crop_large(rows).items()
         }
         for name, rows in images.items()
     }
+    note = (
+        f"Images are compressed here (WebP, quality {QUALITY}). Of images with a side "
+        f"above {figures.LONGEST_SIDE} pixels, only the part is shown where the rows "
+        "differ most."
+    )
     text = json.dumps(data).replace("<", "\\u003c")  # a name may hold "</script>"
-    return string.Template(COMPARISON).substitute(data=text)
+    return string.Template(COMPARISON).substitute(data=text) + paragraph(note)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -125,9 +129,9 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def figures(plots: Iterable[str]) -> str:
+def side_by_side(drawings: Iterable[str]) -> str:
     """Returns the HTML of SVG plots, side by side where there is room."""
-    drawn = "".join(f"<figure>{plot}</figure>" for plot in plots)
+    drawn = "".join(f"<figure>{plot}</figure>" for plot in drawings)
     return f'<div class="plots">{drawn}</div>'
 
 
@@ -168,7 +172,7 @@ def run_report(
             table(["", "PSNR (dB)", "SSIM", "LPIPS"], scores) + paragraph(protocol),
         ),
         ("Comparison", comparison(images) if images else paragraph("no images")),
-        ("Training", figures(_training_plots(metrics))),
+        ("Training", side_by_side(_training_plots(metrics))),
         ("Environment", table([], list(environment.items()))),
         (
             "Configuration",
@@ -215,12 +219,7 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _data_uri(name: str, pixels: np.ndarray) -> str:
-    if max(pixels.shape[:2]) > LARGEST_SIDE:
-        raise ValueError(
-            f"{name} is {pixels.shape[1]}x{pixels.shape[0]}: a page holds images of at "
-            f"most {LARGEST_SIDE} pixels a side"
-        )
+def _data_uri(pixels: np.ndarray) -> str:
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "webp", quality=QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode()}"

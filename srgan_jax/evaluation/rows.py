@@ -107,7 +107,7 @@ def match_images(
             raise ValueError(f"'{name}' is the name of another row: choose another")
         images[name] = {}
         for dataset in datasets:
-            folder = Path(place)
+            folder = Path(place).expanduser()
             if (folder / dataset.name).is_dir():
                 folder /= dataset.name
             labels = [image.name for image in dataset.images]
