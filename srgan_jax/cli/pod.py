@@ -44,8 +44,7 @@ def pod(
     with usage_errors():
         from srgan_jax.estimate import tpu
 
-        given = tpu.read_config(config)
-        given.dtype = dtype or given.dtype
+        given = tpu.read_config(config, dtype)
         stages = [s for s in given.stages if stage in (None, s.name)]
         if not stages:
             names = ", ".join(s.name for s in given.stages)
