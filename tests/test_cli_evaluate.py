@@ -141,7 +141,7 @@ def test_images_of_another_program_are_a_row(folder, tmp_path):
 
 
 def test_one_command_prints_the_table_of_authors_images(tmp_path, monkeypatch):
-    """docs/reproduction.md's command for the SRGAN authors' pictures."""
+    """docs/reproduction.md's command for the SRGAN authors' images."""
     rng = np.random.default_rng(0)
     for dataset, names in {"Set5": ["baby", "bird"], "Set14": ["baboon"]}.items():
         (tmp_path / dataset / "HR").mkdir(parents=True)

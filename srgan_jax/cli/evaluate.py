@@ -3,15 +3,15 @@
 Scores go to standard output, everything else to standard error.
 """
 
-import json as json_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich import progress
 
 from srgan_jax import console
-from srgan_jax.console import notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import notes
 
 
 def evaluate(
@@ -153,7 +153,7 @@ def evaluate(
         plan = benchmark.Benchmark(
             generators,
             scale,
-            images=rows.match_images(images or [], opened),
+            images=rows.match_images(images or [], opened, generators),
             protocols=[metrics.protocol_of(p) for p in protocol or ["standard"]],
             distance=distances.load(lpips, offline=offline) if lpips else None,
             border=border,
@@ -162,7 +162,8 @@ def evaluate(
         )
         plan.check_rows(compare or ())
         if explain is not None:
-            _explain(steps.explain(plan, datasets.find(explain, opened)), json)
+            records = steps.explain(plan, datasets.find(explain, opened))
+            typer.echo(tables.finite_json(records) if json else steps.text(records))
             return
         if out:
             out.mkdir(parents=True, exist_ok=True)
@@ -192,13 +193,3 @@ def evaluate(
     if report.failures:
         notes.print(f"{len(report.failures)} of {total} images could not be scored")
         raise typer.Exit(1)
-
-
-def _explain(records: list[dict[str, Any]], json: bool) -> None:
-    if json:
-        typer.echo(json_.dumps(records, indent=2))
-        return
-    for record in records:
-        for step, value in record.items():
-            typer.echo(f"{step}: {value}")
-        typer.echo()

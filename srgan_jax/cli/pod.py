@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from srgan_jax.console import figures, notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import figures, notes
 
 
 def pod(

@@ -1,6 +1,6 @@
 """The rows of a table: generators, and folders of images that other programs made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ def find_blends(names: Sequence[str]) -> dict[str, Blend]:
 
 
 def match_images(
-    specs: Sequence[str], datasets: Sequence[Dataset]
+    specs: Sequence[str], datasets: Sequence[Dataset], generators: Collection[str] = ()
 ) -> dict[str, dict[Path, Path]]:
     """Finds the images that other programs made of the data sets' originals.
 
@@ -91,6 +91,7 @@ def match_images(
       specs: `NAME=FOLDER`, where FOLDER may be a pattern such as `out/*_SRGAN.png`. A
         sub-folder named like a data set holds that set's images.
       datasets: the originals.
+      generators: names that are rows already.
 
     Returns:
       Name to the image file of each HR file.
@@ -103,7 +104,7 @@ def match_images(
         name, _, place = spec.partition("=")
         if not name or not place:
             raise ValueError(f"'{spec}' is not NAME=FOLDER, as in SRGAN=outputs/set5")
-        if name in (*BUILT_IN, ORIGINAL, *images):
+        if name in (*BUILT_IN, ORIGINAL, *generators, *images):
             raise ValueError(f"'{name}' is the name of another row: choose another")
         images[name] = {}
         for dataset in datasets:

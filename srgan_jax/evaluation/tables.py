@@ -6,7 +6,8 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import JustifyMethod
 from rich.table import Table
@@ -68,6 +69,11 @@ def as_json(results: Sequence[Result]) -> str:
         }
         for result in results
     ]
+    return finite_json(records)
+
+
+def finite_json(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a JSON list in which numbers that are not finite are null."""
     finite = json.loads(json.dumps(records), parse_constant=lambda _: None)
     return json.dumps(finite, indent=2, ensure_ascii=False) + "\n"
 
