@@ -151,7 +151,7 @@ def compile_seconds(weights: str, image: np.ndarray) -> dict[str, float]:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         for name in ("cold", "from_cache"):
             jax.clear_caches()
-            upscaler = srgan_jax.load(weights)
+            upscaler = srgan_jax.load(weights, padding="zero")
             first, _ = seconds(upscaler, [image])
             second, _ = seconds(upscaler, [image])
             record[name] = round(first - second, 2)
@@ -162,7 +162,7 @@ def compile_seconds(weights: str, image: np.ndarray) -> dict[str, float]:
 def print_peak(weights: str, height: int, width: int) -> None:
     image = photographs(64, 64, 1)[0]
     image = np.tile(image, (-(-height // 64), -(-width // 64), 1))[:height, :width]
-    sr = srgan_jax.load(weights)(image)
+    sr = srgan_jax.load(weights, padding="zero")(image)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"size": [height, width], "gigabytes": (peak - sr.nbytes) / 1e9}))
 
@@ -186,7 +186,7 @@ def main() -> None:
         return print_peak(arguments.weights, *arguments.peak_of)
     module = TorchGenerator(*store.load_generator(arguments.weights)).eval()
     contestants: dict[str, Callable] = {
-        "srgan_jax": srgan_jax.load(arguments.weights),
+        "srgan_jax": srgan_jax.load(arguments.weights, padding="zero"),
         "torch_eager": upscaler_of(module),
     }
     if not arguments.no_compile:

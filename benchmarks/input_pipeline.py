@@ -1,10 +1,10 @@
-"""How many training crops a second the input pipeline makes, without a network.
+"""Measures how many training crops a second the input pipeline makes.
 
     python benchmarks/input_pipeline.py --source=folder:PATH [--json]
 
-Prints the rate, and the processor time of a crop, which other programs running on the
-machine disturb less. Photographs other than JPEG are decoded once and kept in memory:
-give such a source `--warm-up` batches of an epoch to see it as a long run does.
+Prints the rate and the processor time per crop; other programs on the machine disturb
+the latter less. Images in formats other than JPEG are decoded once and kept in memory.
+To measure such a source as a long run sees it, let `--warm-up` cover an epoch.
 """
 
 import argparse
@@ -22,8 +22,10 @@ def processor_seconds() -> float:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, str | int | float]:
-    """Opens the source, warms up, and counts crops for some seconds."""
-    source = sources.open_source(arguments.source, minimum_size=arguments.crop)
+    """Opens the source, warms up and counts crops for some seconds."""
+    source = sources.open_source(
+        arguments.source, minimum_size=arguments.crop, scale=arguments.scale
+    )
     batches = pipeline.training_batches(
         source,
         batch_size=arguments.batch_size,
@@ -32,6 +34,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, str | int | float]:
         seed=0,
         flips=arguments.flips,
         rotations=arguments.rotations,
+        degradation=arguments.degradation,
     )
     start = time.perf_counter()
     next(batches)
@@ -59,12 +62,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", default="sample", help="folder:PATH, tfds:NAME")
+    parser.add_argument(
+        "--source", default="sample", help="folder:PATH, pairs:HR,LR or tfds:NAME"
+    )
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--crop", type=int, default=96)
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--flips", action="store_true")
     parser.add_argument("--rotations", action="store_true")
+    parser.add_argument(
+        "--degradation", default="bicubic", choices=("bicubic", "photo")
+    )
     parser.add_argument("--warm-up", type=int, default=20, help="batches")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--json", action="store_true", help="one line of JSON")

@@ -21,22 +21,25 @@ def load(
     *,
     tile: int | None = None,
     dtype: str = "float32",
+    padding: str = "symmetric",
     offline: bool = False,
 ) -> "Upscaler":
-    """A generator ready to upscale pictures.
+    """A generator that is ready to upscale images.
 
-    Programs are compiled once for each machine: they are kept below the weights' cache,
-    unless JAX has been told of a directory of its own.
+    Programs are compiled once for each machine and kept in the cache of the weights,
+    unless JAX has been given a directory of its own.
 
     Args:
       name_or_file: a name of the catalog (`srgan-jax weights list`), or a file that
         training or `srgan-jax weights convert` wrote.
       tile: side in LR pixels of what is computed at a time; see Upscaler.
       dtype: of the computation; 'bfloat16' is faster where the device has it.
+      padding: what lies beyond the borders of an image: its mirror image ('symmetric')
+        or zeros ('zero'), as in training; see Upscaler.
       offline: refuse to download.
 
     Raises:
-      ValueError: no such weights, or they are not a generator's.
+      ValueError: there are no such weights, or they are not a generator's.
     """
     import jax  # here, so that importing the package takes no time
 
@@ -47,6 +50,6 @@ def load(
     if jax.config.values["jax_compilation_cache_dir"] is None:
         programs = store.cache_dir() / "xla"
         jax.config.update("jax_compilation_cache_dir", str(programs))
-        # whatever its compilation took: on a fast machine it is little
+        # keep each program, also one that compiles fast
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    return Upscaler(settings, variables, tile=tile, dtype=dtype)
+    return Upscaler(settings, variables, tile=tile, dtype=dtype, padding=padding)

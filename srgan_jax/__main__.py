@@ -2,4 +2,5 @@
 
 from srgan_jax.cli.main import app
 
-app(prog_name="srgan-jax")
+if __name__ == "__main__":
+    app(prog_name="srgan-jax")

@@ -6,6 +6,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from srgan_jax.data import resize
@@ -210,7 +211,7 @@ def _random_generator(**settings):
     lr = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), lr)
     variables = jax.tree.map(lambda x: np.full(x.shape, 0.01, np.float32), shapes)
-    return generator.settings_of(network), variables
+    return tiny.settings_of(network), variables
 
 
 def test_generators_share_one_scale(tmp_path):

@@ -6,13 +6,14 @@ import re
 import pytest
 
 from configs import srgan
+from srgan_jax.models import registry
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.models.registry import EXECUTION, NETWORKS
 from srgan_jax.training import config as settings
 from srgan_jax.training.presets import PRESETS
-from srgan_jax.weights import layout, store
-from srgan_jax.weights.catalog import CATALOG, Address, Included, Package
-from srgan_jax.weights.layout import EXECUTION, NETWORKS
+from srgan_jax.weights import store
+from srgan_jax.weights.catalog import CATALOG, Address, Package
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -21,23 +22,20 @@ def test_entries_are_pinned_and_complete(name: str) -> None:
     assert entry.kind in (*NETWORKS, "lpips")
     assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
     assert entry.size > 1_000_000
-    if Included in map(type, entry.carriers):
-        assert entry.carriers == (Included(),)
-        assert entry.file == f"{name}.safetensors"
-        return
     assert entry.licence
     assert entry.summary
-    assert entry.carriers
-    for carrier in entry.carriers:
-        if isinstance(carrier, Package):
-            assert re.fullmatch(r"[\w-]+==[\d.]+", carrier.requirement)
-            assert re.fullmatch("[0-9a-f]{64}", carrier.sha256)
+    if entry.is_included:
+        assert entry.file == f"{name}.safetensors"
+    for mirror in entry.mirrors:
+        if isinstance(mirror, Package):
+            assert re.fullmatch(r"[\w-]+==[\d.]+", mirror.requirement)
+            assert re.fullmatch("[0-9a-f]{64}", mirror.sha256)
         else:
-            assert isinstance(carrier, Address)
-            assert carrier.url.startswith("https://")
+            assert isinstance(mirror, Address)
+            assert mirror.url.startswith("https://")
 
 
-INCLUDED = [n for n, e in CATALOG.items() if Included() in e.carriers]
+INCLUDED = [n for n, e in CATALOG.items() if e.is_included]
 
 
 def test_every_file_in_pretrained_is_in_the_catalog() -> None:
@@ -50,7 +48,7 @@ def test_included_weights_are_what_the_catalog_says(name: str) -> None:
     path = store.fetch(name, offline=True)
     assert path.stat().st_size == CATALOG[name].size
     settings, _ = store.load_generator(name, offline=True)
-    assert layout.network("generator", settings) == layout.network(
+    assert registry.create("generator", settings) == registry.create(
         "generator", CATALOG[name].settings
     )
 

@@ -1,4 +1,4 @@
-"""`srgan-jax data preview`: the picture it draws and its errors."""
+"""`srgan-jax data preview`: the sheet it draws and its errors."""
 
 from pathlib import Path
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import tiny
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -19,7 +20,7 @@ from srgan_jax.cli.main import app
 from srgan_jax.images import encode as writing
 from srgan_jax.images import picture as images
 from srgan_jax.images.decode import ImageError
-from srgan_jax.models.generator import Generator, settings_of
+from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
 RNG = np.random.default_rng(0)
@@ -33,7 +34,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Generator(scale=2, blocks=1, channels=4)
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3)))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    store.save_generator(path, settings_of(model), jax.tree.map(np.asarray, variables))
+    store.save_generator(
+        path, tiny.settings_of(model), jax.tree.map(np.asarray, variables)
+    )
     return path
 
 

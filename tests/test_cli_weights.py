@@ -68,6 +68,9 @@ def test_show_describes_names_and_files(generator: Path) -> None:
     assert record["kind"] == "generator"
     assert record["settings"]["blocks"] == 1
     assert record["metadata"] == {"steps": 7}
+    settings, variables = store.load_generator(generator)
+    store.save_generator(generator, settings, variables, source="[b]:camera:[/b].pth")
+    assert "source [b]:camera:[/b].pth" in run("show", generator).stdout
     result = run("show", "absent.safetensors")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "there is no file absent.safetensors" in result.stderr

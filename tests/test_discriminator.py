@@ -18,7 +18,7 @@ def test_the_paper_s_discriminator_has_its_number_of_parameters():
     assert sum(sizes) == 23_563_649
 
 
-def test_logits_are_one_a_picture_and_not_squashed():
+def test_each_image_has_one_logit_which_is_not_squashed():
     images = jax.random.uniform(KEY, (3, 32, 32, 3))
     network = Discriminator(**SMALL)
     variables = network.init(KEY, images)

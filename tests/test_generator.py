@@ -1,11 +1,16 @@
 """The generator's shapes, counts, ranges and settings."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from srgan_jax.models import generator
+from srgan_jax.kernels.layouts import Layout
+from srgan_jax.models import layers, registry
 from srgan_jax.models.generator import Generator
 
 KEY = jax.random.key(0)
@@ -91,7 +96,7 @@ def test_bfloat16_keeps_parameters_statistics_and_output_in_float32():
         ({"prelu": "none"}, "prelu is 'none'"),
         ({"output": "sigmoid"}, "output is 'sigmoid'"),
         ({"input_range": "hsv"}, "input_range is 'hsv'"),
-        ({"output": "tanh", "output_range": "unit"}, "'tanh' speaks"),
+        ({"output": "tanh", "output_range": "unit"}, "output is 'tanh', which gives"),
         ({"initializer": "zeros"}, "initializer is 'zeros'"),
     ],
 )
@@ -102,6 +107,71 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 def test_settings_round_trip_and_unknown_ones_are_named():
     network = Generator(blocks=3, prelu="per_channel")
-    assert generator.from_settings(generator.settings_of(network)) == network
+    assert registry.create("generator", tiny.settings_of(network)) == network
+    with pytest.raises(ValueError, match=r"generator\.network is 'rrdb'"):
+        registry.create("generator", {"network": "rrdb"})
     with pytest.raises(ValueError, match="unknown generator settings depth"):
-        generator.from_settings({"depth": 3})
+        registry.create("generator", {"depth": 3})
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder(Layout):
+    """An image that notes down what a network does with it."""
+
+    channels: int
+    operations: list[str]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return 1, 8, 8, self.channels
+
+    def convolve(self, kernel, bias, stride, padding) -> "Recorder":
+        size, _, _, features = kernel.shape
+        return self._after(f"k{size}n{features}s{stride}", features)
+
+    def elementwise(self, function: Any, *per_channel: Any) -> "Recorder":
+        names = {layers.prelu: "PReLU", layers.normalise: "BN"}
+        return self._after(names[function]) if function in names else self
+
+    def pixel_shuffle(self) -> "Recorder":
+        return self._after("PixelShuffle", self.channels // 4)
+
+    def __add__(self, other: Any) -> "Recorder":
+        return self._after("sum")
+
+    def to_array(self) -> "Recorder":
+        return self
+
+    def _after(self, operation: str, channels: int = 0) -> "Recorder":
+        self.operations.append(operation)
+        return Recorder(channels or self.channels, self.operations)
+
+
+def test_operations_are_those_of_figure_4_in_its_order():
+    generator = Generator()
+    variables = jax.eval_shape(generator.init, KEY, jnp.zeros((1, 8, 8, 3)))
+    operations: list[str] = []
+
+    def record(variables):
+        generator.apply(variables, Recorder(3, operations))
+        return 0
+
+    jax.eval_shape(record, variables)
+    conv, up = "k3n64s1", ["k3n256s1", "PixelShuffle", "PReLU"]
+    block = [conv, "BN", "PReLU", conv, "BN", "sum"]
+    assert operations == [
+        *("k9n64s1", "PReLU"),
+        *(16 * block),
+        *(conv, "BN", "sum"),
+        *(2 * up),
+        "k9n3s1",
+    ]
+
+
+def test_reconstruct_of_features_is_the_generator():
+    network = Generator(**SMALL)
+    lr = jax.random.uniform(KEY, (1, 4, 6, 3))
+    variables = network.init(KEY, lr)
+    features = network.apply(variables, lr, method="features")
+    sr = network.apply(variables, features, method="reconstruct")
+    np.testing.assert_allclose(sr, network.apply(variables, lr), atol=1e-6)

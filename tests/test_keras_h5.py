@@ -118,6 +118,11 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         file["kernel"] = np.zeros(3)
     with pytest.raises(WeightsError, match="layer_names"):
         keras_h5.read(path)
+    with h5py.File(path, "w") as file:
+        file["model_weights"] = np.zeros(3)  # where Keras has a group
+        file["model_weights"].attrs["layer_names"] = ["conv2d"]
+    with pytest.raises(WeightsError, match="is not a Keras weight file"):
+        keras_h5.read(path)
     inputs = L.Input((8, 8, 3))
     keras.Model(inputs, L.Conv2D(4, 3)(inputs)).save(path)
     with pytest.raises(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from srgan_jax.kernels.layouts import to_array
 from srgan_jax.models import layers
 from srgan_jax.models.layers import BatchNorm, Conv, PReLU
 
@@ -14,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 def test_pixel_shuffle_has_pytorch_s_channel_order():
     x = RNG.normal(size=(2, 3, 4, 5 * 4)).astype(np.float32)
-    y = layers.pixel_shuffle(x, 2)
+    y = to_array(layers.pixel_shuffle(x))
     for c in range(5):
         for i in range(2):
             for j in range(2):
@@ -24,16 +25,17 @@ def test_pixel_shuffle_has_pytorch_s_channel_order():
 
 
 @pytest.mark.parametrize("slopes", ["shared", "per_channel"])
-def test_prelu_before_the_shuffle_equals_prelu_after_it(slopes):
+def test_prelu_of_what_is_not_yet_shuffled_equals_prelu_of_what_is(slopes):
     x = RNG.normal(size=(1, 3, 3, 8)).astype(np.float32)
     count = 1 if slopes == "shared" else 2
     variables = {"params": {"slope": RNG.uniform(size=count).astype(np.float32)}}
-    before = layers.pixel_shuffle(PReLU(slopes, repeat=4).apply(variables, x))
-    after = PReLU(slopes).apply(variables, layers.pixel_shuffle(x))
-    np.testing.assert_array_equal(before, after)
+    shuffled = layers.pixel_shuffle(x)
+    before = PReLU(slopes).apply(variables, shuffled)
+    after = PReLU(slopes).apply(variables, to_array(shuffled))
+    np.testing.assert_array_equal(to_array(before), after)
 
 
-def test_prelu_starts_at_a_quarter():
+def test_prelu_starts_with_a_slope_of_a_quarter():
     y, _ = PReLU().init_with_output(KEY, jnp.array([[[[-2.0, 2.0]]]]))
     np.testing.assert_array_equal(y[0, 0, 0], [-0.5, 2.0])
 
@@ -42,10 +44,10 @@ def test_leaky_relu_is_jax_s_and_so_are_its_gradients():
     x = jnp.array([-2.0, -0.0, 0.0, 3.0])
     cotangent = jnp.array([1.0, 10.0, 100.0, 1000.0])
     slope = jnp.array([0.2])
-    ours, pull_ours = jax.vjp(layers.leaky_relu, x, slope)
-    theirs, pull_theirs = jax.vjp(jax.nn.leaky_relu, x, slope)
+    ours, our_vjp = jax.vjp(layers.leaky_relu, x, slope)
+    theirs, their_vjp = jax.vjp(jax.nn.leaky_relu, x, slope)
     np.testing.assert_array_equal(ours, theirs)
-    for a, b in zip(pull_ours(cotangent), pull_theirs(cotangent), strict=True):
+    for a, b in zip(our_vjp(cotangent), their_vjp(cotangent), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -53,8 +55,8 @@ def test_leaky_relu_is_jax_s_and_so_are_its_gradients():
 def test_batch_norm_normalises_by_the_batch_and_moves_the_statistics(running_variance):
     x = RNG.normal(2, 3, size=(4, 5, 6, 7)).astype(np.float32)
     norm = BatchNorm(momentum=0.9, running_variance=running_variance)
-    variables = norm.init(KEY, x, True)
-    y, changed = norm.apply(variables, x, True, mutable=["batch_stats"])
+    variables = norm.init(KEY, x, False)
+    y, changed = norm.apply(variables, x, False, mutable=["batch_stats"])
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
     n = 4 * 5 * 6
@@ -62,24 +64,23 @@ def test_batch_norm_normalises_by_the_batch_and_moves_the_statistics(running_var
     stats = changed["batch_stats"]
     np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * kept, rtol=1e-5)
-    running = norm.apply({**variables, **changed}, x, False)
+    running = norm.apply({**variables, **changed}, x, True)
     expected = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
     np.testing.assert_allclose(running, expected, atol=1e-5)
 
 
 def test_synchronised_batch_norm_sees_the_global_batch():
     x = RNG.normal(2, 3, size=(4, 2, 3, 3, 5)).astype(np.float32)
-    plain, synchronised = BatchNorm(), BatchNorm(axis_name="batch")
-    variables = plain.init(KEY, x[0], True)
+    plain = BatchNorm(use_running_average=False)
+    synchronised = plain.clone(axis_name="batch")
+    variables = plain.init(KEY, x[0])
 
     def apply(x):
-        return synchronised.apply(variables, x, True, mutable=["batch_stats"])
+        return synchronised.apply(variables, x, mutable=["batch_stats"])
 
     y, stats = jax.vmap(apply, axis_name="batch")(x)
     whole = x.reshape(-1, *x.shape[2:])
-    expected, expected_stats = plain.apply(
-        variables, whole, True, mutable=["batch_stats"]
-    )
+    expected, expected_stats = plain.apply(variables, whole, mutable=["batch_stats"])
     np.testing.assert_allclose(y.reshape(expected.shape), expected, atol=1e-5)
     for leaf, other in zip(
         jax.tree.leaves(stats), jax.tree.leaves(expected_stats), strict=True
@@ -127,11 +128,13 @@ def test_torch_initialisation_is_uniform_in_one_over_root_fan_in():
         np.testing.assert_allclose(np.std(leaf), bound / np.sqrt(3), rtol=0.15)
 
 
-@pytest.mark.parametrize(
-    ("form", "stride", "padding"),
-    [("differentiated", 2, None), ("paired", 2, None), ("shuffled", 1, (0, 1))],
-)
-def test_a_form_that_keeps_the_size_refuses_what_does_not(form, stride, padding):
-    conv = Conv(4, 3, stride, padding, form=form)
-    with pytest.raises(ValueError, match=f"form is '{form}'"):
-        conv.init(KEY, jnp.zeros((1, 4, 4, 4)))
+def test_a_stride_that_conv_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="stride is 3; expected 1 or 2"):
+        Conv(4, 3, stride=3).init(KEY, jnp.zeros((1, 4, 4, 4)))
+
+
+def test_a_folded_batch_norm_changes_nothing_and_has_no_variables():
+    x = RNG.normal(size=(1, 2, 2, 3)).astype(np.float32)
+    y, variables = BatchNorm(folded=True).init_with_output(KEY, x, True)
+    np.testing.assert_array_equal(y, x)
+    assert not variables

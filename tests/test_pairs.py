@@ -127,6 +127,6 @@ def test_missing_folders_and_files_are_refused(tmp_path):
 
 def test_an_unreadable_file_is_named_and_not_left_out(tmp_path):
     save(tmp_path, a=image(8, 8))
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"b\.png"):
         evaluation_pairs(f"folder:{tmp_path}", scale=4)

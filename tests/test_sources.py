@@ -116,7 +116,7 @@ def test_an_unknown_specification_is_refused(spec):
         sources.open_source(spec, minimum_size=8)
 
 
-def test_sample_holds_the_photographs_of_scikit_image_but_the_astronaut():
+def test_sample_holds_the_images_of_scikit_image_but_the_astronaut():
     source = sources.open_source("sample", minimum_size=96)
     sizes = dict(zip(source.labels, source.sizes.tolist(), strict=True))
     assert sizes == {
@@ -186,7 +186,7 @@ def test_sixteen_bits_are_rounded(tmp_path):
     ("name", "content", "words"),
     [
         ("absent.png", None, r"absent\.png: No such file"),
-        ("text.png", b"no picture", r"text\.png: not a picture"),
+        ("text.png", b"no image", r"text\.png: not a picture"),
         ("empty.jpg", b"", r"empty\.jpg: not a picture"),
         ("cut.png", encoded(noise(40, 40), format="PNG")[:2000], r"cut\.png: "),
         ("cut.jpg", encoded(noise(40, 40), format="JPEG")[:1500], r"cut\.jpg: "),

@@ -48,14 +48,14 @@ def assert_close(ours, expected, rtol=1e-4):
 def expected_gradients(recipe, state, batch):
     """The gradients of eq. 3 and of eq. 2, negated, by plain differentiation."""
     lr, hr = batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
-    critic = state.discriminator
+    discriminator = state.discriminator
 
     def generate(params):
         variables = {"params": params, "batch_stats": state.generator.batch_stats}
         return recipe.generator.apply(variables, lr, True, mutable=["batch_stats"])[0]
 
     def judge(params, images):
-        variables = {"params": params, "batch_stats": critic.batch_stats}
+        variables = {"params": params, "batch_stats": discriminator.batch_stats}
         network = recipe.discriminator
         return network.apply(variables, images, True, mutable=["batch_stats"])[0]
 
@@ -63,8 +63,8 @@ def expected_gradients(recipe, state, batch):
         sr = generate(state.generator.params)
         return losses.discriminator_loss(judge(params, hr), judge(params, sr))
 
-    gradient_d = jax.grad(loss_d)(critic.params)
-    params_d = critic.params
+    gradient_d = jax.grad(loss_d)(discriminator.params)
+    params_d = discriminator.params
     if recipe.order == "discriminator_first":
         params_d = jax.tree.map(jnp.subtract, params_d, gradient_d)
 
@@ -145,7 +145,7 @@ def test_every_output_is_reduced_over_the_devices(step, order, content):
     jax.eval_shape(jax.vmap(one, out_axes=None, axis_name=steps.AXIS), parts)
 
 
-def test_per_replica_batch_norm_is_another_thing():
+def test_per_replica_differs_from_synchronised_batch_norm():
     recipe = tiny.recipe(optimizer=DESCENT)
     state, batch = tiny.state(recipe, adversarial=False), tiny.batch(8)
     one, _ = run(steps.pretrain_step, recipe, state, batch)
@@ -221,7 +221,7 @@ def test_running_statistics_of_d_see_sr_hr_and_sr():
     assert_close(after.discriminator.batch_stats, variables["batch_stats"], rtol=1e-5)
 
 
-def test_metrics_say_what_d_thinks():
+def test_metrics_hold_d_of_hr_and_of_sr():
     recipe = tiny.recipe()
     state = tiny.state(recipe)
     sure = state.discriminator.params | {

@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def entry(*carried_by: catalog.Address | catalog.Package) -> catalog.Entry:
+def entry(*mirrors: catalog.Address | catalog.Package) -> catalog.Entry:
     return catalog.Entry(
         kind="generator",
         summary="a test's",
@@ -41,7 +41,7 @@ def entry(*carried_by: catalog.Address | catalog.Package) -> catalog.Entry:
         size=len(CONTENT),
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         licence="Apache-2.0",
-        carriers=carried_by,
+        mirrors=mirrors,
     )
 
 
@@ -58,15 +58,15 @@ def served(tmp_path: Path, content: bytes) -> catalog.Address:
 def test_download_happens_once_and_names_its_source(
     cache: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    carrier = served(tmp_path, CONTENT)
-    offer(monkeypatch, entry(carrier))
+    mirror = served(tmp_path, CONTENT)
+    offer(monkeypatch, entry(mirror))
     assert not store.is_cached("ours")
     path = store.fetch("ours")
     assert path == cache / "a-test.h5"
     assert path.read_bytes() == CONTENT
     assert store.is_cached("ours")
     said = capsys.readouterr()
-    assert carrier.url in said.err
+    assert mirror.url in said.err
     assert "Apache-2.0" in said.err
     assert not said.out
     Path(tmp_path / "a-test.h5").unlink()
@@ -121,13 +121,13 @@ def test_damaged_or_missing_included_weights_are_refused_and_kept(
         store.fetch("ours")
 
 
-def test_next_carrier_is_tried_and_a_wrong_checksum_leaves_nothing(
+def test_next_mirror_is_tried_and_a_wrong_checksum_leaves_nothing(
     cache: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     wrong = served(tmp_path, b"something else")
     absent = catalog.Address((tmp_path / "absent").as_uri())
     offer(monkeypatch, entry(absent, wrong))
-    with pytest.raises(WeightsError, match="from any carrier") as error:
+    with pytest.raises(WeightsError, match="from any mirror") as error:
         store.fetch("ours")
     assert "absent" in str(error.value)
     assert "wrong checksum" in str(error.value)
@@ -273,6 +273,7 @@ def test_storage_type_rounds_once_and_loads_as_float32(tmp_path: Path, dtype) ->
     _, loaded = store.load_generator(path)
     rounded = jax.tree.map(lambda x: x.astype(dtype).astype(np.float32), variables)
     jax.tree.map(np.testing.assert_array_equal, loaded, rounded)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype("float32")}
 
 
 def test_values_too_large_for_the_storage_type_are_refused(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import itertools
 import jax
 import numpy as np
 import pytest
+import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from srgan_jax.inference import fold as folded
 from srgan_jax.inference import tiles
 from srgan_jax.inference import upscaler as upscaler_module
 from srgan_jax.inference.upscaler import Upscaler
-from srgan_jax.models import generator
+from srgan_jax.models.generator import Generator
 
 LENGTHS = st.one_of(st.integers(1, 12), st.integers(1, 70))
 VARIANTS = {
@@ -31,9 +31,9 @@ VARIANTS = {
 
 
 @functools.cache
-def network(variant: str) -> tuple[generator.Generator, dict]:
+def network(variant: str) -> tuple[Generator, dict]:
     """A small generator with biases and statistics that zero padding would not suit."""
-    model = generator.Generator(**{"blocks": 1, "channels": 4} | VARIANTS[variant])
+    model = Generator(**{"blocks": 1, "channels": 4} | VARIANTS[variant])
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3)))
     rng = np.random.default_rng(1)
 
@@ -45,9 +45,9 @@ def network(variant: str) -> tuple[generator.Generator, dict]:
 
 
 @functools.cache
-def upscaler(variant: str, tile: int | None) -> Upscaler:
+def upscaler(variant: str, tile: int | None, padding: str = "zero") -> Upscaler:
     model, variables = network(variant)
-    return Upscaler(generator.settings_of(model), variables, tile=tile)
+    return Upscaler(tiny.settings_of(model), variables, tile=tile, padding=padding)
 
 
 @functools.cache
@@ -56,9 +56,20 @@ def whole(variant: str) -> jax.stages.Wrapped:
     return jax.jit(lambda lr: model.apply(variables, lr))
 
 
-def expected(variant: str, image: np.ndarray) -> np.ndarray:
+def expected(variant: str, image: np.ndarray, padding: str = "zero") -> np.ndarray:
     top = np.iinfo(image.dtype).max
+    height, width, _ = image.shape
+    border = 0
+    if padding == "symmetric":  # more than the receptive field
+        border = 40
+        margins = (border, border), (border, border), (0, 0)
+        image = np.pad(image, margins, mode="symmetric")
     sr = np.asarray(whole(variant)(image[None].astype(np.float32) / top))[0]
+    scale = network(variant)[0].scale
+    rows, columns = (
+        slice(scale * border, scale * (border + n)) for n in (height, width)
+    )
+    sr = sr[rows, columns]
     return np.clip(np.floor((sr + 1) * (top / 2) + 0.5), 0, top).astype(image.dtype)
 
 
@@ -80,17 +91,21 @@ def assert_same(sr: np.ndarray, truth: np.ndarray) -> None:
     width=LENGTHS,
     tile=st.sampled_from([None, 1, 7, 24]),
     variant=st.sampled_from(list(VARIANTS)),
+    padding=st.sampled_from(["symmetric", "zero"]),
 )
-@example(height=1, width=1, tile=1, variant="paper")
-@example(height=1, width=70, tile=7, variant="x8 lornatang")
-@example(height=69, width=70, tile=7, variant="imagenet input")
-@example(height=5, width=9, tile=7, variant="imagenet input")
+@example(height=1, width=1, tile=1, variant="paper", padding="zero")
+@example(height=1, width=1, tile=1, variant="paper", padding="symmetric")
+@example(height=1, width=70, tile=7, variant="x8 lornatang", padding="zero")
+@example(height=69, width=70, tile=7, variant="imagenet input", padding="zero")
+@example(height=69, width=70, tile=7, variant="imagenet input", padding="symmetric")
+@example(height=5, width=9, tile=7, variant="imagenet input", padding="zero")
 @settings(max_examples=25, deadline=None)
-def test_tiles_give_the_whole_picture(
-    height: int, width: int, tile: int | None, variant: str
+def test_tiles_give_the_whole_image(
+    height: int, width: int, tile: int | None, variant: str, padding: str
 ) -> None:
     image = photo(height, width)
-    assert_same(upscaler(variant, tile)(image), expected(variant, image))
+    sr = upscaler(variant, tile, padding)(image)
+    assert_same(sr, expected(variant, image, padding))
 
 
 def test_large_pictures_are_cut_without_being_told(
@@ -106,7 +121,7 @@ def test_large_pictures_are_cut_without_being_told(
 def test_16_bits() -> None:
     image = photo(40, 30, np.uint16)
     model, variables = network("paper")
-    sr = Upscaler(generator.settings_of(model), variables, tile=24)(image)
+    sr = Upscaler(tiny.settings_of(model), variables, tile=24)(image)
     difference = np.abs(sr.astype(int) - expected("paper", image).astype(int))
     assert sr.dtype == np.uint16
     assert difference.max() <= 1  # float32 has 24 bits for 16
@@ -124,7 +139,7 @@ def test_grey_is_the_luma_of_grey_as_rgb() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_halo_is_the_radius_of_the_receptive_field(variant: str) -> None:
     model, _ = network(variant)
-    radius = folded.halo(model)
+    radius = upscaler(variant, None).halo
     size = 2 * radius + 3
     lr = jax.random.uniform(jax.random.key(0), (1, size, size, 3))
     middle = size // 2
@@ -143,28 +158,31 @@ def test_halo_is_the_radius_of_the_receptive_field(variant: str) -> None:
     length=st.integers(1, 5000),
     halo=st.integers(8, 72),
     tile=st.one_of(st.none(), st.integers(1, 300)),
+    continued=st.booleans(),
 )
-@example(length=32, halo=16, tile=None)
+@example(length=32, halo=16, tile=None, continued=False)
 def test_windows_cover_each_pixel_once_with_a_halo(
-    length: int, halo: int, tile: int | None
+    length: int, halo: int, tile: int | None, continued: bool
 ) -> None:
-    plan = tiles.plan(length, 9, halo, tile)
-    side = plan.sides[0]
+    border = halo if continued else 0
+    plan = tiles.plan(length, 9, halo, tile, border)
+    side, start, end = plan.sides[0], -border, length + border
     rows = sorted({rows for rows, _ in plan.windows})
     assert rows[0].first == 0
     assert rows[-1].end == length
     assert all(a.end == b.first for a, b in itertools.pairwise(rows))
     for part in rows:
         assert part.first < part.end
-        assert part.start == 0 or part.first - part.start >= halo
-        assert part.start + side >= length or part.start + side - part.end >= halo
-        assert part.start + side <= max(length, side)
+        assert part.start == start or part.first - part.start >= halo
+        assert part.start + side >= end or part.start + side - part.end >= halo
+        assert start <= part.start
+        assert part.start + side <= max(end, start + side)
     assert len(plan.cells(plan.windows[: plan.batch])) <= plan.most_cells
 
 
 def test_one_program_for_all_pictures_and_all_weights_of_a_generator() -> None:
     model, variables = network("paper")
-    of_model = generator.settings_of(model)
+    of_model = tiny.settings_of(model)
     upscaler_module._upscale.clear_cache()
     for weights in (variables, jax.tree.map(np.copy, variables)):
         fixed = Upscaler(of_model, weights, tile=16)
@@ -194,14 +212,20 @@ def test_refuses_other_arrays(image: np.ndarray) -> None:
         upscaler("paper", None)(image)
 
 
+def test_refuses_another_padding() -> None:
+    model, variables = network("paper")
+    with pytest.raises(ValueError, match="padding is 'edge'"):
+        Upscaler(tiny.settings_of(model), variables, padding="edge")
+
+
 def test_refuses_tiles_of_nothing() -> None:
     model, variables = network("paper")
     with pytest.raises(ValueError, match="tile is 0"):
-        Upscaler(generator.settings_of(model), variables, tile=0)
+        Upscaler(tiny.settings_of(model), variables, tile=0)
 
 
 def test_bfloat16_is_near() -> None:
     model, variables = network("paper")
-    half = Upscaler(generator.settings_of(model), variables, dtype="bfloat16")
+    half = Upscaler(tiny.settings_of(model), variables, dtype="bfloat16")
     image = photo(20, 20)
     assert np.abs(half(image).astype(int) - expected("paper", image)).mean() < 2

@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from PIL import Image
 from configs import srgan
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
+from srgan_jax.models.registry import EXECUTION
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training.state import TrainState, create_network
 from srgan_jax.training.steps import ContentTerm, Recipe
@@ -43,11 +45,18 @@ def initialise(network: Generator | Discriminator, side: int) -> dict:
 def state(recipe: Recipe, adversarial: bool = True) -> TrainState:
     variables = initialise(recipe.generator, CROP // SCALE)
     network = create_network(variables, recipe.optimizer)
-    critic = None
+    discriminator = None
     if adversarial:
-        critic = initialise(recipe.discriminator, CROP)
-        critic = create_network(critic, recipe.optimizer)
-    return TrainState(jnp.int32(0), network, critic, variables)
+        discriminator = create_network(
+            initialise(recipe.discriminator, CROP), recipe.optimizer
+        )
+    return TrainState(jnp.int32(0), network, discriminator, network.variables)
+
+
+def settings_of(network: Generator | Discriminator) -> dict[str, Any]:
+    """The settings of a network: what its file stores."""
+    names = set(network.__dataclass_fields__) - set(EXECUTION)
+    return {name: getattr(network, name) for name in names}
 
 
 def vgg_content(layer: tuple[int, int] = (1, 2)) -> tuple[ContentTerm, ...]:

@@ -10,7 +10,7 @@ from srgan_jax.console import notes, usage_errors
 if TYPE_CHECKING:
     import numpy as np
 
-CROPS, COLUMNS, GAP = 12, 3, 8  # of the picture; the gap in pixels
+CROPS, COLUMNS, GAP = 12, 3, 8  # of the sheet; the gap in pixels
 
 app = typer.Typer(help="What a configuration trains on.", no_args_is_help=True)
 

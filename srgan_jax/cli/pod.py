@@ -7,9 +7,8 @@ import json as json_
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from srgan_jax.console import notes, usage_errors
+from srgan_jax.console import figures, notes, usage_errors
 
 
 def pod(
@@ -58,4 +57,4 @@ def pod(
         typer.echo(json_.dumps(records, indent=2))
     else:
         for record in records:
-            Console(highlight=False).print(*tpu.summary(record), sep="\n")
+            figures().print(*tpu.summary(record), sep="\n")

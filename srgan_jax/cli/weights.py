@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from srgan_jax.console import figures, notes, usage_errors
 
@@ -43,7 +43,7 @@ def list_(json: Json = False) -> None:
             f"{record['size'] / 1e6:.0f}",
             record["licence"],
             "yes" if record["cached"] else "no",
-            _figures(record["scores"]),
+            _joined(record["scores"]),
         )
     figures().print(table)
 
@@ -81,8 +81,8 @@ def show(
         return
     table = Table.grid(padding=(0, 2))
     for field, value in record.items():
-        table.add_row(field, _text(value))
-    Console(highlight=False).print(table)
+        table.add_row(field, Text(_text(value)))  # not markup
+    figures().print(table)
 
 
 @app.command(
@@ -190,7 +190,7 @@ def _report(
     variables: Mapping[str, Any],
 ) -> None:
     parameters = _parameters(variables)
-    notes.print(f"{target}: {kind} of {parameters:,} parameters, {_figures(settings)}")
+    notes.print(f"{target}: {kind} of {parameters:,} parameters, {_joined(settings)}")
 
 
 def _record(name: str) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _record(name: str) -> dict[str, Any]:
         "scores": {k: dict(v) for k, v in entry.scores.items()},
         "cached": store.is_cached(name),
         "path": str(path),
-        "carriers": [str(carrier) for carrier in entry.carriers],
+        "carriers": [str(m) for m in entry.mirrors] or ["this package"],
         "sha256": entry.sha256,
         "settings": dict(entry.settings)
         or {"preprocessing": entry.preprocessing or "none"},
@@ -235,7 +235,7 @@ def _parameters(variables: Mapping[str, Any]) -> int:
 def _text(value: Any) -> str:
     match value:
         case dict():
-            return _figures(value)
+            return _joined(value)
         case list():
             return "\n".join(value)
         case bool():
@@ -245,8 +245,8 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _figures(values: Mapping[str, Any]) -> str:
+def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{k}: {_figures(v)}" if isinstance(v, dict) else f"{k} {v}"
+        f"{k}: {_joined(v)}" if isinstance(v, dict) else f"{k} {v}"
         for k, v in values.items()
     )

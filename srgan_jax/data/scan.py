@@ -1,25 +1,26 @@
 """Reads the headers of many image files, with progress and an index between starts.
 
-The index holds what the headers said, by path, modification time and size. It lives in
-a directory of the caller's choice. The commands choose the user's cache: runs in
-different work directories share a folder of images, the folder itself may be read-only,
-and a lost index costs nothing but time.
+The index holds each file's image size, together with the file's size and modification
+time. It lives in a directory of the caller's choice. The commands choose the user's
+cache: runs in different work directories share a folder of images, the folder itself
+may be read-only, and a lost index costs nothing but time.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from rich import progress
 
 from srgan_jax import console, paths
-from srgan_jax.data.source import printable
 from srgan_jax.images import decode
 from srgan_jax.images.decode import Header, ImageError
 
@@ -34,12 +35,21 @@ Entry = list[int]  # modification time in ns, bytes, height, width, whether JPEG
 
 
 def headers(
-    name: str, labels: Sequence[str], inspect: Callable[[int], Header]
+    name: str,
+    labels: Sequence[str],
+    inspect: Callable[[int], Header],
+    known: Mapping[int, Header] = MappingProxyType({}),
 ) -> list[Found]:
-    """Calls `inspect` for each index in parallel; errors are returned, not raised.
+    """The header of each image, or the error of one that cannot be read.
 
     Shows a progress bar on a terminal for a large source. Elsewhere prints a line to
     standard error every few seconds.
+
+    Args:
+      name: of the source, for progress.
+      labels: printable names of the images for errors.
+      inspect: reads the header of an image, given its index; called in parallel.
+      known: headers that need no reading.
     """
 
     def attempt(index: int) -> Found:
@@ -48,46 +58,57 @@ def headers(
         except Exception as error:  # Pillow's plugins raise errors of any type
             return decode.describe_error(labels[index], error)
 
+    unknown = [index for index in range(len(labels)) if index not in known]
     with futures.ThreadPoolExecutor() as pool:
-        results = pool.map(attempt, range(len(labels)))
-        return list(_with_progress(results, name, len(labels)))
+        results = _with_progress(pool.map(attempt, unknown), name, len(unknown))
+        found = {**known, **dict(zip(unknown, results, strict=True))}
+    return [found[index] for index in range(len(labels))]
 
 
 def file_headers(
-    name: str, files: Sequence[Path], labels: Sequence[str], index_dir: Path | None
+    name: str, files: Sequence[Path], labels: Sequence[str], index: Path | None
 ) -> list[Found]:
-    """The headers of files; those of unchanged files come from the index.
+    """The headers of files; those of unchanged files come from an index.
 
     Args:
       name: of the source, for progress.
-      files: absolute or relative paths.
-      labels: printable names of the files for errors.
-      index_dir: directory of indices, or None to keep none.
+      files: their paths.
+      labels: their names in the index and for errors.
+      index: file of the index, see `index_path`, or None to keep none.
     """
-    place = None if index_dir is None else index_dir / _index_name(files)
-    known = {} if place is None else _read_index(place)
+    entries = {} if index is None else _read_index(index)
+    known: dict[int, Header] = {}
     stamps: dict[int, Entry] = {}
-
-    def inspect(index: int) -> Header:
-        status = os.stat(files[index])
-        stamps[index] = [status.st_mtime_ns, status.st_size]
-        entry = known.get(printable(files[index].absolute()))
-        if entry and entry[:2] == stamps[index]:
+    for number, (file, label) in enumerate(zip(files, labels, strict=True)):
+        with contextlib.suppress(OSError):  # reading its header will fail and say why
+            status = os.stat(file)
+            stamps[number] = [status.st_mtime_ns, status.st_size]
+        entry = entries.get(label)
+        if entry and entry[:2] == stamps.get(number):
             height, width, jpeg = entry[2:]
-            return Header(height, width, bool(jpeg))
-        with open(files[index], "rb") as file:
+            known[number] = Header(height, width, bool(jpeg))
+
+    def inspect(number: int) -> Header:
+        with open(files[number], "rb") as file:
             return decode.read_header(file)
 
-    found = headers(name, labels, inspect)
-    entries = {
-        printable(files[index].absolute()): [*stamps[index], *map(int, header)]
-        for index, header in enumerate(found)
-        if isinstance(header, Header)
-    }
-    changed = sum(known.get(path) != entry for path, entry in entries.items())
-    if place is not None and changed >= LARGE:
-        _write_index(place, entries)
+    found = headers(name, labels, inspect, known)
+    if index is not None and len(found) - len(known) >= LARGE:
+        new = {
+            labels[number]: [*stamps[number], *map(int, header)]
+            for number, header in enumerate(found)
+            if isinstance(header, Header) and number in stamps
+        }
+        _write_index(index, new)
     return found
+
+
+def index_path(directory: Path | None, *folders: Path) -> Path | None:
+    """The file that holds the index of some folders, or None without a directory."""
+    if directory is None:
+        return None
+    place = b"\0".join(os.fsencode(folder.absolute()) for folder in folders)
+    return directory / f"{hashlib.sha256(place).hexdigest()[:16]}.json"
 
 
 def _with_progress(results: Iterable[T], name: str, total: int) -> Iterator[T]:
@@ -106,12 +127,6 @@ def _with_progress(results: Iterable[T], name: str, total: int) -> Iterator[T]:
         if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
             told = time.monotonic()
             console.notes.print(f"{name}: read {count:,} of {total:,} headers")
-
-
-def _index_name(files: Sequence[Path]) -> str:
-    """One index for each folder of images, whatever files come and go in it."""
-    folder = os.path.commonpath([file.parent.absolute() for file in files])
-    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:16] + ".json"
 
 
 def _read_index(path: Path) -> dict[str, Entry]:

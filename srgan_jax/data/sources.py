@@ -89,7 +89,8 @@ def _folder(
     except ValueError as error:
         raise SourceError(str(error)) from error
     labels = [printable(path.relative_to(folder)) for path in files]
-    found = scan.file_headers(spec, files, labels, index_dir)
+    index = scan.index_path(index_dir, folder)
+    found = scan.file_headers(spec, files, labels, index)
     kept = _usable(spec, labels, found, minimum_size)
     return _source(spec, labels, _file_reader(files), found, kept)
 
@@ -113,9 +114,8 @@ def _pairs(
         printable(Path(lr_dir.absolute().name, path.relative_to(lr_dir)))
         for path in lr_files
     ]
-    found = scan.file_headers(
-        spec, hr_files + lr_files, hr_labels + lr_labels, index_dir
-    )
+    index = scan.index_path(index_dir, hr_dir, lr_dir)
+    found = scan.file_headers(spec, hr_files + lr_files, hr_labels + lr_labels, index)
     hr_found, lr_found = found[: len(files)], found[len(files) :]
     both: list[scan.Found] = []
     for pair, hr, lr in zip(files, hr_found, lr_found, strict=True):

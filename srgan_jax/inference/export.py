@@ -1,13 +1,14 @@
-"""A generator as one file for other runtimes: StableHLO or ONNX, any picture's size.
+"""A generator as one file for other runtimes: StableHLO or ONNX, for any image size.
 
-Both take LR in [0, 1] and give SR in [-1, 1], in float32; StableHLO with colours last
-(`[batch, h, w, 3]`), ONNX with colours first, as is the custom there. Both carry the
-generator's settings, which `settings_of` reads.
+Both take LR in [0, 1] and give SR in [-1, 1], in float32. StableHLO has colours last
+(`[batch, h, w, 3]`), ONNX has colours first, as is usual there. Both carry the settings
+of the generator.
 """
 
+import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from srgan_jax.inference import fold as folded
-from srgan_jax.models import generator, layers
+from srgan_jax.inference.fold import fold
+from srgan_jax.kernels.layouts import Layout
+from srgan_jax.models import layers, registry
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OPSET = 17  # of ONNX: of 2022, which all runtimes in use know
@@ -25,11 +27,11 @@ IR_VERSION = 8  # of ONNX, of the same age
 
 
 def to_stablehlo(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
-    """What `jax.export.deserialize` takes; one module for `PLATFORMS`.
+    """A module for all `PLATFORMS`, which `jax.export.deserialize` reads.
 
-    The settings are the exported function's name.
+    The settings, as JSON, are the name of the exported function.
     """
-    network = generator.from_settings(settings)
+    network, variables = fold(registry.create("generator", settings), variables)
 
     def upscale(lr: jax.Array) -> Any:
         return network.apply(variables, lr)
@@ -42,10 +44,11 @@ def to_stablehlo(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> b
 
 
 def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
-    """An ONNX model, `lr` `[batch, 3, h, w]` to `sr`; batch normalisation is folded in.
+    """An ONNX model, `lr` `[batch, 3, h, w]` to `sr`, with its settings as metadata.
 
     Raises:
-      ValueError: the package onnx is not installed.
+      ValueError: the package onnx is not installed, or the generator computes something
+        that has no counterpart here.
     """
     try:
         import onnx
@@ -55,9 +58,10 @@ def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
             "ONNX needs the package onnx: pip install 'srgan-jax[export]'"
         ) from None
 
-    network = generator.from_settings(settings)
+    network, variables = fold(registry.create("generator", settings), variables)
     graph = _Graph()
-    _draw(graph, network, variables)
+    result = network.apply(variables, _Value(graph, "lr", 3))
+    graph.nodes.append(helper.make_node("Identity", [result.name], ["sr"]))
     lr, sr = (
         helper.make_tensor_value_info(
             name,
@@ -92,19 +96,8 @@ def save(path: Path, exported: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def settings_of(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The generator's settings in an exported file; ONNX is known by `.onnx`."""
-    data = Path(path).read_bytes()
-    if Path(path).suffix == ".onnx":
-        import onnx
-
-        props = onnx.load_from_string(data).metadata_props
-        return json.loads({p.key: p.value for p in props}["settings"])
-    return json.loads(jax.export.deserialize(bytearray(data)).fun_name)
-
-
 class _Graph:
-    """Nodes and constants of ONNX; each method adds some and names the result."""
+    """Nodes and constants of an ONNX graph; each method names what it adds."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -122,45 +115,77 @@ class _Graph:
         self.constants[name] = np.asarray(array, np.float32)
         return name
 
-    def conv(self, x: str, layer: folded.Convolution) -> str:
-        kernel = np.asarray(layer.kernel).transpose(3, 2, 0, 1)
-        half = kernel.shape[-1] // 2
-        inputs = x, self.constant(kernel), self.constant(layer.bias)
-        x = self.node("Conv", *inputs, pads=[half] * 4)
-        if layer.slope is None:
-            return x
-        slope = np.broadcast_to(layer.slope, np.shape(layer.bias))
-        return self.node("PRelu", x, self.constant(slope[:, None, None]))
 
-    def affine(self, x: str, gain: Any, offset: Any) -> str:
-        x = self.node("Mul", x, self.constant(gain))
-        return self.node("Add", x, self.constant(offset))
+@dataclasses.dataclass(frozen=True)
+class _Value(Layout):
+    """A value of an ONNX graph, which a network is applied to in place of an image.
 
+    Each operation of the network adds nodes to the graph.
+    """
 
-def _draw(
-    graph: _Graph, network: generator.Generator, variables: Mapping[str, Any]
-) -> None:
-    """The generator as a graph from `lr` to `sr`."""
-    net = folded.fold(network, variables)
-    black, white = (
-        np.asarray(layers.from_unit(jnp.full(3, value), network.input_range))
-        for value in (0.0, 1.0)
-    )
-    gain, offset = (v[:, None, None] for v in (white - black, black))
-    x = skip = graph.conv(graph.affine("lr", gain, offset), net.first)
-    for i in range(network.blocks):
-        first, second = jax.tree.map(lambda stacked, i=i: stacked[i], net.blocks)
-        x = graph.node("Add", x, graph.conv(graph.conv(x, first), second))
-    x = graph.node("Add", graph.conv(x, net.middle), skip)
-    for layer in net.up:
-        x = graph.conv(x, layer)
-        x = graph.node("DepthToSpace", x, blocksize=2, mode="CRD")
-    x = graph.conv(x, folded.Convolution(**variables["params"]["conv_out"]))
-    unit = network.output_range == "unit"
-    if network.output == "tanh":
-        x = graph.node("Tanh", x)
-    elif network.output == "clip":
-        ends = graph.constant(0.0 if unit else -1.0), graph.constant(1.0)
-        x = graph.node("Clip", x, *ends)
-    graph.affine(x, *((2.0, -1.0) if unit else (1.0, 0.0)))
-    graph.nodes[-1].output[0] = "sr"
+    graph: _Graph
+    name: str
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return -1, -1, -1, self.channels
+
+    def convolve(
+        self,
+        kernel: Any,
+        bias: Any,
+        stride: int,
+        padding: tuple[int, int] | None,
+    ) -> "_Value":
+        before, after = padding or (len(kernel) // 2, len(kernel) // 2)
+        inputs = [self.graph.constant(np.transpose(kernel, (3, 2, 0, 1)))]
+        if bias is not None:
+            inputs.append(self.graph.constant(bias))
+        return self._node(
+            "Conv",
+            *inputs,
+            channels=kernel.shape[-1],
+            pads=[before, before, after, after],
+            strides=[stride, stride],
+        )
+
+    def elementwise(self, function: Callable, *per_channel: Any) -> "_Value":
+        constant = self.graph.constant
+        if function in (layers.unit, layers.wide):
+            return self
+        if function is layers.prelu:
+            slope = np.broadcast_to(per_channel[0], (self.channels,))
+            return self._node("PRelu", constant(slope[:, None, None]))
+        if function is jnp.tanh:
+            return self._node("Tanh")
+        if function is jnp.clip:
+            return self._node("Clip", *map(constant, per_channel))
+        if function in (layers.symmetric, layers.byte, layers.imagenet):
+            black, white = (np.asarray(function(jnp.full(3, v))) for v in (0.0, 1.0))
+            scaled = self._node("Mul", constant((white - black)[:, None, None]))
+            return scaled._node("Add", constant(black[:, None, None]))
+        raise ValueError(
+            f"the generator computes {function.__name__}, which this version does not "
+            "write to ONNX; export to StableHLO instead"
+        )
+
+    def pixel_shuffle(self) -> "_Value":
+        channels = self.channels // 4
+        return self._node("DepthToSpace", channels=channels, blocksize=2, mode="CRD")
+
+    def __add__(self, other: Any) -> "_Value":
+        return self._node("Add", other.name)
+
+    def to_array(self) -> "_Value":
+        return self
+
+    def _node(
+        self,
+        operator: str,
+        *inputs: str,
+        channels: int | None = None,
+        **attributes: Any,
+    ) -> "_Value":
+        name = self.graph.node(operator, self.name, *inputs, **attributes)
+        return _Value(self.graph, name, channels or self.channels)

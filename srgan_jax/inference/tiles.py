@@ -1,10 +1,13 @@
-"""Where windows and cells lie: how a picture of any size goes through fixed shapes.
+"""Where windows and cells lie: how an image of any size goes through fixed shapes.
 
-A window is what the network sees at a time: its core, which it gives, and round it a
-halo of the receptive field. A window reaches beyond the picture only if the picture is
-smaller than it. So each edge of a window either is the picture's, where zero padding
-belongs, or cuts the picture a halo away from the core. A core is reconstructed by the
-cell.
+A window is what the network sees at a time: a core, whose pixels it computes, and a
+halo of the receptive field around the core. A window reaches beyond the image only
+where the image is smaller than the window. So each edge of a window is either an edge
+of the image, where zero padding belongs, or cuts the image a halo away from the core.
+The core is reconstructed cell by cell.
+
+An image may be continued beyond its borders. All positions count from the image's own
+first pixel, so that those of a continued image begin below zero.
 """
 
 import itertools
@@ -20,14 +23,20 @@ BATCH_PIXELS = 256 * 256  # small windows are gathered up to about as many
 
 
 class Part(NamedTuple):
-    """A window along one axis, in LR pixels: its start, its core's first and end."""
+    """A window along one axis, in LR pixels.
+
+    Attributes:
+      start: first pixel of the window.
+      first: first pixel of the core.
+      end: pixel behind the last one of the core.
+    """
 
     start: int
     first: int
     end: int
 
     def core(self, scale: int) -> slice:
-        """The core in the upscaled picture."""
+        """The core in the upscaled image."""
         return slice(scale * self.first, scale * self.end)
 
     def core_within(self, scale: int) -> slice:
@@ -40,7 +49,14 @@ Window = tuple[Part, Part]  # rows, columns
 
 
 class Plan(NamedTuple):
-    """Windows of a picture, the sides of each and of its cells, windows at a time."""
+    """How an image is covered.
+
+    Attributes:
+      windows: all of them.
+      sides: height and width of every window.
+      cell: height and width of every cell.
+      batch: number of windows that are computed at a time.
+    """
 
     windows: list[Window]
     sides: tuple[int, int]
@@ -66,14 +82,20 @@ class Plan(NamedTuple):
         return self.batch * rows * columns
 
 
-def plan(height: int, width: int, halo: int, tile: int | None) -> Plan:
-    """Covers a picture by windows with cores of `tile` LR pixels a side.
+def plan(height: int, width: int, halo: int, tile: int | None, border: int = 0) -> Plan:
+    """Covers an image by windows.
 
-    With None one window takes the whole picture, its sides rounded up to `STEP`, or as
-    few windows as sides of about `SIDE` allow.
+    Args:
+      height: of the image, in LR pixels.
+      width: likewise.
+      halo: radius of the receptive field.
+      tile: side of each core. None takes the whole image in one window, its sides
+        rounded up to `STEP`, or in as few windows as sides of about `SIDE` allow.
+      border: pixels by which the image is continued to each side: `halo` or none.
     """
+    continued = height + 2 * border, width + 2 * border
     if tile is None:
-        sides = _automatic_side(height, halo), _automatic_side(width, halo)
+        sides = _automatic_side(continued[0], halo), _automatic_side(continued[1], halo)
         cell = _equal(sides[0], CELL), _equal(sides[1], CELL)
         batch = 1
     else:
@@ -81,7 +103,10 @@ def plan(height: int, width: int, halo: int, tile: int | None) -> Plan:
         side_cell = min(side, _equal(max(tile, STEP), CELL))
         sides, cell = (side, side), (side_cell, side_cell)
         batch = max(1, BATCH_PIXELS // side**2)
-    rows, columns = _parts(height, sides[0], halo), _parts(width, sides[1], halo)
+    rows, columns = (
+        _parts(length, side, halo, border)
+        for length, side in zip((height, width), sides, strict=True)
+    )
     return Plan(list(itertools.product(rows, columns)), sides, cell, batch)
 
 
@@ -91,14 +116,16 @@ def _automatic_side(length: int, halo: int) -> int:
     return _count(length + (count - 1) * 2 * halo, count * STEP) * STEP
 
 
-def _parts(length: int, side: int, halo: int) -> list[Part]:
-    if length <= side:
-        return [Part(0, 0, length)]
+def _parts(length: int, side: int, halo: int, border: int) -> list[Part]:
+    continued = length + 2 * border
+    if continued <= side:
+        return [Part(-border, 0, length)]
     step = side - 2 * halo
-    count = 1 + _count(length - side, step)
-    edges = [0, *range(halo + step, halo + count * step, step), length]
+    count = 1 + _count(continued - side, step)
+    first_edge = halo - border + step
+    edges = [0, *range(first_edge, first_edge + (count - 1) * step, step), length]
     return [
-        Part(min(i * step, length - side), first, end)
+        Part(min(i * step, continued - side) - border, first, end)
         for i, (first, end) in enumerate(itertools.pairwise(edges))
     ]
 

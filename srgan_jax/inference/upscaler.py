@@ -1,9 +1,7 @@
-"""Upscaler: a generator applied to pictures of any size.
+"""Upscaler: a generator applied to images of any size.
 
-Windows of the picture stream through one compiled program for each shape of window;
-memory does not grow with the picture, except for the result.
-
-Refuses arrays that are not uint8 or uint16 `[height, width, 3]` or `[height, width]`.
+Windows of the image stream through one compiled program for each shape of window, so
+that only the result takes more memory for a larger image.
 """
 
 import functools
@@ -15,24 +13,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from srgan_jax.inference import fold as folded
+from srgan_jax.choices import one_of
 from srgan_jax.inference import tiles
-from srgan_jax.models import generator
+from srgan_jax.inference.fold import fold
+from srgan_jax.inference.receptive_field import receptive_field
+from srgan_jax.kernels.windows import Window
+from srgan_jax.models import registry
 
+PADDINGS = ("symmetric", "zero")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 class Upscaler:
-    """Upscales pictures by `scale` with one generator.
+    """Upscales images by `scale` with one generator.
 
     Attributes:
-      settings: the generator's settings.
+      settings: of the generator.
       scale: the factor in height and in width.
       halo: radius of the receptive field, in LR pixels.
-      tile: side of a window's core in LR pixels: one compiled program for all pictures.
-        Or None: the window follows the picture's size, in steps and up to a limit. A
-        smaller tile takes less memory and more time; the result is the same but for
-        float rounding.
+      tile: side of a window's core in LR pixels; all images then share one compiled
+        program. With None the window follows the size of the image, in steps and up to
+        a limit. A smaller tile takes less memory and more time; the result is the same
+        but for float rounding.
+      padding: what lies beyond the borders of an image: 'symmetric' is its mirror
+        image, as far as the receptive field reaches, and avoids dark borders; 'zero' is
+        what the network does by itself, in training too.
     """
 
     def __init__(
@@ -42,21 +47,24 @@ class Upscaler:
         *,
         tile: int | None = None,
         dtype: jax.typing.DTypeLike = jnp.float32,
+        padding: str = "zero",
     ):
         if tile is not None and tile < 1:
             raise ValueError(f"tile is {tile}; expected a positive number of pixels")
-        network = generator.from_settings(settings, dtype=jnp.dtype(dtype))
+        network = registry.create("generator", settings, dtype=jnp.dtype(dtype))
+        network, variables = fold(network, variables)
         self.settings = dict(settings)
         self.scale = network.scale
-        self.halo = folded.halo(network)
+        self.halo, margin = receptive_field(network, variables)
         self.tile = tile
-        self._layers = folded.fold(network, variables)
-        self._program = functools.partial(_upscale, network)
+        self.padding = one_of("padding", padding, PADDINGS)
+        self._variables = jax.device_put(variables)
+        self._program = functools.partial(_upscale, network, margin)
 
     def __call__(
         self, image: np.ndarray, progress: Callable[[int, int], None] | None = None
     ) -> np.ndarray:
-        """Upscales one picture.
+        """Upscales one image.
 
         Args:
           image: uint8 or uint16 `[h, w, 3]` RGB or `[h, w]` grey.
@@ -72,10 +80,11 @@ class Upscaler:
         _check(image)
         height, width, *colours = image.shape
         scale = self.scale
-        plan = tiles.plan(height, width, self.halo, self.tile)
+        border = self.halo if self.padding == "symmetric" else 0
+        plan = tiles.plan(height, width, self.halo, self.tile, border)
         sr = np.empty((scale * height, scale * width, *colours), image.dtype)
         done = 0
-        for windows, result in _one_ahead(self._results(image, plan)):
+        for windows, result in _one_ahead(self._results(image, plan, border)):
             for (rows, columns), piece in zip(
                 windows, np.asarray(result), strict=False
             ):
@@ -88,16 +97,18 @@ class Upscaler:
         return sr
 
     def _results(
-        self, image: np.ndarray, plan: tiles.Plan
+        self, image: np.ndarray, plan: tiles.Plan, border: int
     ) -> Iterator[tuple[Sequence[tiles.Window], jax.Array]]:
         """Batches of windows with their SR, which is still being computed."""
         height, width = plan.sides
+        margins = [(border, border)] * 2 + [(0, 0)] * (image.ndim - 2)
+        image = np.pad(image, margins, mode="symmetric")
         size = np.minimum(image.shape[:2], plan.sides).astype(np.int32)
         for i in range(0, len(plan.windows), plan.batch):
             windows = plan.windows[i : i + plan.batch]
             lr = np.zeros((plan.batch, *plan.sides, *image.shape[2:]), image.dtype)
             for window, (rows, columns) in zip(lr, windows, strict=False):
-                y, x = rows.start, columns.start
+                y, x = rows.start + border, columns.start + border
                 window[: size[0], : size[1]] = image[y : y + height, x : x + width]
             listed = plan.cells(windows)
             cells = np.zeros((plan.most_cells, 3), np.int32)
@@ -105,15 +116,16 @@ class Upscaler:
             yield (
                 windows,
                 self._program(
-                    self._layers, lr, size, cells, len(listed), cell=plan.cell
+                    self._variables, lr, size, cells, len(listed), cell=plan.cell
                 ),
             )
 
 
-@functools.partial(jax.jit, static_argnames=("network", "cell"))
+@functools.partial(jax.jit, static_argnames=("network", "margin", "cell"))
 def _upscale(
-    network: generator.Generator,
-    layers: folded.Folded,
+    network: Any,
+    margin: int,
+    variables: Any,
     windows: jax.Array,
     size: jax.Array,
     cells: jax.Array,
@@ -123,16 +135,17 @@ def _upscale(
 ) -> jax.Array:
     """The program: windows `[batch, h, w, ...]` to their SR in the first `count` cells.
 
-    `size` is the part of each window that is picture. `cells` are `Plan.cells`, of
-    sides `cell`.
+    `margin` is what `reconstruct` reads beyond a cell to each side, `size` the part of
+    each window that is image. `cells` are `Plan.cells`, of sides `cell`.
     """
     batch, height, width, *colours = windows.shape
-    scale, m = network.scale, folded.margin(network.scale)
+    scale, m = network.scale, margin
     top = np.iinfo(windows.dtype).max
     lr = windows.astype(jnp.float32) / top
     if not colours:
         lr = jnp.repeat(lr[..., None], 3, axis=-1)
-    x = folded.features(network, layers, lr, size)
+    whole = Window(lr, jnp.zeros_like(size), size)
+    x = network.apply(variables, whole, method="features").image
     x = jnp.pad(x, ((0, 0), (m, m), (m, m), (0, 0)))
     shape = (1, cell[0] + 2 * m, cell[1] + 2 * m, x.shape[-1])
 
@@ -141,7 +154,8 @@ def _upscale(
         # A cell that would reach beyond its window is moved back into it.
         start = jnp.minimum(cells[i, 1:], np.subtract((height, width), cell))
         near = lax.dynamic_slice(x, (window, *start, 0), shape)
-        sr = folded.reconstruct(network, layers, near, start, size)
+        part = Window(near, start - m, size, spare=m)
+        sr = network.apply(variables, part, method="reconstruct")
         levels = jnp.floor(((sr if colours else sr @ LUMA) + 1) * (top / 2) + 0.5)
         levels = jnp.clip(levels, 0, top).astype(canvas.dtype)
         corner = (window, *(scale * start), *(0 for _ in colours))

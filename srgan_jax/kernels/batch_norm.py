@@ -1,9 +1,9 @@
 """Batch normalisation in training: one pass over the batch, gradient in closed form.
 
-The same function as mean, then variance, then automatic differentiation, which read the
-batch once more each way: on a TPU those two readings cost more than the convolutions
-between them (elsewhere the variance does take its second reading). Gives no gradient of
-the statistics themselves.
+It computes the same function as a mean, then a variance, then automatic
+differentiation. These read the batch once more in each direction, which costs a TPU
+more than the convolutions in between. On other platforms the variance keeps its own
+pass. The statistics themselves have no gradient.
 """
 
 import functools
@@ -12,11 +12,44 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from srgan_jax.kernels.dispatch import platform_dependent
+from srgan_jax.kernels.layouts import Image, Paired, to_array
+
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def batch_normalise(
+    x: Image,
+    scale: jax.Array,
+    bias: jax.Array,
+    centre: jax.Array,
+    epsilon: float,
+    axis_name: str | None,
+) -> tuple[Image, jax.Array, jax.Array]:
+    """Normalises by the batch's mean and biased variance.
+
+    Args:
+      x: `[b, h, w, c]`.
+      scale: `[c]`, float32 or wider.
+      bias: `[c]`, as `scale`.
+      centre: `[c]`, a guess of the mean. The variance is taken around it, which makes
+        one pass as accurate as two: E(x - m)^2 = E(x - centre)^2 - (m - centre)^2
+        loses digits only where the mean lies many deviations away from it.
+      epsilon: added to the variance.
+      axis_name: mapped axis to take the statistics over, or None.
+
+    Returns:
+      The result in the dtype and layout of x, and mean and variance, `[c]`.
+    """
+    arguments = scale, bias, centre, epsilon, axis_name
+    if isinstance(x, Paired):
+        y, mean, var = _batch_normalise(x.array, *arguments)
+        return Paired(y), mean, var
+    return _batch_normalise(to_array(x), *arguments)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _batch_normalise(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
@@ -24,20 +57,7 @@ def batch_normalise(
     epsilon: float,
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises by the batch's mean and biased variance.
-
-    Args:
-      x: `[b, h, w, c]`, or paired: `[b, h, w / 2, 2 c]`.
-      scale, bias: `[c]`, float32 or wider.
-      centre: `[c]`, what is near the mean. The variance is taken around it, which
-        makes one pass as accurate as two: E(x - m)^2 = E(x - centre)^2 - (m - centre)^2
-        loses digits only where the mean lies many deviations from it.
-      epsilon: added to the variance.
-      axis_name: mapped axis to take the statistics over, or None.
-
-    Returns:
-      The result in x's dtype, and mean and variance, `[c]`.
-    """
+    """`batch_normalise` of an array `[b, h, w, c]` or of pairs `[b, h, w / 2, 2 c]`."""
     return _forward(x, scale, bias, centre, epsilon, axis_name)[0]
 
 
@@ -53,13 +73,13 @@ def _forward(
     scale, bias, centre = (_for_each(v, x) for v in (scale, bias, centre))
     wide = x.astype(dtype) - centre
     first = _mean(wide, channels, axis_name)
-    var = lax.platform_dependent(
+    var = platform_dependent(
         wide,
         first,
         tpu=lambda x, m: jnp.maximum(
             _mean(jnp.square(x), channels, axis_name) - jnp.square(m), 0
         ),
-        # elsewhere a second reading costs little, and keeps the last digits
+        # elsewhere a second pass costs little and keeps the last digits
         default=lambda x, m: _mean(jnp.square(x - m), channels, axis_name),
     )
     deviation = lax.rsqrt(var + epsilon)
@@ -77,31 +97,38 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     x, scale, mean, deviation = residuals
     channels, dtype = scale.size, jnp.promote_types(x.dtype, scale.dtype)
-    at_y = cotangents[0].astype(dtype)
+    y_gradient = cotangents[0].astype(dtype)
     centred = x.astype(dtype) - mean
-    at_bias = _sum(at_y, channels)
-    at_scale = _sum(at_y * centred, channels) * deviation
-    through_mean, through_deviation = at_bias, at_scale * deviation
+    bias_gradient = _sum(y_gradient, channels)
+    scale_gradient = _sum(y_gradient * centred, channels) * deviation
+    through_mean, through_deviation = bias_gradient, scale_gradient * deviation
     if axis_name:
         both = through_mean, through_deviation
         through_mean, through_deviation = lax.pmean(both, axis_name)
     count = x.size // channels
-    at_x = at_y - through_mean / count - centred * (through_deviation / count)
-    at_x = at_x * (_for_each(scale, x) * deviation)
-    at_scale, at_bias = at_scale[:channels], at_bias[:channels]
-    return at_x.astype(x.dtype), at_scale, at_bias, jnp.zeros_like(scale)
+    x_gradient = (
+        y_gradient - through_mean / count - centred * (through_deviation / count)
+    )
+    x_gradient = x_gradient * (_for_each(scale, x) * deviation)
+    scale_gradient, bias_gradient = scale_gradient[:channels], bias_gradient[:channels]
+    return (
+        x_gradient.astype(x.dtype),
+        scale_gradient,
+        bias_gradient,
+        jnp.zeros_like(scale),
+    )
 
 
-batch_normalise.defvjp(_forward, _backward)
+_batch_normalise.defvjp(_forward, _backward)
 
 
 def _for_each(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """`[c]` as it is, or `[2 c]` where x is paired."""
+    """`[c]` itself, or `[2 c]` where x holds pairs."""
     return jnp.concatenate([vector] * (x.shape[-1] // vector.size))
 
 
 def _sum(x: jax.Array, channels: int) -> jax.Array:
-    """Sums over all positions; where x is paired, over both of a pair, for each."""
+    """Sums over all positions; for pairs over both pixels, once for each pixel."""
     total = jnp.sum(x, axis=(0, 1, 2))
     if x.shape[-1] == channels:
         return total

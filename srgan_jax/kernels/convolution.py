@@ -1,20 +1,35 @@
-"""Convolutions of stride 1 over `[b, h, w, c]` with kernels `[n, m, c, features]`."""
+"""XLA's convolution of arrays `[b, h, w, c]` by kernels `[n, m, c, features]`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+Padding = tuple[int, int]  # before and after
+
 
 def convolve(
-    x: jax.Array, kernel: jax.Array, padding: Any = None, dtype: Any = None
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int] = (1, 1),
+    padding: Sequence[Padding] | None = None,
+    dtype: Any = None,
 ) -> jax.Array:
-    """Stride 1; unless given, half the kernel's size of padding and sums like x."""
+    """The plain convolution.
+
+    Args:
+      x: `[b, h, w, c]`.
+      kernel: `[n, m, c, features]`.
+      strides: in rows and columns.
+      padding: in rows and columns; half the kernel's size unless given.
+      dtype: of the sums and of the result; that of x unless given.
+    """
     return lax.conv_general_dilated(
         x,
         kernel,
-        window_strides=(1, 1),
+        window_strides=strides,
         padding=padding or [(size // 2, size // 2) for size in kernel.shape[:2]],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         preferred_element_type=dtype,
@@ -31,8 +46,9 @@ def _convolve_widely_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array
     return convolve_widely(x, kernel), (x, kernel)
 
 
-def _convolve_widely_backward(arguments: Any, cotangent: jax.Array) -> Any:
-    return jax.vjp(convolve, *arguments)[1](cotangent.astype(arguments[0].dtype))
+def _convolve_widely_backward(residuals: Any, cotangent: jax.Array) -> Any:
+    x, kernel = residuals
+    return jax.vjp(convolve, x, kernel)[1](cotangent.astype(x.dtype))
 
 
 convolve_widely.defvjp(_convolve_widely_forward, _convolve_widely_backward)

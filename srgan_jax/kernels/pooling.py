@@ -1,7 +1,7 @@
-"""Max pooling that remembers which pixel was the largest, not all the pixels.
+"""Max pooling that keeps only which pixel was the largest for its gradient.
 
-The same function as PyTorch's, gradient included; XLA's own scatters the gradient, far
-more slowly.
+Values and gradient are PyTorch's. XLA scatters the gradient of its own max pooling,
+which is far slower.
 """
 
 import functools
@@ -13,18 +13,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from srgan_jax.kernels.dispatch import platform_dependent
+from srgan_jax.kernels.layouts import Image, Paired, to_array
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def max_pool(x: jax.Array, paired: bool = False) -> jax.Array:
-    """2x2 of stride 2; of equal pixels the first takes the gradient, as in PyTorch.
+
+def max_pool(x: Image) -> jax.Array:
+    """Max pooling of 2x2 pixels with stride 2.
+
+    Of equal pixels the first one takes the gradient, as in PyTorch.
 
     Args:
-      x: `[b, h, w, c]`, or if `paired` `[b, h, w / 2, 2 c]`; an odd last row or column
-        is dropped.
+      x: `[b, h, w, c]`; an odd last row or column is dropped.
 
     Returns:
       `[b, h / 2, w / 2, c]`.
     """
+    if isinstance(x, Paired):
+        return _max_pool(x.array, True)
+    return _max_pool(to_array(x), False)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: jax.Array, paired: bool) -> jax.Array:
+    """Of `[b, h, w, c]`, or if `paired` of `[b, h, w / 2, 2 c]`."""
     return _max_pool_forward(x, paired)[0]
 
 
@@ -54,16 +65,16 @@ def _max_pool_backward(paired: bool, residuals: Any, cotangent: jax.Array) -> An
         functools.partial(form, paired=paired, h=h, w=w)
         for form in (_spread_on_tpu, _spread)
     )
-    return (lax.platform_dependent(at, cotangent, tpu=tpu, default=default),)
+    return (platform_dependent(at, cotangent, tpu=tpu, default=default),)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _spread(
     at: jax.Array, cotangent: jax.Array, paired: bool, h: int, w: int
 ) -> jax.Array:
-    """The cotangent at that of four pixels which was the largest."""
+    """Puts the cotangent at the largest of the four pixels, and zeros at the others."""
     b, rows, columns, c = at.shape
     pixel: np.ndarray = np.arange(4, dtype=np.int8).reshape(2, 1, 2, 1)
     if paired:
@@ -74,15 +85,15 @@ def _spread(
         views = (v[:, :, None, :, None] for v in (at, cotangent))
         shape = b, 2 * rows, 2 * columns, c
     chosen, value = views
-    at_x = jnp.where(chosen == pixel, value, 0).reshape(shape)
-    dropped = (0, h - at_x.shape[1]), (0, w - at_x.shape[2])
-    return jnp.pad(at_x, ((0, 0), *dropped, (0, 0)))
+    gradient = jnp.where(chosen == pixel, value, 0).reshape(shape)
+    dropped = (0, h - gradient.shape[1]), (0, w - gradient.shape[2])
+    return jnp.pad(gradient, ((0, 0), *dropped, (0, 0)))
 
 
 def _spread_on_tpu(
     at: jax.Array, cotangent: jax.Array, paired: bool, h: int, w: int
 ) -> jax.Array:
-    """`_spread` without a view of five axes, which a TPU lays out anew."""
+    """`_spread` without a view of five axes, for which a TPU would copy the array."""
     _, rows, columns, c = at.shape
     zero, whole = jnp.zeros((), cotangent.dtype), (0, 0, 0)
 

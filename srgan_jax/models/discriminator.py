@@ -1,6 +1,6 @@
 """The discriminator (sec. 2.1.1, fig. 4): eight convolutions and two dense layers.
 
-Gives logits: a sigmoid belongs to the loss, where it is computed without overflow.
+It gives logits: the sigmoid belongs to the loss, which computes it without overflow.
 """
 
 from functools import partial
@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from srgan_jax.kernels import fast_forms
+from srgan_jax.choices import one_of
 from srgan_jax.models import layers
 from srgan_jax.models.layers import BatchNorm, Conv, Dense
 
@@ -24,12 +24,12 @@ class Discriminator(nn.Module):
     Attributes:
       channels: width of the first convolution, 64 in the paper.
       hidden: units of the first dense layer, 1024 in the paper.
-      conv_bias: whether convolutions in front of a BN carry a bias.
+      conv_bias: gives convolutions in front of a BN a bias.
       head: 'dense' (one crop size, fixed by the parameters) or 'pooled' (averaged to
         6x6 first: any crop).
       padding: of stride-2 convolutions: 'torch' (1, 1) or 'tf' (0, 1).
       input_range: 'symmetric', 'unit', 'byte' or 'imagenet'.
-      bn_epsilon, bn_momentum, running_variance: see BatchNorm.
+      bn_epsilon: see BatchNorm, as for `bn_momentum` and `running_variance`.
       initializer: 'torch', 'glorot' or 'he'.
       dtype: of the computation; parameters, statistics and logits are float32.
       axis_name: mapped axis over which batch statistics are synchronised, or None.
@@ -49,54 +49,37 @@ class Discriminator(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, train: bool = False, part: str = "whole"
-    ) -> jax.Array:
-        """With `part`: 'features' of images alone, or the 'dense' layers on these."""
-        layers.one_of("part", part, ("whole", "features", "dense"))
-        layers.one_of("head", self.head, ("dense", "pooled"))
-        layers.one_of("padding", self.padding, ("torch", "tf"))
-        layers.one_of("running_variance", self.running_variance, ("biased", "unbiased"))
-        if part != "dense":
-            x = self._features(x, train)
-        return x if part == "features" else self._logits(x)
-
-    def _features(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        one_of("head", self.head, ("dense", "pooled"))
+        one_of("padding", self.padding, ("torch", "tf"))
         conv = partial(Conv, size=3, initializer=self.initializer, dtype=self.dtype)
-        act = partial(layers.leaky_relu, slope=0.2)
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            epsilon=self.bn_epsilon,
+            momentum=self.bn_momentum,
+            running_variance=self.running_variance,
+            axis_name=self.axis_name,
+        )
+        activation = partial(layers.leaky_relu, slope=0.2)
+        dense = partial(Dense, initializer=self.initializer)
+        strided = {"torch": (1, 1), "tf": (0, 1)}[self.padding]
+
         x = layers.from_symmetric(images, self.input_range)
-        # 3 and 64 channels fill a TPU's lanes in pairs of pixels
-        paired = images.shape[2] % 2 == 0
-        first = ["paired", "halving"] if paired else ["differentiated", "plain"]
-        forms = first + 3 * ["differentiated", "plain"]
-        if paired:
-            x = fast_forms.pair(x)
         for i, (width, stride) in enumerate(CONVOLUTIONS):
-            shrinks_as_tf = stride == 2 and self.padding == "tf"
             x = conv(
                 width * self.channels,
                 stride=stride,
-                padding=(0, 1) if shrinks_as_tf else (1, 1),
+                padding=strided if stride == 2 else (1, 1),
                 use_bias=i == 0 or self.conv_bias,
-                form=forms[i],
                 name=f"conv_{i}",
             )(x)
             if i > 0:
-                x = BatchNorm(
-                    self.bn_epsilon,
-                    self.bn_momentum,
-                    self.running_variance,
-                    self.axis_name,
-                    name=f"bn_{i}",
-                )(x, train)
-            x = act(x)
+                x = norm(name=f"bn_{i}")(x)
+            x = activation(x)
         if self.head == "pooled":
             x = layers.adaptive_average_pool(x, POOLED)
-        return x.reshape(x.shape[0], -1)
-
-    def _logits(self, x: jax.Array) -> jax.Array:
-        act = partial(layers.leaky_relu, slope=0.2)
-        dense = partial(Dense, initializer=self.initializer)
-        x = act(dense(self.hidden, dtype=self.dtype, name="dense_0")(x))
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = layers.flatten(x)
+        x = activation(dense(self.hidden, dtype=self.dtype, name="dense_0")(x))
+        x = layers.wide(x)
         return dense(1, dtype=x.dtype, name="dense_1")(x)[:, 0]

@@ -1,18 +1,12 @@
-"""SRResNet, the generator (sec. 2.1.1, fig. 4), with every variant in the field.
+"""SRResNet, the generator (sec. 2.1.1, fig. 4), with every variant in the field."""
 
-Refuses settings it does not know. The attributes without `dtype` and `axis_name` are
-the generator's settings: what its file stores, and what `Generator(**settings)` takes.
-"""
-
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from srgan_jax.kernels import fast_forms
+from srgan_jax.choices import one_of
+from srgan_jax.kernels.layouts import Image
 from srgan_jax.models import layers
 from srgan_jax.models.layers import BatchNorm, Conv, PReLU
 
@@ -20,25 +14,27 @@ from srgan_jax.models.layers import BatchNorm, Conv, PReLU
 class Generator(nn.Module):
     """LR `[batch, h, w, 3]` in [0, 1] to SR `[batch, scale h, scale w, 3]` in [-1, 1].
 
+    The paper does not state `conv_bias`, `prelu`, how the input reaches `input_range`,
+    `output` and `initializer`. The defaults: no bias where BN takes it out again, a
+    shared slope and PyTorch's initialisation as in the usual PyTorch reference, and no
+    last activation, since the gradient of tanh vanishes where images are black or
+    white.
+
     Attributes:
       scale: 2, 4 or 8; one sub-pixel convolution for each factor of two.
-      blocks: residual blocks B, 16 in the paper.
+      blocks: number of residual blocks B, 16 in the paper.
       channels: feature maps, 64 in the paper.
-      conv_bias: whether convolutions in front of a BN carry a bias.
+      conv_bias: gives convolutions in front of a BN a bias.
       prelu: 'shared' or 'per_channel' slopes.
       input_range: what the first convolution sees: 'unit', 'symmetric', 'byte' or
         'imagenet'.
       output: last activation: 'none', 'clip' (to `output_range`) or 'tanh'.
-      output_range: what the last layer speaks: 'symmetric' or 'unit'.
-      bn_epsilon, bn_momentum, running_variance: see BatchNorm.
+      output_range: range of the last layer: 'symmetric' or 'unit'.
+      bn_epsilon: see BatchNorm, as for `bn_momentum` and `running_variance`.
       initializer: 'torch', 'glorot' or 'he'.
       dtype: of the computation; parameters, statistics and SR are float32.
       axis_name: mapped axis over which batch statistics are synchronised, or None.
-
-    The paper does not state `conv_bias`, `prelu`, `input_range`'s handling, `output`
-    and `initializer`. The defaults: no bias where BN takes it out again, a shared slope
-    and PyTorch's initialisation as in the usual PyTorch reference, and no last
-    activation, since tanh's gradient vanishes where pictures are black and white.
+      folded: True if the convolutions do the work of the BNs too: see inference.fold.
     """
 
     scale: int = 4
@@ -55,106 +51,79 @@ class Generator(nn.Module):
     initializer: str = "torch"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    folded: bool = False
 
-    @nn.compact
-    def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
+    def setup(self) -> None:
         self._check()
-        # in pairs of pixels the trunk's 64 channels fill a TPU's lanes
-        paired = train and lr.shape[2] % 2 == 0
         conv = partial(Conv, initializer=self.initializer, dtype=self.dtype)
-        conv3 = partial(
-            conv,
-            self.channels,
-            3,
-            use_bias=self.conv_bias,
-            form="paired" if paired else "plain",
-        )
+        bias = self.conv_bias or self.folded
+        conv3 = partial(conv, self.channels, 3, use_bias=bias)
         norm = partial(
             BatchNorm,
-            self.bn_epsilon,
-            self.bn_momentum,
-            self.running_variance,
-            self.axis_name,
-            paired=paired,
+            epsilon=self.bn_epsilon,
+            momentum=self.bn_momentum,
+            running_variance=self.running_variance,
+            axis_name=self.axis_name,
+            folded=self.folded,
         )
-        prelu = partial(PReLU, self.prelu, paired=paired)
+        prelu = partial(PReLU, self.prelu)
+        upsamplings = range(self.scale.bit_length() - 1)
+
+        self.conv_in, self.prelu_in = conv(self.channels, 9), prelu()
+        self.block = [ResidualBlock(conv3, norm, prelu) for _ in range(self.blocks)]
+        self.conv_mid, self.bn_mid = conv3(), norm()
+        self.up = [conv(4 * self.channels, 3) for _ in upsamplings]
+        self.prelu_up = [prelu() for _ in upsamplings]
+        self.conv_out = conv(3, 9)
+
+    def __call__(self, lr: Image, train: bool = False) -> Image:
+        x = lr if train else layers.for_inference(lr)
+        return self.reconstruct(self.features(x, train))
+
+    def features(self, lr: Image, train: bool = False) -> Image:
+        """LR in [0, 1] to feature maps `[batch, h, w, channels]`."""
         x = layers.from_unit(lr, self.input_range)
-        x = conv(self.channels, 9, name="conv_in")(x)
-        if paired:
-            x = fast_forms.pair(x)
-        x = skip = prelu(name="prelu_in")(x)
-        for i in range(self.blocks):
-            x = ResidualBlock(conv3, norm, prelu, name=f"block_{i}")(x, train)
-        x = norm(name="bn_mid")(conv3(name="conv_mid")(x), train) + skip
-        if paired:
-            x = fast_forms.unpair(x)
-        upsamplings = self.scale.bit_length() - 1
-        for i in range(upsamplings):
-            form = "differentiated" if train else "plain"
-            x = conv(4 * self.channels, 3, form=form, name=f"up_{i}")(x)
-            x = PReLU(self.prelu, repeat=4, name=f"prelu_up_{i}")(x)
-            if i < upsamplings - 1:
-                x = layers.pixel_shuffle(x)
-        x = conv(3, 9, form="shuffled", name="conv_out")(x)
-        return self.to_symmetric(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        x = skip = self.prelu_in(self.conv_in(x))
+        for block in self.block:
+            x = block(x, train)
+        return self.bn_mid(self.conv_mid(x), not train) + skip
+
+    def reconstruct(self, x: Image) -> Image:
+        """Feature maps to SR `[batch, scale h, scale w, 3]` in [-1, 1]."""
+        for conv, prelu in zip(self.up, self.prelu_up, strict=True):
+            x = prelu(layers.pixel_shuffle(conv(x)))
+        x = layers.to_image(self.conv_out(x))
+        if self.output == "tanh":
+            x = layers.tanh(x)
+        elif self.output == "clip":
+            x = layers.clip(x, 0.0 if self.output_range == "unit" else -1.0, 1.0)
+        return layers.from_unit(x, "symmetric") if self.output_range == "unit" else x
 
     def _check(self) -> None:
         if self.scale not in (2, 4, 8):
             raise ValueError(f"scale is {self.scale}; expected 2, 4 or 8")
         ranges = ("unit", "symmetric", "byte", "imagenet")
-        layers.one_of("input_range", self.input_range, ranges)
-        layers.one_of("output", self.output, ("none", "clip", "tanh"))
-        layers.one_of("output_range", self.output_range, ("symmetric", "unit"))
-        layers.one_of("running_variance", self.running_variance, ("biased", "unbiased"))
-
-    def to_symmetric(self, x: jax.Array) -> jax.Array:
-        """The last activation, and the output's range to [-1, 1]."""
-        unit = self.output_range == "unit"
-        if self.output == "tanh":
-            if unit:
-                raise ValueError("output 'tanh' speaks output_range 'symmetric'")
-            x = jnp.tanh(x)
-        elif self.output == "clip":
-            x = jnp.clip(x, 0.0 if unit else -1.0, 1.0)
-        return 2.0 * x - 1.0 if unit else x
+        one_of("input_range", self.input_range, ranges)
+        one_of("output", self.output, ("none", "clip", "tanh"))
+        one_of("output_range", self.output_range, ("symmetric", "unit"))
+        one_of("running_variance", self.running_variance, ("biased", "unbiased"))
+        if self.output == "tanh" and self.output_range == "unit":
+            raise ValueError(
+                "output is 'tanh', which gives [-1, 1]; expected output_range "
+                "'symmetric'"
+            )
 
 
 class ResidualBlock(nn.Module):
     """conv, BN, PReLU, conv, BN, sum (Gross and Wilber's layout, sec. 2.1.1)."""
 
-    conv3: partial
+    conv: partial
     norm: partial
     prelu: partial
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = self.norm(name="bn1")(self.conv3(name="conv1")(x), train)
+    def __call__(self, x: Image, train: bool) -> Image:
+        norm = partial(self.norm, use_running_average=not train)
+        y = norm(name="bn1")(self.conv(name="conv1")(x))
         y = self.prelu(name="prelu")(y)
-        return x + self.norm(name="bn2")(self.conv3(name="conv2")(y), train)
-
-
-def settings_of(generator: Generator) -> dict[str, Any]:
-    """The generator's settings as a dict of JSON values."""
-    return {name: getattr(generator, name) for name in SETTINGS}
-
-
-def from_settings(settings: Mapping[str, Any], **execution: Any) -> Generator:
-    """A generator of these settings; `execution` may set `dtype` and `axis_name`.
-
-    Raises:
-      ValueError: a setting is unknown.
-    """
-    unknown = sorted(set(settings) - set(SETTINGS))
-    if unknown:
-        raise ValueError(
-            f"unknown generator settings {', '.join(unknown)}; "
-            f"known are {', '.join(SETTINGS)}"
-        )
-    return Generator(**settings, **execution)
-
-
-SETTINGS = tuple(
-    name
-    for name in Generator.__dataclass_fields__
-    if name not in ("dtype", "axis_name", "parent", "name")
-)
+        return x + norm(name="bn2")(self.conv(name="conv2")(y))

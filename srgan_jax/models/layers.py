@@ -1,66 +1,95 @@
 """The layers that SRResNet, the discriminator and VGG19 are made of.
 
-All take and give `[batch, height, width, channels]`. Parameters and batch statistics
-are float32 whatever the compute dtype. Settings that are not known are refused.
+All take and give images `[batch, height, width, channels]`. Parameters and batch
+statistics are float32 whatever the compute dtype. Unknown settings are refused.
+
+An image is an array or one of the layouts of `kernels`, in which layers hand images to
+one another; `to_image` makes an array of it.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from srgan_jax.kernels import fast_forms, strided
+from srgan_jax.choices import one_of
+from srgan_jax.kernels import layouts
 from srgan_jax.kernels.batch_norm import batch_normalise
-from srgan_jax.kernels.convolution import convolve
+from srgan_jax.kernels.layouts import Image
 
-pixel_shuffle = fast_forms.pixel_shuffle
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
-def one_of(setting: str, value: str, allowed: Sequence[str]) -> str:
-    """Returns `value`, or raises a ValueError that names the setting."""
-    if value not in allowed:
-        expected = ", ".join(map(repr, allowed))
-        raise ValueError(f"{setting} is {value!r}; expected one of {expected}")
-    return value
+def unit(x: jax.Array) -> jax.Array:
+    """[0, 1] itself."""
+    return x
 
 
-def from_unit(images: jax.Array, input_range: str) -> jax.Array:
-    """RGB in [0, 1] to the range a network was trained on.
-
-    `unit` is [0, 1], `symmetric` [-1, 1], `byte` [0, 255], `imagenet` torchvision's
-    mean and deviation on [0, 1], `caffe` BGR in [0, 255] less the mean.
-    """
-    match input_range:
-        case "unit":
-            return images
-        case "symmetric":
-            return 2.0 * images - 1.0
-        case "byte":
-            return 255.0 * images
-        case "imagenet":
-            return (images - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
-        case "caffe":
-            return 255.0 * images[..., ::-1] - jnp.array(CAFFE_MEAN_BGR)
-    known = ("unit", "symmetric", "byte", "imagenet", "caffe")
-    one_of("input_range", input_range, known)
-    raise AssertionError(input_range)
+def symmetric(x: jax.Array) -> jax.Array:
+    """[0, 1] to [-1, 1]."""
+    return 2.0 * x - 1.0
 
 
-def from_symmetric(images: jax.Array, input_range: str) -> jax.Array:
-    """RGB in [-1, 1] to the range a network was trained on."""
+def byte(x: jax.Array) -> jax.Array:
+    """[0, 1] to [0, 255]."""
+    return 255.0 * x
+
+
+def imagenet(x: jax.Array) -> jax.Array:
+    """[0, 1] to torchvision's: ImageNet's mean subtracted, divided by its deviation."""
+    return (x - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+
+
+def caffe(x: jax.Array) -> jax.Array:
+    """RGB in [0, 1] to BGR in [0, 255] less ImageNet's mean."""
+    return 255.0 * x[..., ::-1] - jnp.array(CAFFE_MEAN_BGR)
+
+
+RANGES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    function.__name__: function for function in (unit, symmetric, byte, imagenet, caffe)
+}
+
+
+def from_unit(images: Image, input_range: str) -> Image:
+    """RGB in [0, 1] to the range that a network was trained on, one of `RANGES`."""
+    one_of("input_range", input_range, tuple(RANGES))
+    return layouts.elementwise(RANGES[input_range], images)
+
+
+def from_symmetric(images: jax.Array, input_range: str) -> Image:
+    """RGB in [-1, 1] to the range that a network was trained on."""
     if input_range == "symmetric":  # spares the rounding of there and back
         return images
     return from_unit(0.5 * images + 0.5, input_range)
 
 
+def for_inference(images: Image) -> Image:
+    """Images of which no gradient will be taken: convolutions then spare memory."""
+    return layouts.for_inference(images)
+
+
+def to_image(x: Image) -> jax.Array:
+    """The result of a network as an array, in float32 or wider."""
+    array: Any = layouts.elementwise(wide, layouts.to_array(x))
+    return array
+
+
+def wide(x: Any) -> jax.Array:
+    """In float32 or wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def kernel_init(initializer: str) -> Callable:
-    """`torch`: U(+-1/sqrt(fan_in)), PyTorch's default; `glorot`: Keras's default; `he`:
-    N(0, 2/fan_in) (He et al. 2015), PyTorch's `kaiming_normal_`."""
+    """The initialisation of a kernel.
+
+    `torch` is U(+-1/sqrt(fan_in)), PyTorch's default; `glorot` is Keras's default; `he`
+    is N(0, 2/fan_in) (He et al. 2015), PyTorch's `kaiming_normal_`.
+    """
     one_of("initializer", initializer, ("torch", "glorot", "he"))
     if initializer == "torch":
         return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -70,7 +99,7 @@ def kernel_init(initializer: str) -> Callable:
 
 
 def bias_init(initializer: str, fan_in: int) -> Callable:
-    """`torch`: U(+-1/sqrt(fan_in)), PyTorch's default; `glorot`, `he`: zero."""
+    """The initialisation of a bias: `torch` is U(+-1/sqrt(fan_in)), others are zero."""
     if initializer != "torch":
         return nn.initializers.zeros
     bound = fan_in**-0.5
@@ -81,20 +110,19 @@ def bias_init(initializer: str, fan_in: int) -> Callable:
     return init
 
 
-# What the input's channels are a multiple of, by form
-CHANNELS = {"plain": 1, "differentiated": 1, "paired": 2, "halving": 2, "shuffled": 4}
-
-
 class Conv(nn.Module):
-    """Convolution with its padding written out.
+    """Convolution of odd size with its padding written out.
 
-    Stride 1, or 2 with a size of 3, which `'SAME'` pads by (0, 1) in XLA, PyTorch's
-    `padding=1` by (1, 1): different numbers. `padding` is (before, after), for both
-    axes; half the size unless given.
-
-    `form`: 'differentiated' spends memory on speed, 'paired' takes and gives paired
-    images, 'halving' takes one and has stride 2, 'shuffled' takes what has yet to go
-    through a PixelShuffle: see fast_forms.
+    Attributes:
+      features: of the result.
+      size: of the kernel, in rows and columns.
+      stride: 1, or 2 with a size of 3.
+      padding: (before, after) in rows and columns; half the size unless given. With
+        stride 2 XLA's `'SAME'` is (0, 1) and PyTorch's `padding=1` is (1, 1), which
+        gives other results.
+      use_bias: adds a bias to each feature.
+      initializer: 'torch', 'glorot' or 'he'.
+      dtype: of the computation.
     """
 
     features: int
@@ -104,44 +132,18 @@ class Conv(nn.Module):
     use_bias: bool = True
     initializer: str = "torch"
     dtype: jnp.dtype = jnp.float32
-    form: str = "plain"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1] // CHANNELS[self.form]
+    def __call__(self, x: Image) -> Image:
+        channels = x.shape[-1]
         shape = (self.size, self.size, channels, self.features)
         kernel = self.param("kernel", kernel_init(self.initializer), shape, jnp.float32)
-        y = self._convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+        bias = None
         if self.use_bias:
             init = bias_init(self.initializer, self.size**2 * channels)
             bias = self.param("bias", init, (self.features,), jnp.float32)
-            if self.form == "paired":
-                bias = fast_forms.over_pairs(bias)
-            y = y + bias.astype(y.dtype)
-        return y
-
-    def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        half = self.size // 2, self.size // 2
-        keeps_size = self.stride == 1 and self.padding in (None, half)
-        if self.form in ("differentiated", "paired", "shuffled") and not keeps_size:
-            raise ValueError(
-                f"form is {self.form!r} with stride {self.stride} and padding "
-                f"{self.padding}; expected stride 1 and padding {half}"
-            )
-        if self.form == "differentiated":
-            return fast_forms.differentiated_convolution(x, kernel)
-        if self.form == "paired":
-            return fast_forms.paired_convolution(x, kernel)
-        if self.form == "shuffled":
-            return fast_forms.shuffled_convolution(x, kernel)
-        if self.form == "halving":
-            return strided.halving_convolution(x, kernel, self.padding or (1, 1))
-        if self.stride == 2:
-            return strided.strided_convolution(x, kernel, self.padding or (1, 1))
-        if self.stride != 1:
-            raise ValueError(f"stride is {self.stride}; expected 1 or 2")
-        padding = self.padding and [self.padding, self.padding]
-        return convolve(x, kernel, padding)
+        kernel = kernel.astype(self.dtype)
+        return layouts.convolve(x, kernel, bias, self.stride, self.padding)
 
 
 class Dense(nn.Module):
@@ -165,85 +167,129 @@ class Dense(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over batch and positions.
 
-    Training normalises by the batch's mean and biased variance and moves the running
-    statistics by 1 - momentum; they hold the biased variance as in Flax and Keras, or
-    with `running_variance='unbiased'` n / (n - 1) times it as in PyTorch. With
-    `axis_name` the statistics are those of the whole global batch (synchronised).
+    Training normalises by the batch's mean and biased variance, and moves the running
+    statistics by 1 - momentum. Inference normalises by the running statistics.
+
+    Attributes:
+      use_running_average: False in training, True in inference; given here or to the
+        call, as with Flax's own.
+      epsilon: added to the variance.
+      momentum: share of the running statistics that a step keeps.
+      running_variance: 'biased' as in Flax and Keras, or 'unbiased' as in PyTorch,
+        n / (n - 1) times as large.
+      axis_name: mapped axis over which batch statistics are synchronised, or None.
+      folded: True where the convolution in front already does what this layer would
+        do, which then changes nothing: see inference.fold.
     """
 
+    use_running_average: bool | None = None
     epsilon: float = 1e-5
     momentum: float = 0.9
     running_variance: str = "biased"
     axis_name: str | None = None
-    paired: bool = False
+    folded: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        channels = x.shape[-1] // (2 if self.paired else 1)
-        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-        zeros, ones = jnp.zeros, jnp.ones
-        running_mean = self.variable("batch_stats", "mean", zeros, (channels,))
-        running_var = self.variable("batch_stats", "var", ones, (channels,))
-        if train:
-            y, mean, var = batch_normalise(
-                x, scale, bias, running_mean.value, self.epsilon, self._axis()
-            )
-            if not self.is_initializing():
-                count = x.size // channels
-                if self.axis_name:
-                    count *= lax.axis_size(self.axis_name)
-                unbiased = self.running_variance == "unbiased"
-                correction = count / (count - 1) if unbiased else 1.0
-                kept, new = self.momentum, 1 - self.momentum
-                running_mean.value = kept * running_mean.value + new * mean
-                running_var.value = kept * running_var.value + new * correction * var
-            return y
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        deviation = lax.rsqrt(running_var.value + self.epsilon)
-        y = (wide - running_mean.value) * (scale * deviation) + bias
-        return y.astype(x.dtype)
+    def __call__(self, x: Image, use_running_average: bool | None = None) -> Image:
+        one_of("running_variance", self.running_variance, ("biased", "unbiased"))
+        name = "use_running_average"
+        inference = nn.merge_param(name, self.use_running_average, use_running_average)
+        if self.folded:
+            return x
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        if inference:
+            gain = scale * lax.rsqrt(running_var.value + self.epsilon)
+            return layouts.elementwise(normalise, x, running_mean.value, gain, bias)
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, mean, var = batch_normalise(
+            x, scale, bias, running_mean.value, self.epsilon, axis_name
+        )
+        if not self.is_initializing():
+            correction = self._correction(x)
+            kept, new = self.momentum, 1 - self.momentum
+            running_mean.value = kept * running_mean.value + new * mean
+            running_var.value = kept * running_var.value + new * correction * var
+        return y
 
-    def _axis(self) -> str | None:
-        return None if self.is_initializing() else self.axis_name
+    def _correction(self, x: Image) -> float:
+        """What the biased variance is multiplied by for the running variance."""
+        if self.running_variance == "biased":
+            return 1.0
+        batch, height, width, _ = x.shape
+        count = batch * height * width
+        if self.axis_name:
+            count *= lax.axis_size(self.axis_name)
+        return count / (count - 1)
+
+
+def normalise(
+    x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """(x - mean) * gain + bias in float32 or wider, given back in x's dtype."""
+    return ((wide(x) - mean) * gain + bias).astype(x.dtype)
 
 
 class PReLU(nn.Module):
     """max(x, 0) + slope * min(x, 0), the slope learned from 0.25 (He et al. 2015).
 
-    One slope a layer (`shared`, PyTorch's default) or one a channel (`per_channel`).
-    `repeat` applies each channel's slope to that many neighbours: in front of a
-    PixelShuffle, with which PReLU so commutes.
+    Attributes:
+      slopes: 'shared', one for the layer as in PyTorch by default, or 'per_channel'.
     """
 
     slopes: str = "shared"
-    repeat: int = 1
-    paired: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Image) -> Image:
         one_of("prelu", self.slopes, ("shared", "per_channel"))
-        images = 2 if self.paired else 1
-        count = x.shape[-1] // (self.repeat * images)
-        count = 1 if self.slopes == "shared" else count
+        count = 1 if self.slopes == "shared" else x.shape[-1]
         init = nn.initializers.constant(0.25)
         slope = self.param("slope", init, (count,), jnp.float32)
-        if count > 1:
-            slope = jnp.tile(jnp.repeat(slope, self.repeat), images)
         return leaky_relu(x, slope)
 
 
-def leaky_relu(x: jax.Array, slope: jax.Array | float) -> jax.Array:
-    """max(x, 0) + slope * min(x, 0): one product, whose gradient at x is one too.
+def leaky_relu(x: Image, slope: jax.Array | float) -> Image:
+    """max(x, 0) + slope * min(x, 0).
 
     Args:
-      x: any shape.
-      slope: a number, or one a channel: `[c]`. Zero counts as positive.
+      x: any shape. Zero counts as positive.
+      slope: a number, or a vector with one for each channel.
     """
+    return layouts.elementwise(prelu, x, slope)
+
+
+def prelu(x: jax.Array, slope: jax.Array | float) -> jax.Array:
+    """`leaky_relu` of an array: one product, whose gradient at x is one product too."""
     return x * jnp.where(x >= 0, 1, jnp.asarray(slope, x.dtype))
 
 
-def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
+def relu(x: Image) -> Image:
+    """max(x, 0)."""
+    return layouts.elementwise(nn.relu, x)
+
+
+def tanh(x: Image) -> Image:
+    """The hyperbolic tangent."""
+    return layouts.elementwise(jnp.tanh, x)
+
+
+def clip(x: Image, lowest: float, highest: float) -> Image:
+    """The nearest value in [lowest, highest]."""
+    return layouts.elementwise(jnp.clip, x, lowest, highest)
+
+
+def pixel_shuffle(x: Image) -> Image:
+    """`[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`; channels as in PyTorch: (c, i, j).
+
+    The shuffle is put off, since the next convolution may be faster in front of it.
+    """
+    return layouts.pixel_shuffle(x)
+
+
+def adaptive_average_pool(x: Image, size: int) -> jax.Array:
     """Averages `[b, h, w, c]` to `[b, size, size, c]`, AdaptiveAvgPool2d's cells."""
 
     def cells(length: int) -> jax.Array:
@@ -253,4 +299,10 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
         return inside / (end - start)
 
     rows, columns = cells(x.shape[1]), cells(x.shape[2])
-    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x)
+    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, layouts.to_array(x))
+
+
+def flatten(x: Image) -> jax.Array:
+    """`[b, h, w, c]` to `[b, h w c]`."""
+    array: Any = layouts.to_array(x)
+    return array.reshape(array.shape[0], -1)

@@ -15,10 +15,9 @@ import optax
 from ml_collections import ConfigDict
 
 from srgan_jax import paths
+from srgan_jax.choices import one_of
 from srgan_jax.evaluation import metrics
-from srgan_jax.models import generator as generators
-from srgan_jax.models.discriminator import Discriminator
-from srgan_jax.models.layers import one_of
+from srgan_jax.models import registry
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import losses, steps
 from srgan_jax.training.presets import PRESETS
@@ -208,8 +207,10 @@ def recipe(
         vgg = layer and VGG19(layer, preprocessing, execution["dtype"])
         content.append(steps.ContentTerm(name, weight, vgg))
     return steps.Recipe(
-        generator=generators.from_settings(config.generator, **execution),
-        discriminator=Discriminator(**config.discriminator, **execution),
+        generator=registry.create("generator", config.generator, **execution),
+        discriminator=registry.create(
+            "discriminator", config.discriminator, **execution
+        ),
         optimizer=optax.adam(learning_rate(stage), **config.optimizer),
         learning_rate=learning_rate(stage),
         first_step=first_step,

@@ -7,7 +7,7 @@ differ by factors of up to 512, and 0.006 or 1e-3 mean something only with one o
 import jax
 import jax.numpy as jnp
 
-from srgan_jax.models.layers import one_of
+from srgan_jax.choices import one_of
 
 REDUCTIONS = ("mean", "sum_channels")
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")

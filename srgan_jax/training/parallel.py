@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from srgan_jax.models.layers import one_of
+from srgan_jax.choices import one_of
 from srgan_jax.training.steps import AXIS
 from srgan_jax.weights import store
 

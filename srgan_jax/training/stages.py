@@ -100,7 +100,7 @@ def initial_state(
             discriminator = recipe.discriminator.init(key, hr)
         critic = create_network(discriminator, recipe.optimizer)
     network = create_network(generator, recipe.optimizer)
-    return TrainState(jnp.int32(stage.first), network, critic, generator)
+    return TrainState(jnp.int32(stage.first), network, critic, network.variables)
 
 
 def begin(

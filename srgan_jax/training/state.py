@@ -1,4 +1,4 @@
-"""What training carries from step to step: plain records of arrays."""
+"""What training carries from step to step: records of arrays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,10 +28,12 @@ class Network:
 class TrainState:
     """The whole state of one stage.
 
-    `step` counts from the start of the run, through all stages. `ema` holds the
-    generator's exponential moving average, batch statistics included: every score and
-    every saved generator is of these weights. `discriminator` is None in a stage
-    without one.
+    Attributes:
+      step: counts from the start of the run, through all stages.
+      generator: under training.
+      discriminator: under training, or None in a stage without one.
+      ema: exponential moving average of the generator, batch statistics included. Every
+        score and every saved generator is of these weights.
     """
 
     step: jax.Array
@@ -43,34 +45,32 @@ class TrainState:
 def create_network(
     variables: Variables, optimizer: optax.GradientTransformation
 ) -> Network:
-    """A network at the start of a stage, its optimiser's moments at zero."""
+    """A network at the start of a stage: its optimiser's moments are zero."""
     params = variables["params"]
-    return Network(params, variables["batch_stats"], optimizer.init(params))
+    return Network(params, variables.get("batch_stats", {}), optimizer.init(params))
 
 
 def warmed_up_decay(decay: float, step: jax.Array) -> jax.Array:
     """min(decay, (1 + t) / (10 + t)) after `step` = t steps of the stage.
 
-    An average that begins at the stage's first weights would keep them, and their batch
-    statistics, for about 1 / (1 - decay) steps: longer than a short stage lasts. With
-    the warm-up it covers about the last ninth of the steps until `decay` is reached.
+    Without a warm-up the average would keep the stage's first weights, and their batch
+    statistics, for about 1 / (1 - decay) steps, which is longer than a short stage
+    lasts. With it, the average covers about the last ninth of the steps until `decay`
+    is reached.
     """
     t = step.astype(jnp.float32)
     return jnp.minimum(decay, (1 + t) / (10 + t))
 
 
-def move_average(
-    average: Variables, current: Variables, decay: float | jax.Array
-) -> Variables:
-    """The exponential moving average after `current`: it moves by 1 - decay."""
-    return jax.tree.map(lambda a, c: a + (1.0 - decay) * (c - a), average, current)
+def update_running_stats(before: Any, passes: list[Any], momentum: float) -> Any:
+    """Running statistics after several batches, one after the other.
 
+    Each batch moves them to momentum * statistics + (1 - momentum) * batch.
 
-def seen_in_turn(before: Any, passes: list[Any], momentum: float) -> Any:
-    """Running statistics after several batches, from those after each one alone.
-
-    momentum * statistics + (1 - momentum) * batch, for each batch in turn, where a
-    single pass from `before` tells (1 - momentum) * batch.
+    Args:
+      before: running statistics before the first batch.
+      passes: for each batch, the running statistics after it alone, from `before`.
+      momentum: of the batch normalisation.
     """
     stats = before
     for after in passes:
@@ -80,10 +80,10 @@ def seen_in_turn(before: Any, passes: list[Any], momentum: float) -> Any:
     return stats
 
 
-def update(
+def apply_gradient(
     optimizer: optax.GradientTransformation, network: Network, gradient: Any, stats: Any
 ) -> Network:
-    """One step of the optimiser."""
+    """The network after one step of the optimiser, with new batch statistics."""
     updates, opt_state = optimizer.update(gradient, network.opt_state, network.params)
     params = optax.apply_updates(network.params, updates)
     return Network(params, stats, opt_state)

@@ -1,31 +1,27 @@
-"""One update of each stage: per-device pure functions, the mathematics alone.
+"""One step of each stage: per-device pure functions, the mathematics alone.
 
-They run under a mapped axis `AXIS` (shard_map, pmap or vmap): each device sees its part
+They run under a mapped axis `AXIS` (shard_map, pmap or vmap). Each device sees its part
 of the global batch, and gradients, batch statistics and metrics are averaged over the
-axis. With per-replica batch normalisation the statistics are averaged too, or the
-replicas' states would drift apart.
+axis. With per-replica batch normalisation the statistics are averaged too, since the
+replicas' states would drift apart otherwise.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from srgan_jax.models.discriminator import Discriminator
-from srgan_jax.models.generator import Generator
 from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import losses
 from srgan_jax.training.state import (
     Network,
     TrainState,
-    move_average,
-    seen_in_turn,
-    update,
+    apply_gradient,
+    update_running_stats,
     warmed_up_decay,
 )
 
@@ -57,7 +53,9 @@ class Recipe:
     """What a stage computes with: networks, optimiser and the weights of the losses.
 
     Attributes:
-      generator, discriminator, optimizer: of this stage.
+      generator: G, a network of `models.registry`.
+      discriminator: D, likewise.
+      optimizer: of both networks.
       learning_rate: the optimiser's schedule, by the step within the stage.
       first_step: step of the run at which the stage begins.
       content: the terms of the content loss; their weighted sum is minimised.
@@ -68,15 +66,15 @@ class Recipe:
       tv_weight: of the total variation.
       adversarial_weight: 1e-3 in eq. 3.
       adversarial_form: see losses.adversarial_loss.
-      order: whether G's step sees D before its update ('generator_first', as in the
-        PyTorch references; D's pass over SR then serves both) or after it
-        ('discriminator_first', the order of Goodfellow's algorithm 1).
+      order: 'generator_first' if G's step sees D before D's own step, as in the PyTorch
+        references (one pass of D over SR then serves both), or 'discriminator_first'
+        if it sees D after it, as in Goodfellow's algorithm 1.
       ema_decay: of the generator's average, once the stage is long enough: see
         state.warmed_up_decay.
     """
 
-    generator: Generator
-    discriminator: Discriminator
+    generator: Any
+    discriminator: Any
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
     first_step: int = 0
@@ -94,121 +92,72 @@ class Recipe:
 def pretrain_step(
     recipe: Recipe, state: TrainState, vgg_params: Any, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """Updates the generator on the content loss alone (SRResNet, sec. 3.2).
+    """Trains the generator on the content loss alone (SRResNet, sec. 3.2).
 
     Args:
       recipe: of the stage.
       state: replicated.
-      vgg_params: VGG19's parameters, or None where the recipe has no `vgg`.
+      vgg_params: VGG19's parameters, or None where no content term needs them.
       batch: this device's 'lr' `[b, h, w, 3]` and 'hr' `[b, rh, rw, 3]` in uint8.
 
     Returns:
       The next state and the metrics, both equal on all devices.
     """
     lr, hr = paper_ranges(batch)
-    sr, pull_back, stats = forward(recipe.generator, state.generator, lr)
-    metrics, at_sr = image_losses(recipe, vgg_params, sr, hr)
-    (gradient, _) = pull_back(at_sr)
+    sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
+    metrics, sr_gradient = image_losses(recipe, vgg_params, sr, hr)
+    gradient, _ = generator_vjp(sr_gradient)
     return finish(recipe, state, gradient, stats, state.discriminator, metrics)
 
 
 def adversarial_step(
     recipe: Recipe, state: TrainState, vgg_params: Any, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """Updates D on eq. 2 and G on eq. 3, k = 1, from one forward pass of G.
+    """Trains D on eq. 2 and G on eq. 3, k = 1, from one forward pass of G.
 
     Arguments and results are those of `pretrain_step`.
     """
     lr, hr = paper_ranges(batch)
-    sr, pull_back, stats = forward(recipe.generator, state.generator, lr)
+    sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
 
-    critic = state.discriminator
-    assert critic is not None
-    judged = judge(recipe.discriminator, critic, hr, sr)
-    gradient_d = average_over_devices(judged.gradient)
+    # D's loss on HR and SR, its gradient, its step
+    before = state.discriminator
+    assert before is not None
+    hr_logits, hr_vjp, hr_stats = forward(recipe.discriminator, before, hr)
+    sr_logits, sr_vjp, sr_stats = forward(recipe.discriminator, before, sr)
+    loss, cotangents = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
+        hr_logits, sr_logits
+    )
+    gradient_d = optax.tree.add(hr_vjp(cotangents[0])[0], sr_vjp(cotangents[1])[0])
+    gradient_d = average_over_devices(gradient_d)
     # The running statistics see D's passes in the order of the PyTorch references.
-    passes = [judged.after_hr, judged.after_sr]
-    if recipe.order == "generator_first":  # G's step and D's step show SR to the same D
-        passes.insert(0, judged.after_sr)
-    momentum = recipe.discriminator.bn_momentum
-    stats_d = seen_in_turn(critic.batch_stats, passes, momentum)
-    updated = update(recipe.optimizer, critic, gradient_d, stats_d)
+    passes = [hr_stats, sr_stats]
+    if recipe.order == "generator_first":  # G's and D's steps show SR to the same D
+        passes.insert(0, sr_stats)
+    stats_d = update_running_stats(
+        before.batch_stats, passes, recipe.discriminator.bn_momentum
+    )
+    discriminator = apply_gradient(recipe.optimizer, before, gradient_d, stats_d)
     metrics = {
-        "discriminator": judged.loss,
-        "d_hr": jnp.mean(jax.nn.sigmoid(judged.on_hr)),
-        "d_sr": jnp.mean(jax.nn.sigmoid(judged.on_sr)),
+        "discriminator": loss,
+        "d_hr": jnp.mean(jax.nn.sigmoid(hr_logits)),
+        "d_sr": jnp.mean(jax.nn.sigmoid(sr_logits)),
         "discriminator_gradient": optax.tree.norm(gradient_d),
     }
 
-    on_sr, pull_sr = judged.on_sr, judged.pull_sr
+    # G's loss on SR, its gradient, its step
     if recipe.order == "discriminator_first":
-        on_sr, pull_both, stats_d = forward(recipe.discriminator, updated, sr)
-
-        def pull_sr(at_logits: jax.Array) -> jax.Array:
-            return pull_both(at_logits)[1]
-
-    updated = dataclasses.replace(updated, batch_stats=average_over_devices(stats_d))
-
-    adversarial, at_logits = jax.value_and_grad(losses.adversarial_loss)(
-        on_sr, recipe.adversarial_form
+        sr_logits, sr_vjp, stats_d = forward(recipe.discriminator, discriminator, sr)
+    stats_d = average_over_devices(stats_d)
+    discriminator = dataclasses.replace(discriminator, batch_stats=stats_d)
+    adversarial, cotangent = jax.value_and_grad(losses.adversarial_loss)(
+        sr_logits, recipe.adversarial_form
     )
-    parts, at_sr = image_losses(recipe, vgg_params, sr, hr)
-    at_sr = at_sr + recipe.adversarial_weight * pull_sr(at_logits)
-    (gradient, _) = pull_back(at_sr)
+    parts, sr_gradient = image_losses(recipe, vgg_params, sr, hr)
+    sr_gradient += recipe.adversarial_weight * sr_vjp(cotangent)[1]
+    gradient, _ = generator_vjp(sr_gradient)
     metrics |= parts | {"adversarial": adversarial}
-    return finish(recipe, state, gradient, stats, updated, metrics)
-
-
-class Judged(NamedTuple):
-    """D on HR and SR: its loss and its gradient, logits, statistics after each.
-
-    `pull_sr` takes a gradient at SR's logits back to SR.
-    """
-
-    loss: jax.Array
-    gradient: Any
-    on_hr: jax.Array
-    on_sr: jax.Array
-    after_hr: Any
-    after_sr: Any
-    pull_sr: Callable[[jax.Array], jax.Array]
-
-
-def judge(
-    discriminator: Discriminator, critic: Network, hr: jax.Array, sr: jax.Array
-) -> Judged:
-    """D's passes over HR and SR, each normalised by its own statistics.
-
-    Its dense layers, which hold most of its parameters, take both together: one pass
-    reads these and writes their gradient.
-    """
-    show = functools.partial(forward, discriminator, critic)
-    of_hr, pull_hr, after_hr = show(hr, part="features")
-    of_sr, pull_sr, after_sr = show(sr, part="features")
-    logits, pull_dense, _ = show(jnp.concatenate([of_hr, of_sr]), part="dense")
-    on_hr, on_sr = jnp.split(logits, 2)
-    loss, at_logits = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
-        on_hr, on_sr
-    )
-    of_dense, at_features = pull_dense(jnp.concatenate(at_logits))
-    at_hr, at_sr = jnp.split(at_features, 2)
-    gradient = optax.tree.add(pull_hr(at_hr)[0], pull_sr(at_sr)[0])
-
-    def pull_to_sr(at_logits: jax.Array) -> jax.Array:
-        both = jnp.concatenate([jnp.zeros_like(at_logits), at_logits])
-        _, at_sr = jnp.split(pull_dense(both)[1], 2)
-        return pull_sr(at_sr)[1]
-
-    gradient = optax.tree.add(gradient, of_dense)
-    return Judged(loss, gradient, on_hr, on_sr, after_hr, after_sr, pull_to_sr)
-
-
-def average_over_devices(tree: Any) -> Any:
-    """Their mean; one device's parts as they are, of which XLA would make copies.
-
-    So a vmap over one device must leave the axis on its results.
-    """
-    return tree if lax.axis_size(AXIS) == 1 else lax.pmean(tree, AXIS)
+    return finish(recipe, state, gradient, stats, discriminator, metrics)
 
 
 def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -217,18 +166,25 @@ def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
 
 
 def forward(
-    module: Generator | Discriminator, network: Network, images: jax.Array, **part: Any
+    module: nn.Module, network: Network, images: jax.Array
 ) -> tuple[jax.Array, Any, Any]:
-    """Output in training mode, its pull-back to (parameters, images), statistics."""
+    """Output in training mode, its vjp to (parameters, images), batch statistics."""
 
     def apply(params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": network.batch_stats}
-        output, changed = module.apply(
-            variables, images, True, mutable=["batch_stats"], **part
-        )
-        return output, changed["batch_stats"]
+        output, changed = module.apply(variables, images, True, mutable=["batch_stats"])
+        return output, changed.get("batch_stats", {})
 
     return jax.vjp(apply, network.params, images, has_aux=True)
+
+
+def average_over_devices(tree: Any) -> Any:
+    """The mean over the mapped axis.
+
+    A single device gets its own values back, since XLA would copy all of them. A vmap
+    over one device must therefore leave the axis on its results.
+    """
+    return tree if lax.axis_size(AXIS) == 1 else lax.pmean(tree, AXIS)
 
 
 def image_losses(
@@ -245,8 +201,8 @@ def image_losses(
             term.name: content_distance(recipe, term, vgg_params, sr, hr)
             for term in recipe.content
         }
-        weighted = (term.weight * terms[term.name] for term in recipe.content)
-        content = functools.reduce(jnp.add, weighted)
+        first, *others = (term.weight * terms[term.name] for term in recipe.content)
+        content = sum(others, start=first)
         parts = {"content": content}
         if len(terms) > 1:
             parts |= {f"content_{name}": value for name, value in terms.items()}
@@ -285,13 +241,13 @@ def finish(
     discriminator: Network | None,
     metrics: Metrics,
 ) -> tuple[TrainState, Metrics]:
-    """The generator's update and average, and the metrics of all devices."""
+    """G's step and its moving average, and the metrics of all devices."""
     parts = gradient, stats, metrics
     gradient, stats, metrics = average_over_devices(parts)
-    generator = update(recipe.optimizer, state.generator, gradient, stats)
+    generator = apply_gradient(recipe.optimizer, state.generator, gradient, stats)
     step = state.step - recipe.first_step
     decay = warmed_up_decay(recipe.ema_decay, step)
-    ema = move_average(state.ema, generator.variables, decay)
+    ema = optax.incremental_update(generator.variables, state.ema, 1.0 - decay)
     metrics["generator_gradient"] = optax.tree.norm(gradient)
     metrics["learning_rate"] = jnp.asarray(recipe.learning_rate(step), jnp.float32)
     return TrainState(state.step + 1, generator, discriminator, ema), metrics

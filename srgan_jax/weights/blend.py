@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from srgan_jax.weights import layout
+from srgan_jax.models import registry
 from srgan_jax.weights.layout import WeightsError
 
 Generator = tuple[dict[str, Any], dict[str, Any]]  # settings, variables
@@ -31,12 +31,12 @@ def blend(a: Generator, b: Generator, alpha: float) -> dict[str, Any]:
     if not 0 <= alpha <= 1:
         raise WeightsError(f"alpha is {alpha}, expected a number from 0 to 1")
     (a_settings, a_variables), (b_settings, b_variables) = a, b
-    one, other = (layout.network("generator", s) for s in (a_settings, b_settings))
+    one, other = (registry.create("generator", s) for s in (a_settings, b_settings))
     different = [
         f"{name} is {getattr(one, name)!r} in one and {getattr(other, name)!r} in the "
         "other"
         for name in type(one).__dataclass_fields__
-        if name not in layout.EXECUTION and getattr(one, name) != getattr(other, name)
+        if name not in registry.EXECUTION and getattr(one, name) != getattr(other, name)
     ]
     if different:
         raise WeightsError(

@@ -14,14 +14,6 @@ from srgan_jax.weights.implementations import IMPLEMENTATIONS, Settings
 
 
 @dataclass(frozen=True)
-class Included:
-    """A file of this package, in `srgan_jax/weights/pretrained/`."""
-
-    def __str__(self) -> str:
-        return "this package"
-
-
-@dataclass(frozen=True)
 class Address:
     """A file that can be downloaded as it is."""
 
@@ -62,8 +54,8 @@ class Entry:
       size: its bytes.
       sha256: its checksum.
       licence: SPDX name.
-      carriers: where the file can be had, in the order in which they are tried; an
-        included file has no other carrier.
+      mirrors: where the file can be downloaded, in the order in which they are tried.
+        Without mirrors, it is included in this package.
       settings: Linen attributes of a generator or discriminator.
       preprocessing: the input that VGG19's weights were trained on.
       scores: what `srgan-jax evaluate` measured, by data set and protocol.
@@ -75,10 +67,15 @@ class Entry:
     size: int
     sha256: str
     licence: str
-    carriers: tuple[Included | Address | Package, ...]
+    mirrors: tuple[Address | Package, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: str | None = None
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def is_included(self) -> bool:
+        """True if the file lies in `srgan_jax/weights/pretrained/`."""
+        return not self.mirrors
 
 
 def included(
@@ -102,7 +99,7 @@ def included(
         size=size,
         sha256=sha256,
         licence="Apache-2.0",
-        carriers=(Included(),),
+        mirrors=(),
         settings=settings,
         scores=scores,
     )
@@ -142,7 +139,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=6_519_624,
             sha256="a4e067cacf98a97640e2e0b6d0427f881b9b6230b317fadb88750365ce1a1769",
             licence="Apache-2.0",
-            carriers=_krasserm("gan_generator.h5"),
+            mirrors=_krasserm("gan_generator.h5"),
             settings=IMPLEMENTATIONS["krasserm"]["generator"],
             scores={"Set5, standard": {"psnr": 29.17, "ssim": 0.8404, "lpips": 0.088}},
         ),
@@ -153,7 +150,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=6_519_624,
             sha256="441d8cda6fc908a4f7c0f6f58e3fd186197eb875830539dcaaaf2249257b9adc",
             licence="Apache-2.0",
-            carriers=_krasserm("pre_generator.h5"),
+            mirrors=_krasserm("pre_generator.h5"),
             settings=IMPLEMENTATIONS["krasserm"]["generator"],
             scores={"Set5, standard": {"psnr": 31.99, "ssim": 0.8918, "lpips": 0.1785}},
         ),
@@ -164,7 +161,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=94_349_016,
             sha256="1c7f0a7df3a0d705f7aaab28904024a0af93e1dd121ca1e01a48ff7ac720b82a",
             licence="Apache-2.0",
-            carriers=_krasserm("gan_discriminator.h5"),
+            mirrors=_krasserm("gan_discriminator.h5"),
             settings=IMPLEMENTATIONS["krasserm"]["discriminator"],
         ),
         "vgg19": Entry(
@@ -174,7 +171,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=80_134_624,
             sha256="bde7da0dfd621cbf86e11ce04e4946a9a42634c2cfd21318bba090d860699e35",
             licence="CC-BY-4.0",
-            carriers=(
+            mirrors=(
                 Address(
                     "https://storage.googleapis.com/tensorflow/keras-applications/"
                     f"vgg19/{_VGG19_FILE}"
@@ -195,7 +192,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=9_884_491,
             sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
             licence="BSD-2-Clause",
-            carriers=_lpips("alexnet.ckpt"),
+            mirrors=_lpips("alexnet.ckpt"),
         ),
         "lpips-vgg": Entry(
             kind="lpips",
@@ -204,7 +201,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             size=58_866_625,
             sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
             licence="BSD-2-Clause",
-            carriers=_lpips("vgg16.ckpt"),
+            mirrors=_lpips("vgg16.ckpt"),
         ),
     }
 )

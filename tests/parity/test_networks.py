@@ -12,6 +12,7 @@ import reference
 import torch
 import twins
 
+from srgan_jax.kernels.layouts import to_array
 from srgan_jax.models import layers
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
@@ -136,15 +137,15 @@ def test_every_scale(scale: int) -> None:
     assert relative((ours + 1) / 2, theirs) < 1e-5
 
 
-def depth_to_space(x, factor=2):
+def depth_to_space(x):
     """TensorFlow's channel order (i, j, c) in place of PyTorch's (c, i, j)."""
     b, h, w, c = x.shape
-    x = x.reshape(b, h, w, factor, factor, c // factor**2).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h * factor, w * factor, c // factor**2)
+    x = to_array(x).reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, 2 * h, 2 * w, c // 4)
 
 
 def leaky(self, x):
-    return jax.nn.leaky_relu(x, 0.25)
+    return layers.leaky_relu(x, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class Twins:
         self._step = compile_step(step, self.recipe)
 
     def step(self, batch: Batch) -> dict[str, tuple[float, float]]:
-        """One update of both; the losses by name, ours and theirs."""
+        """One step of both; the losses by name, ours and theirs."""
         self.state, ours = self._step(self.state, self.vgg_params, batch)
         images = to_torch(batch, self.torch_dtype)
         if self.stage == "pretrain":

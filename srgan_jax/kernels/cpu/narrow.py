@@ -1,7 +1,7 @@
-"""Gradients on a CPU of convolutions with few channels or features: see fast_forms.
+"""Convolutions with few channels or features, with gradients that are fast on a CPU.
 
-XLA copies each position once for every tap of the kernel before it multiplies. Here the
-taps are products of their own, of which the few channels are moved into place.
+XLA copies each position once for every tap of the kernel before it multiplies. Here
+each tap is a product of its own, whose few channels are then moved into place.
 """
 
 import functools
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from srgan_jax.kernels.convolution import convolve, convolve_widely
+from srgan_jax.kernels.dispatch import platform_dependent
 
 FEW = 4  # channels; an image has 3
 
@@ -36,7 +37,7 @@ def _few_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
 
 def _few_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    (at_kernel,) = jax.vjp(lambda k: convolve(x, k), kernel)[1](cotangent)
+    (kernel_gradient,) = jax.vjp(lambda k: convolve(x, k), kernel)[1](cotangent)
     size, _, c, features = kernel.shape
     b, h, w, _ = x.shape
     flipped = kernel[::-1, ::-1].reshape(-1, features)
@@ -47,12 +48,12 @@ def _few_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.
     ).reshape(size, size, c, b, h, w)
     half = size // 2
     products = jnp.pad(products, 4 * [(0, 0)] + 2 * [(half, half)])
-    at_x = sum(
+    x_gradient = sum(
         products[u, v, :, :, u : u + h, v : v + w]
         for u in range(size)
         for v in range(size)
     )
-    return jnp.moveaxis(at_x, 0, -1).astype(x.dtype), at_kernel
+    return jnp.moveaxis(x_gradient, 0, -1).astype(x.dtype), kernel_gradient
 
 
 convolve_few.defvjp(_few_forward, _few_backward)
@@ -79,25 +80,28 @@ def _rows_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
 def _rows_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
     cotangent = cotangent.astype(x.dtype)
-    (at_x,) = jax.vjp(lambda x: convolve(x, kernel), x)[1](cotangent)
+    (x_gradient,) = jax.vjp(lambda x: convolve(x, kernel), x)[1](cotangent)
 
     def plainly(x: jax.Array, cotangent: jax.Array) -> jax.Array:
         return jax.vjp(lambda k: convolve(x, k), kernel)[1](cotangent)[0]
 
-    at_kernel = lax.platform_dependent(
+    kernel_gradient = platform_dependent(
         x,
         cotangent,
-        cpu=functools.partial(_at_rows, size=kernel.shape[0]),
+        cpu=functools.partial(_gradient_of_rows, size=kernel.shape[0]),
         default=plainly,
     )
-    return at_x, at_kernel
+    return x_gradient, kernel_gradient
 
 
 convolve_rows.defvjp(_rows_forward, _rows_backward)
 
 
-def _at_rows(x: jax.Array, cotangent: jax.Array, size: int) -> jax.Array:
-    """With features first in memory, the taps' images are whole rows apart."""
+def _gradient_of_rows(x: jax.Array, cotangent: jax.Array, size: int) -> jax.Array:
+    """The gradient of the kernel, with features first in memory.
+
+    The image of one tap then begins whole rows after that of the tap before it.
+    """
     b, h, w, c = x.shape
     features, half = cotangent.shape[-1], size // 2
     rows = cotangent.reshape(-1, features).T.reshape(features, b, h * w)
@@ -106,5 +110,5 @@ def _at_rows(x: jax.Array, cotangent: jax.Array, size: int) -> jax.Array:
         lax.slice_in_dim(rows, t * w, (t + h) * w, axis=2)
         for t in reversed(range(size))
     ]
-    at_taps = jnp.concatenate(taps).reshape(size * features, -1) @ x.reshape(-1, c)
-    return at_taps.reshape(size, 1, features, c).swapaxes(2, 3)
+    stacked = jnp.concatenate(taps).reshape(size * features, -1)
+    return (stacked @ x.reshape(-1, c)).reshape(size, 1, features, c).swapaxes(2, 3)

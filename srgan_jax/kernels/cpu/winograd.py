@@ -1,10 +1,10 @@
-"""3x3 convolutions by Winograd's minimal filtering F(2x2, 3x3): see fast_forms.
+"""3x3 convolutions by Winograd's minimal filtering F(2x2, 3x3).
 
 Two rows by two columns of the result take 16 products of the transformed kernel with a
-transformed tile of 4x4 positions, where they plainly take 36 (Lavin and Gray 2016,
-"Fast Algorithms for Convolutional Neural Networks", sec. 4.1); the gradients at the
-image and at the kernel as many. The transforms are sums and halves, so that the result
-is the same but for rounding: in float32 no more than a plain convolution's.
+transformed tile of 4x4 positions, instead of 36 (Lavin and Gray 2016, "Fast Algorithms
+for Convolutional Neural Networks", sec. 4.1), and so do the gradients of the image and
+of the kernel. The transforms are sums and halves: the result is the same but for
+rounding, which in float32 is no larger than that of a plain convolution.
 
 A grid is a list of lists of arrays, one for each position in a tile: of images
 `[b, rows of tiles, columns of tiles, channels]`, of kernels `[channels, features]`.
@@ -22,12 +22,13 @@ Line = list[jax.Array]
 Grid = list[Line]
 
 
-def pays(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether a CPU is faster so; bfloat16, whose sums round too much, is refused.
+def is_profitable(x: jax.Array, kernel: jax.Array) -> bool:
+    """True if Winograd beats direct convolution on a CPU.
 
-    Measured on two cores with batches of 8 and 16 crops of 96x96, layer by layer: what
-    is saved grows with channels times features, the transforms with their sum, and with
-    64 by 64 they pay only at 24x24 positions.
+    Always False for bfloat16: its transforms lose too much precision. The limits were
+    measured on two cores with batches of 8 and 16 crops of 96x96, layer by layer. The
+    savings grow with channels times features, the cost of the transforms with their
+    sum, so that 64 by 64 channels are profitable only at up to 24x24 positions.
     """
     size, _, c, features = kernel.shape
     _, h, w, _ = x.shape
@@ -49,7 +50,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
       `[b, h, w, features]`.
 
     Raises:
-      ValueError: another size of kernel, or an odd h, w or c.
+      ValueError: the kernel has another size, or h, w or c is odd.
     """
     if kernel.shape[:2] != (3, 3) or any(n % 2 for n in x.shape[1:]):
         raise ValueError(
@@ -70,13 +71,13 @@ def _backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Arra
     x, kernel = residuals
     tiles, kernels = _transformed(x, kernel)
     products = _both_ways(_from_products_transposed, _quarters(cotangent))
-    at_tiles = _pairwise(
+    tile_gradients = _pairwise(
         operator.matmul, products, [[u.T for u in row] for row in kernels]
     )
-    at_x = _image(_both_ways(_to_tile_transposed, at_tiles))
-    at_kernels = _pairwise(_multiply_transposed, tiles, products)
-    at_kernel = _both_ways(_to_kernel_transposed, at_kernels)
-    return at_x, jnp.stack([jnp.stack(row) for row in at_kernel])
+    x_gradient = _image(_both_ways(_to_tile_transposed, tile_gradients))
+    kernel_gradients = _pairwise(_multiply_transposed, tiles, products)
+    kernel_gradient = _both_ways(_to_kernel_transposed, kernel_gradients)
+    return x_gradient, jnp.stack([jnp.stack(row) for row in kernel_gradient])
 
 
 convolve.defvjp(_forward, _backward)

@@ -17,6 +17,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from srgan_jax import paths
+from srgan_jax.models import registry
 from srgan_jax.weights import layout
 from srgan_jax.weights.formats import signature
 from srgan_jax.weights.layout import Weights, WeightsError
@@ -63,7 +64,7 @@ def parse(
             raise ValueError(f"settings are {settings!r}, expected an object")
     except (KeyError, ValueError) as error:
         raise WeightsError(f"the header of {path} is damaged: {error!r}") from None
-    if kind not in layout.NETWORKS:
+    if kind not in registry.NETWORKS:
         raise WeightsError(f"{path} holds a {kind!r}, which this version does not know")
     for name, leaf in leaves.items():
         if leaf.dtype not in (np.float32, np.float16):

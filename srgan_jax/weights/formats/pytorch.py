@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from srgan_jax.models import registry
 from srgan_jax.weights import layout
 from srgan_jax.weights.formats import pytorch_layouts
 from srgan_jax.weights.formats.pytorch_layouts import Layers
@@ -91,7 +92,7 @@ def state_dict(weights: Weights) -> dict[str, np.ndarray]:
     kind, settings, variables = weights
     if kind == "vgg19":
         raise WeightsError("VGG19 is not written for PyTorch: torchvision has its own")
-    network: Any = layout.network(kind, settings)
+    network = registry.create(kind, settings)
     theirs = IMPLEMENTATIONS["lornatang"][kind]
     other = [n for n in MEANINGS[kind] if getattr(network, n) != theirs[n]]
     if getattr(network, "output", None) == "tanh":

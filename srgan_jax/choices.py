@@ -1,0 +1,11 @@
+"""The check of settings that have a fixed set of values."""
+
+from collections.abc import Sequence
+
+
+def one_of(setting: str, value: str, allowed: Sequence[str]) -> str:
+    """Returns `value`, or raises a ValueError that names the setting."""
+    if value not in allowed:
+        expected = ", ".join(map(repr, allowed))
+        raise ValueError(f"{setting} is {value!r}; expected one of {expected}")
+    return value

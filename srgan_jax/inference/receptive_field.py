@@ -1,0 +1,61 @@
+"""The receptive field of a generator, measured on the network itself."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from srgan_jax.kernels.layouts import Image, Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach(Layout):
+    """An image of which only the reach is known, which goes through a network.
+
+    Attributes:
+      channels: of the image.
+      reach: LR pixels to each side that a value depends on.
+      pixel: side of a pixel in LR pixels.
+    """
+
+    channels: int
+    reach: Fraction = Fraction(0)
+    pixel: Fraction = Fraction(1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return 1, 1, 1, self.channels
+
+    def convolve(self, kernel: Any, *_: Any) -> "Reach":
+        reach = self.reach + len(kernel) // 2 * self.pixel
+        return Reach(kernel.shape[-1], reach, self.pixel)
+
+    def elementwise(self, function: Callable, *per_channel: Any) -> "Reach":
+        return self
+
+    def pixel_shuffle(self) -> "Reach":
+        return Reach(self.channels // 4, self.reach, self.pixel / 2)
+
+    def __add__(self, other: Any) -> "Reach":
+        return max(self, other, key=lambda image: image.reach)
+
+    def to_array(self) -> Image:
+        return self
+
+
+def receptive_field(network: Any, variables: Mapping[str, Any]) -> tuple[int, int]:
+    """LR pixels to each side that the result of each part of a generator depends on.
+
+    Args:
+      network: a generator.
+      variables: its variables.
+
+    Returns:
+      The radius of SR's receptive field, and that part of it which `reconstruct` reads
+      of the feature maps.
+    """
+    features = network.apply(variables, Reach(3), method="features")
+    part = network.apply(variables, Reach(features.channels), method="reconstruct")
+    margin = math.ceil(part.reach)
+    return math.ceil(features.reach) + margin, margin

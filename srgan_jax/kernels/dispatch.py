@@ -1,0 +1,72 @@
+"""Which form of a function a platform takes.
+
+The choice is made when a program is lowered for a platform, not when it is traced: a
+program that is compiled for a TPU on a machine without one takes the TPU's form.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+
+Function = Callable[..., jax.Array]
+
+_forced = jax.make_user_context(default_value=None)
+
+
+def force_platform(platform: str) -> Any:
+    """A context in which every function takes the form of `platform`, for tests.
+
+    The computation still runs on the devices that are there. `jax.jit` traces a
+    function again inside the context.
+
+    Args:
+      platform: 'cpu', 'cuda' or 'tpu'.
+    """
+    return _forced(platform)
+
+
+def platform_dependent(*arguments: Any, default: Callable, **forms: Callable) -> Any:
+    """Calls the form of the platform that the program is lowered for.
+
+    Args:
+      arguments: pytrees of arrays.
+      default: the form of platforms that are not named.
+      forms: by platform: 'tpu', 'cpu'.
+    """
+    if _forced.value is not None:
+        return forms.get(_forced.value, default)(*arguments)
+    return lax.platform_dependent(*arguments, default=default, **forms)
+
+
+def by_platform(*, default: Function, **forms: Function) -> Function:
+    """One function of arrays in several forms, each with its own gradient.
+
+    The choice is repeated in the gradient: `lax.platform_dependent` alone would be
+    differentiated through all of its branches, which keeps the residuals of each.
+
+    Args:
+      default: the form of platforms that are not named.
+      forms: by platform: 'tpu', 'cpu'.
+    """
+
+    def vjp_of(form: Function) -> Callable:
+        def vjp(arguments: Any, cotangent: jax.Array) -> Any:
+            return jax.vjp(form, *arguments)[1](cotangent)
+
+        return vjp
+
+    @jax.custom_vjp
+    def function(*arguments: jax.Array) -> jax.Array:
+        return platform_dependent(*arguments, default=default, **forms)
+
+    def forward(*arguments: jax.Array) -> tuple[jax.Array, Any]:
+        return function(*arguments), arguments
+
+    def backward(arguments: Any, cotangent: jax.Array) -> Any:
+        vjps = {platform: vjp_of(form) for platform, form in forms.items()}
+        return platform_dependent(arguments, cotangent, default=vjp_of(default), **vjps)
+
+    function.defvjp(forward, backward)
+    return function

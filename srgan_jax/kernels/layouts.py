@@ -1,0 +1,299 @@
+"""Images that carry their memory layout from one layer to the next.
+
+A layout stands for an array `[b, h, w, c]` whose values lie in memory in another order,
+or have yet to be computed. The functions of this module take and give images, which are
+plain arrays or layouts. Each computes the same function of the same values for all.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Union
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from srgan_jax.kernels.convolution import Padding
+from srgan_jax.kernels.convolution import convolve as convolve_array
+from srgan_jax.kernels.pairs import (
+    halving_convolution,
+    pair,
+    paired_convolution,
+    unpair,
+)
+from srgan_jax.kernels.same_size import same_size_convolution
+from srgan_jax.kernels.shuffled import pixel_shuffle as shuffle_array
+from srgan_jax.kernels.shuffled import shuffled_convolution
+from srgan_jax.kernels.strided import strided_convolution
+
+HALF_FULL = 64  # channels that fill half of a TPU's lanes
+FEW = 4  # features; an image has 3
+
+Image = Union[jax.Array, "Layout"]
+
+
+class Layout(abc.ABC):
+    """What stands for an array `[b, h, w, c]`; see the functions of the same names."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]: ...
+
+    @abc.abstractmethod
+    def convolve(
+        self,
+        kernel: jax.Array,
+        bias: jax.Array | None,
+        stride: int,
+        padding: Padding | None,
+    ) -> Image: ...
+
+    @abc.abstractmethod
+    def elementwise(self, function: Callable, *per_channel: Any) -> Image: ...
+
+    @abc.abstractmethod
+    def pixel_shuffle(self) -> Image: ...
+
+    @abc.abstractmethod
+    def __add__(self, other: Any) -> Image: ...
+
+    def __radd__(self, other: Any) -> Image:
+        return self + other
+
+    @abc.abstractmethod
+    def to_array(self) -> Any: ...
+
+
+def convolve(
+    x: Image,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    stride: int = 1,
+    padding: Padding | None = None,
+) -> Image:
+    """A convolution and its bias, in the kernel's dtype.
+
+    An array is taken in the form that is fastest with gradients, which takes memory;
+    see `for_inference`.
+
+    Args:
+      x: `[b, h, w, c]`.
+      kernel: `[size, size, c, features]`, of odd size.
+      bias: `[features]`, or None.
+      stride: 1, or 2 with a size of 3.
+      padding: before and after, in rows and columns; half the size unless given.
+
+    Returns:
+      `[b, h', w', features]`.
+
+    Raises:
+      ValueError: another stride, or a size or padding that stride 2 does not have.
+    """
+    if isinstance(x, Layout):
+        return x.convolve(kernel, bias, stride, padding)
+    y = _convolve(x, kernel, stride, padding)
+    return y if bias is None else elementwise(_add, y, bias)
+
+
+def elementwise(function: Callable, x: Image, *per_channel: Any) -> Image:
+    """`function(x, *per_channel)`, which sees each value alone.
+
+    Args:
+      function: of an array and of what follows.
+      x: `[b, h, w, c]`.
+      per_channel: numbers, or vectors `[c]` or `[1]`.
+    """
+    if isinstance(x, Layout):
+        return x.elementwise(function, *per_channel)
+    return function(x, *per_channel)
+
+
+def pixel_shuffle(x: Image) -> Image:
+    """`[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`, as late as possible: see Unshuffled."""
+    return x.pixel_shuffle() if isinstance(x, Layout) else Unshuffled(x)
+
+
+def to_array(x: Image) -> jax.Array:
+    """The plain array that an image stands for."""
+    return x.to_array() if isinstance(x, Layout) else x
+
+
+@flax.struct.dataclass
+class Paired(Layout):
+    """Neighbouring pixels in pairs, which fill a TPU's lanes; see kernels.pairs.
+
+    Attributes:
+      array: `[b, h, w / 2, 2 c]`.
+    """
+
+    array: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        b, h, w, c = self.array.shape
+        return b, h, 2 * w, c // 2
+
+    def convolve(
+        self,
+        kernel: jax.Array,
+        bias: jax.Array | None,
+        stride: int,
+        padding: Padding | None,
+    ) -> Image:
+        array = self.array.astype(kernel.dtype)
+        if len(kernel) == 3 and stride == 2:
+            y: Image = halving_convolution(array, kernel, padding or (1, 1))
+        elif _is_for_pairs(kernel) and _keeps_size(kernel, stride, padding):
+            y = Paired(paired_convolution(array, kernel))
+        else:
+            return convolve(self.to_array(), kernel, bias, stride, padding)
+        return y if bias is None else elementwise(_add, y, bias)
+
+    def elementwise(self, function: Callable, *per_channel: Any) -> "Paired":
+        both = (_repeated(v, lambda v: jnp.tile(v, 2)) for v in per_channel)
+        return Paired(function(self.array, *both))
+
+    def pixel_shuffle(self) -> Image:
+        return pixel_shuffle(self.to_array())
+
+    def __add__(self, other: Any) -> Image:
+        if isinstance(other, Paired):
+            return Paired(self.array + other.array)
+        return self.to_array() + to_array(other)
+
+    def to_array(self) -> jax.Array:
+        return unpair(self.array)
+
+
+@flax.struct.dataclass
+class Unshuffled(Layout):
+    """What has yet to go through a PixelShuffle, since a convolution may fuse with it.
+
+    An activation commutes with the shuffle: the four channels that become one channel
+    share its slope.
+
+    Attributes:
+      array: `[b, h, w, 4 c]`, which stands for `[b, 2 h, 2 w, c]`.
+    """
+
+    array: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        b, h, w, c = self.array.shape
+        return b, 2 * h, 2 * w, c // 4
+
+    def convolve(
+        self,
+        kernel: jax.Array,
+        bias: jax.Array | None,
+        stride: int,
+        padding: Padding | None,
+    ) -> Image:
+        if kernel.shape[-1] > FEW or not _keeps_size(kernel, stride, padding):
+            return convolve(self.to_array(), kernel, bias, stride, padding)
+        y = shuffled_convolution(self.array.astype(kernel.dtype), kernel)
+        return y if bias is None else _add(y, bias)
+
+    def elementwise(self, function: Callable, *per_channel: Any) -> "Unshuffled":
+        four = (_repeated(v, lambda v: jnp.repeat(v, 4)) for v in per_channel)
+        return Unshuffled(function(self.array, *four))
+
+    def pixel_shuffle(self) -> Image:
+        return pixel_shuffle(self.to_array())
+
+    def __add__(self, other: Any) -> Image:
+        return self.to_array() + to_array(other)
+
+    def to_array(self) -> jax.Array:
+        return shuffle_array(self.array)
+
+
+@flax.struct.dataclass
+class Inference(Layout):
+    """An image of which no gradient is taken: convolutions are XLA's own.
+
+    These need the least memory and compile in the least time.
+
+    Attributes:
+      image: `[b, h, w, c]`, an array or not yet shuffled.
+    """
+
+    image: Image
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.image.shape
+
+    def convolve(
+        self,
+        kernel: jax.Array,
+        bias: jax.Array | None,
+        stride: int,
+        padding: Padding | None,
+    ) -> "Inference":
+        if isinstance(self.image, Unshuffled) and kernel.shape[-1] <= FEW:
+            y = self.image.convolve(kernel, bias, stride, padding)
+        else:
+            x = to_array(self.image).astype(kernel.dtype)
+            both = padding and [padding, padding]
+            y = convolve_array(x, kernel, (stride, stride), both)
+            y = y if bias is None else _add(y, bias)
+        return dataclasses.replace(self, image=y)
+
+    def elementwise(self, function: Callable, *per_channel: Any) -> "Inference":
+        image = elementwise(function, self.image, *per_channel)
+        return dataclasses.replace(self, image=image)
+
+    def pixel_shuffle(self) -> "Inference":
+        image = pixel_shuffle(to_array(self.image))
+        return dataclasses.replace(self, image=image)
+
+    def __add__(self, other: Any) -> "Inference":
+        image = to_array(self.image) + to_array(other.image)
+        return dataclasses.replace(self, image=image)
+
+    def to_array(self) -> jax.Array:
+        return to_array(self.image)
+
+
+def for_inference(x: Image) -> Image:
+    """An image of which no gradient will be taken; see Inference."""
+    return x if isinstance(x, Layout) else Inference(x)
+
+
+def _convolve(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding | None
+) -> Image:
+    x = x.astype(kernel.dtype)
+    if stride == 2:
+        return strided_convolution(x, kernel, padding or (1, 1))
+    if stride != 1:
+        raise ValueError(f"stride is {stride}; expected 1 or 2")
+    if not _keeps_size(kernel, stride, padding):
+        return convolve_array(x, kernel, padding=padding and [padding, padding])
+    pairs = x.shape[2] % 2 == 0 and kernel.shape[-1] <= HALF_FULL
+    if pairs and _is_for_pairs(kernel):
+        return Paired(paired_convolution(pair(x), kernel))
+    y = same_size_convolution(x, kernel)
+    return Paired(pair(y)) if pairs else y
+
+
+def _keeps_size(kernel: jax.Array, stride: int, padding: Padding | None) -> bool:
+    half = len(kernel) // 2
+    return stride == 1 and padding in (None, (half, half))
+
+
+def _is_for_pairs(kernel: jax.Array) -> bool:
+    size, _, channels, features = kernel.shape
+    return size == 3 and max(channels, features) <= HALF_FULL
+
+
+def _add(x: jax.Array, bias: jax.Array) -> jax.Array:
+    return x + bias.astype(x.dtype)
+
+
+def _repeated(value: Any, repeat: Callable) -> Any:
+    """A vector of channels as `repeat` has it; what all channels share as it is."""
+    return repeat(value) if jnp.ndim(value) and len(value) > 1 else value
