@@ -1,11 +1,12 @@
-"""How fast pictures are upscaled, beside the same weights in PyTorch.
+"""Measures how fast images are upscaled, here and with the same weights in PyTorch.
 
     python benchmarks/inference.py [--rounds 5] [--images 24] [--peak]
 
-Both take uint8 pictures and give uint8 pictures. The contestants run in turn, and what
-counts is the ratio within a round, since the machine may be busy otherwise; processor
-seconds are of all threads. `--peak` adds the peak memory at two sizes beside the
-finished picture, each in a process of its own. Prints a line of JSON for each size.
+All take uint8 images, continue them by zeros and return uint8 images. The contestants
+take turns, and the ratio within a round counts, since the machine may be busy with
+other work. Processor seconds are those of all threads. `--peak` adds the peak memory at
+two sizes, without the finished image, each in a process of its own. Prints a line of
+JSON for each size.
 Needs srgan-jax[parity].
 """
 
@@ -101,7 +102,7 @@ def photographs(height: int, width: int, count: int) -> list[np.ndarray]:
 
 
 def seconds(run: Callable, images: list[np.ndarray]) -> tuple[float, float]:
-    """By the clock, and of the processor."""
+    """By the clock and of the processor."""
     before, start = processor_seconds(), time.perf_counter()
     for image in images:
         run(image)
@@ -144,7 +145,7 @@ def compare(
 
 
 def compile_seconds(weights: str, image: np.ndarray) -> dict[str, float]:
-    """The first picture of a process, less one more, with an empty and a full cache."""
+    """The first image of a process less the second one, without and with a cache."""
     record = {}
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)

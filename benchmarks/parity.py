@@ -2,9 +2,9 @@
 
     python benchmarks/parity.py --steps 200 [--project sgrvinod] [--plot FILE] [--json]
 
-Half of the steps are SRResNet's pre-training, half adversarial (VGG54, the catalog's
-VGG19), on the same crops of the same photographs. Prints how far apart losses and
-weights are after each step, relatively, and draws it. Needs the extra [parity].
+Half of the steps pre-train SRResNet, half are adversarial (VGG54, the catalog's VGG19),
+on the same crops of the same photographs. Prints and plots the relative distances of
+losses and weights after each step. Needs the extra [parity].
 """
 
 import argparse

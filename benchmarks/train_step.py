@@ -1,13 +1,13 @@
-"""How fast an update of each stage is on this machine, beside PyTorch's.
+"""Measures how long a step of each stage takes on this machine, here and in PyTorch.
 
     python benchmarks/train_step.py [--batches 8 16] [--rounds 7] [--json]
 
-Both run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54
-with G's update before D's. PyTorch runs in both of its memory layouts. Each runs in a
-process of its own: what train.py tells its process of memory (parallel.reuse_memory) is
-not told to PyTorch's, which would gain by it too. Ours is handed its batch anew for
-each update, PyTorch's once. All take turns, and what counts is the ratio within a
-round, since the machine may be busy otherwise. Weights are random: this measures speed.
+All run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54 with
+G's step before D's. PyTorch runs in both of its memory layouts. Each contestant has a
+process of its own. Only ours keeps freed memory, as training does
+(runtime.reuse_memory); PyTorch would gain by it too. Ours gets its batch anew for each
+step, PyTorch's once. The contestants take turns, and the ratio within a round counts,
+since the machine may be busy with other work. Weights are random.
 Needs srgan-jax[parity].
 """
 
@@ -31,15 +31,15 @@ from torch import nn
 
 from configs import srgan
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import config as settings
-from srgan_jax.training import parallel, stages
+from srgan_jax.training import config as configuration
+from srgan_jax.training import parallel, runtime, stages
 
 LAYOUTS = {
     "torch": torch.contiguous_format,
     "torch_channels_last": torch.channels_last,
 }
 STAGES = ("pretrain", "adversarial")
-Run = Callable[[], Any]  # what it gives may still be computed
+Run = Callable[[], Any]  # its result may still be under computation
 
 
 class Residual(nn.Module):
@@ -94,11 +94,11 @@ def vgg54() -> nn.Module:
     return nn.Sequential(*layers[:-1]).requires_grad_(False)
 
 
-class TorchUpdates:
-    """Updates as PyTorch users write them: eager, Adam, a backward pass each for G, D.
+class TorchSteps:
+    """Steps as PyTorch users write them: eager, Adam, a backward pass for G and for D.
 
-    As cheap as G first allows: D's pass over SR for D's own loss is done again, since
-    its graph through D is another.
+    With G first, D's pass over SR is computed twice, since D's own loss needs another
+    graph through D.
     """
 
     def __init__(self, batch: dict[str, np.ndarray], layout: torch.memory_format):
@@ -139,69 +139,67 @@ class TorchUpdates:
         self.adam_d.step()
 
 
-def our_update(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
-    """The update that training runs, and the seconds its compilation took."""
-    config = srgan.get_config()
-    config.batch_size = len(batch["hr"])
-    config = settings.resolve(config)
-    of_stage = next(stage for stage in config.stages if stage.name == name)
-    recipe = settings.recipe(config, of_stage, "caffe")
+def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
+    """The step that training runs, and how many seconds it took to compile."""
+    given = srgan.get_config()
+    given.batch_size = len(batch["hr"])
+    config = configuration.resolve(given)
+    stage_config = next(stage for stage in config.stages if stage.name == name)
+    recipe = stages.make_recipe(config, stage_config, "caffe")
     vgg_params = None
     if any(term.vgg for term in recipe.content):
         hr = np.zeros((1, 96, 96, 3), np.float32)
         vgg_params = VGG19().init(jax.random.key(0), hr)["params"]
-    stage = stages.Stage(of_stage, 0, 0, recipe, vgg_params)
+    stage = stages.Stage(stage_config, 0, 0, recipe, vgg_params)
     mesh = parallel.create_mesh()
     state = parallel.replicate(stages.initial_state(config, stage), mesh)
     vgg_params = parallel.replicate(vgg_params, mesh)
 
     def placed() -> dict[str, jax.Array]:
-        # As in training, where a batch is copied an update ahead: an update whose batch
-        # is not there yet JAX runs on another thread, whose memory is not kept.
+        # As in training, a batch is copied one step ahead. JAX would run a step whose
+        # batch has not arrived on another thread, whose memory is not kept.
         return jax.block_until_ready(next(parallel.feed(iter([batch]), mesh)))
 
     began = time.perf_counter()
-    mapped = parallel.map_step(stage.update, mesh)
-    update = parallel.compile_step(mapped, state, vgg_params, placed())
+    mapped = parallel.map_step(stage.step, mesh)
+    step = runtime.compile_step(mapped, state, vgg_params, placed())
     compiling = time.perf_counter() - began
 
     def run() -> Any:
         nonlocal state
-        state, metrics = update(state, vgg_params, placed())
+        state, metrics = step(state, vgg_params, placed())
         return state.step, metrics
 
     return run, compiling
 
 
-_update: Run  # of this process, if it is a contestant's
+_step: Run  # of this process, if it is a contestant's
 
 
 def prepare(key: str, name: str, batch_size: int) -> float:
-    """Makes this process a contestant; the seconds of compilation."""
-    global _update
+    """Makes this process a contestant; returns the seconds of compilation."""
+    global _step
     batch, compiling = batch_of(batch_size), 0.0
     if key == "srgan_jax":
-        parallel.reuse_memory()
-        _update, compiling = our_update(name, batch)
+        runtime.reuse_memory()
+        _step, compiling = our_step(name, batch)
     else:
-        _update = getattr(TorchUpdates(batch, LAYOUTS[key]), name)
+        _step = getattr(TorchSteps(batch, LAYOUTS[key]), name)
     for _ in range(2):
         take_turn()
     return compiling
 
 
 def take_turn() -> float:
-    time.sleep(0.2)  # until the threads of the one before no longer wait for work
-    return seconds(_update)
+    time.sleep(0.2)  # until the threads of the last contestant have gone to sleep
+    return seconds(_step)
 
 
-def seconds(run: Run, updates: int = 1) -> float:
-    """Of one update, where so many follow one another."""
+def seconds(run: Run) -> float:
+    """Duration of one step."""
     start = time.perf_counter()
-    for _ in range(updates):
-        result = run()
-    jax.block_until_ready(result)
-    return (time.perf_counter() - start) / updates
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
 
 
 def batch_of(count: int) -> dict[str, np.ndarray]:
@@ -214,7 +212,7 @@ def batch_of(count: int) -> dict[str, np.ndarray]:
 
 
 def compare(name: str, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Medians of the seconds an update, and of PyTorch's over ours within a round."""
+    """Medians of a step's duration, and of PyTorch's over ours within a round."""
     context = multiprocessing.get_context("spawn")
     times: dict[str, list[float]] = {key: [] for key in ("srgan_jax", *LAYOUTS)}
     with contextlib.ExitStack() as stack:

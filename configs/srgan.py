@@ -99,7 +99,8 @@ def base() -> ConfigDict:
                 "border": "mirrored",  # of MATLAB's bicubic
                 # how LR is made: bicubic (MATLAB's) or photo (data/degrade.py)
                 "degradation": "bicubic",
-                # skip replaces an image that proves damaged; stop ends the run
+                # an image that proves damaged: skip takes the next one, up to 1 % of
+                # all; stop ends the run
                 "on_damage": "skip",
             },
             "evaluation": {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srgan_jax.kernels.layouts import to_array
-from srgan_jax.models import layers
+from srgan_jax.models import layers, ranges
 from srgan_jax.models.layers import BatchNorm, Conv, PReLU
 
 KEY = jax.random.key(0)
@@ -91,20 +91,20 @@ def test_synchronised_batch_norm_sees_the_global_batch():
 def test_input_ranges():
     unit = jnp.array([[[[0.0, 0.5, 1.0]]]])
     np.testing.assert_allclose(
-        layers.from_unit(unit, "symmetric").ravel(), [-1, 0, 1], atol=1e-6
+        ranges.from_unit(unit, "symmetric").ravel(), [-1, 0, 1], atol=1e-6
     )
     np.testing.assert_allclose(
-        layers.from_unit(unit, "caffe").ravel(),
+        ranges.from_unit(unit, "caffe").ravel(),
         [255 - 103.939, 127.5 - 116.779, -123.68],
         rtol=1e-6,
     )
     np.testing.assert_allclose(
-        layers.from_symmetric(2 * unit - 1, "imagenet").ravel(),
+        ranges.from_symmetric(2 * unit - 1, "imagenet").ravel(),
         [-0.485 / 0.229, (0.5 - 0.456) / 0.224, (1 - 0.406) / 0.225],
         rtol=1e-5,
     )
     with pytest.raises(ValueError, match="input_range is 'hsv'"):
-        layers.from_unit(unit, "hsv")
+        ranges.from_unit(unit, "hsv")
 
 
 def test_adaptive_average_pool_has_pytorch_s_cells():

@@ -9,7 +9,8 @@ from forms import RNG, assert_same, lowered_for, normal
 from srgan_jax.kernels import layouts
 from srgan_jax.kernels.convolution import convolve
 from srgan_jax.kernels.dispatch import force_platform
-from srgan_jax.kernels.layouts import Inference, Paired, Unshuffled, to_array
+from srgan_jax.kernels.inference import Inference
+from srgan_jax.kernels.layouts import Paired, Unshuffled, to_array
 from srgan_jax.kernels.pairs import (
     halving_convolution,
     pair,

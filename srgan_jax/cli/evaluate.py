@@ -10,7 +10,8 @@ import typer
 from rich import progress
 
 from srgan_jax import console
-from srgan_jax.console import notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import notes
 
 
 def evaluate(

@@ -19,7 +19,7 @@ import numpy as np
 
 from srgan_jax.inference.fold import fold
 from srgan_jax.kernels.layouts import Layout
-from srgan_jax.models import layers, registry
+from srgan_jax.models import layers, ranges, registry
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OPSET = 17  # of ONNX: of 2022, which all runtimes in use know
@@ -152,7 +152,7 @@ class _Value(Layout):
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "_Value":
         constant = self.graph.constant
-        if function in (layers.unit, layers.wide):
+        if function in (ranges.unit, layers.wide):
             return self
         if function is layers.prelu:
             slope = np.broadcast_to(per_channel[0], (self.channels,))
@@ -161,7 +161,7 @@ class _Value(Layout):
             return self._node("Tanh")
         if function is jnp.clip:
             return self._node("Clip", *map(constant, per_channel))
-        if function in (layers.symmetric, layers.byte, layers.imagenet):
+        if function in (ranges.symmetric, ranges.byte, ranges.imagenet):
             black, white = (np.asarray(function(jnp.full(3, v))) for v in (0.0, 1.0))
             scaled = self._node("Mul", constant((white - black)[:, None, None]))
             return scaled._node("Add", constant(black[:, None, None]))

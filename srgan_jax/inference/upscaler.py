@@ -17,7 +17,7 @@ from srgan_jax.choices import one_of
 from srgan_jax.inference import tiles
 from srgan_jax.inference.fold import fold
 from srgan_jax.inference.receptive_field import receptive_field
-from srgan_jax.kernels.windows import Window
+from srgan_jax.kernels.inference import Window
 from srgan_jax.models import registry
 
 PADDINGS = ("symmetric", "zero")
@@ -74,7 +74,7 @@ class Upscaler:
           The same type, `[scale h, scale w, 3]` or `[scale h, scale w]`.
 
         Raises:
-          ValueError: another type or shape.
+          ValueError: the image has another type or shape, or no pixel.
         """
         image = np.asarray(image)
         _check(image)
@@ -99,7 +99,7 @@ class Upscaler:
     def _results(
         self, image: np.ndarray, plan: tiles.Plan, border: int
     ) -> Iterator[tuple[Sequence[tiles.Window], jax.Array]]:
-        """Batches of windows with their SR, which is still being computed."""
+        """Batches of windows with their SR, whose computation goes on."""
         height, width = plan.sides
         margins = [(border, border)] * 2 + [(0, 0)] * (image.ndim - 2)
         image = np.pad(image, margins, mode="symmetric")
@@ -135,8 +135,15 @@ def _upscale(
 ) -> jax.Array:
     """The program: windows `[batch, h, w, ...]` to their SR in the first `count` cells.
 
-    `margin` is what `reconstruct` reads beyond a cell to each side, `size` the part of
-    each window that is image. `cells` are `Plan.cells`, of sides `cell`.
+    Args:
+      network: the generator, folded.
+      margin: LR pixels that its `reconstruct` reads beyond a cell to each side.
+      variables: of the network.
+      windows: of integers.
+      size: `[2]`, rows and columns of each window that belong to the image.
+      cells: see Plan.cells.
+      count: number of cells that are computed.
+      cell: height and width of a cell.
     """
     batch, height, width, *colours = windows.shape
     scale, m = network.scale, margin
@@ -145,7 +152,7 @@ def _upscale(
     if not colours:
         lr = jnp.repeat(lr[..., None], 3, axis=-1)
     whole = Window(lr, jnp.zeros_like(size), size)
-    x = network.apply(variables, whole, method="features").image
+    x = network.apply(variables, whole, method="features").to_array()
     x = jnp.pad(x, ((0, 0), (m, m), (m, m), (0, 0)))
     shape = (1, cell[0] + 2 * m, cell[1] + 2 * m, x.shape[-1])
 
@@ -175,7 +182,7 @@ def _check(image: np.ndarray) -> None:
 
 
 def _one_ahead(items: Iterator) -> Iterator:
-    """Yields each item once the next is begun, so that the device does not wait."""
+    """Yields each item after the next one has begun, to keep the device busy."""
     before = next(items)
     for item in items:
         yield before

@@ -6,7 +6,6 @@ plain arrays or layouts. Each computes the same function of the same values for 
 """
 
 import abc
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Union
 
@@ -75,7 +74,7 @@ def convolve(
     """A convolution and its bias, in the kernel's dtype.
 
     An array is taken in the form that is fastest with gradients, which takes memory;
-    see `for_inference`.
+    kernels.inference has images that spare it.
 
     Args:
       x: `[b, h, w, c]`.
@@ -93,7 +92,7 @@ def convolve(
     if isinstance(x, Layout):
         return x.convolve(kernel, bias, stride, padding)
     y = _convolve(x, kernel, stride, padding)
-    return y if bias is None else elementwise(_add, y, bias)
+    return y if bias is None else elementwise(add_bias, y, bias)
 
 
 def elementwise(function: Callable, x: Image, *per_channel: Any) -> Image:
@@ -148,7 +147,7 @@ class Paired(Layout):
             y = Paired(paired_convolution(array, kernel))
         else:
             return convolve(self.to_array(), kernel, bias, stride, padding)
-        return y if bias is None else elementwise(_add, y, bias)
+        return y if bias is None else elementwise(add_bias, y, bias)
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "Paired":
         both = (_repeated(v, lambda v: jnp.tile(v, 2)) for v in per_channel)
@@ -194,7 +193,7 @@ class Unshuffled(Layout):
         if kernel.shape[-1] > FEW or not _keeps_size(kernel, stride, padding):
             return convolve(self.to_array(), kernel, bias, stride, padding)
         y = shuffled_convolution(self.array.astype(kernel.dtype), kernel)
-        return y if bias is None else _add(y, bias)
+        return y if bias is None else add_bias(y, bias)
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "Unshuffled":
         four = (_repeated(v, lambda v: jnp.repeat(v, 4)) for v in per_channel)
@@ -208,59 +207,6 @@ class Unshuffled(Layout):
 
     def to_array(self) -> jax.Array:
         return shuffle_array(self.array)
-
-
-@flax.struct.dataclass
-class Inference(Layout):
-    """An image of which no gradient is taken: convolutions are XLA's own.
-
-    These need the least memory and compile in the least time.
-
-    Attributes:
-      image: `[b, h, w, c]`, an array or not yet shuffled.
-    """
-
-    image: Image
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.image.shape
-
-    def convolve(
-        self,
-        kernel: jax.Array,
-        bias: jax.Array | None,
-        stride: int,
-        padding: Padding | None,
-    ) -> "Inference":
-        if isinstance(self.image, Unshuffled) and kernel.shape[-1] <= FEW:
-            y = self.image.convolve(kernel, bias, stride, padding)
-        else:
-            x = to_array(self.image).astype(kernel.dtype)
-            both = padding and [padding, padding]
-            y = convolve_array(x, kernel, (stride, stride), both)
-            y = y if bias is None else _add(y, bias)
-        return dataclasses.replace(self, image=y)
-
-    def elementwise(self, function: Callable, *per_channel: Any) -> "Inference":
-        image = elementwise(function, self.image, *per_channel)
-        return dataclasses.replace(self, image=image)
-
-    def pixel_shuffle(self) -> "Inference":
-        image = pixel_shuffle(to_array(self.image))
-        return dataclasses.replace(self, image=image)
-
-    def __add__(self, other: Any) -> "Inference":
-        image = to_array(self.image) + to_array(other.image)
-        return dataclasses.replace(self, image=image)
-
-    def to_array(self) -> jax.Array:
-        return to_array(self.image)
-
-
-def for_inference(x: Image) -> Image:
-    """An image of which no gradient will be taken; see Inference."""
-    return x if isinstance(x, Layout) else Inference(x)
 
 
 def _convolve(
@@ -290,7 +236,7 @@ def _is_for_pairs(kernel: jax.Array) -> bool:
     return size == 3 and max(channels, features) <= HALF_FULL
 
 
-def _add(x: jax.Array, bias: jax.Array) -> jax.Array:
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     return x + bias.astype(x.dtype)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from srgan_jax.choices import one_of
-from srgan_jax.models import layers
+from srgan_jax.models import layers, ranges
 from srgan_jax.models.layers import BatchNorm, Conv, Dense
 
 # Width as a multiple of `channels`, and stride: k3n64s1, k3n64s2, ...
@@ -65,7 +65,7 @@ class Discriminator(nn.Module):
         dense = partial(Dense, initializer=self.initializer)
         strided = {"torch": (1, 1), "tf": (0, 1)}[self.padding]
 
-        x = layers.from_symmetric(images, self.input_range)
+        x = ranges.from_symmetric(images, self.input_range)
         for i, (width, stride) in enumerate(CONVOLUTIONS):
             x = conv(
                 width * self.channels,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from srgan_jax.choices import one_of
 from srgan_jax.kernels.layouts import Image
-from srgan_jax.models import layers
+from srgan_jax.models import layers, ranges
 from srgan_jax.models.layers import BatchNorm, Conv, PReLU
 
 
@@ -82,7 +82,7 @@ class Generator(nn.Module):
 
     def features(self, lr: Image, train: bool = False) -> Image:
         """LR in [0, 1] to feature maps `[batch, h, w, channels]`."""
-        x = layers.from_unit(lr, self.input_range)
+        x = ranges.from_unit(lr, self.input_range)
         x = skip = self.prelu_in(self.conv_in(x))
         for block in self.block:
             x = block(x, train)
@@ -97,7 +97,7 @@ class Generator(nn.Module):
             x = layers.tanh(x)
         elif self.output == "clip":
             x = layers.clip(x, 0.0 if self.output_range == "unit" else -1.0, 1.0)
-        return layers.from_unit(x, "symmetric") if self.output_range == "unit" else x
+        return ranges.from_unit(x, "symmetric") if self.output_range == "unit" else x
 
     def _check(self) -> None:
         if self.scale not in (2, 4, 8):

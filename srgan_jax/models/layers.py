@@ -16,61 +16,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from srgan_jax.choices import one_of
-from srgan_jax.kernels import layouts
+from srgan_jax.kernels import inference, layouts
 from srgan_jax.kernels.batch_norm import batch_normalise
 from srgan_jax.kernels.layouts import Image
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-
-
-def unit(x: jax.Array) -> jax.Array:
-    """[0, 1] itself."""
-    return x
-
-
-def symmetric(x: jax.Array) -> jax.Array:
-    """[0, 1] to [-1, 1]."""
-    return 2.0 * x - 1.0
-
-
-def byte(x: jax.Array) -> jax.Array:
-    """[0, 1] to [0, 255]."""
-    return 255.0 * x
-
-
-def imagenet(x: jax.Array) -> jax.Array:
-    """[0, 1] to torchvision's: ImageNet's mean subtracted, divided by its deviation."""
-    return (x - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
-
-
-def caffe(x: jax.Array) -> jax.Array:
-    """RGB in [0, 1] to BGR in [0, 255] less ImageNet's mean."""
-    return 255.0 * x[..., ::-1] - jnp.array(CAFFE_MEAN_BGR)
-
-
-RANGES: dict[str, Callable[[jax.Array], jax.Array]] = {
-    function.__name__: function for function in (unit, symmetric, byte, imagenet, caffe)
-}
-
-
-def from_unit(images: Image, input_range: str) -> Image:
-    """RGB in [0, 1] to the range that a network was trained on, one of `RANGES`."""
-    one_of("input_range", input_range, tuple(RANGES))
-    return layouts.elementwise(RANGES[input_range], images)
-
-
-def from_symmetric(images: jax.Array, input_range: str) -> Image:
-    """RGB in [-1, 1] to the range that a network was trained on."""
-    if input_range == "symmetric":  # spares the rounding of there and back
-        return images
-    return from_unit(0.5 * images + 0.5, input_range)
 
 
 def for_inference(images: Image) -> Image:
     """Images of which no gradient will be taken: convolutions then spare memory."""
-    return layouts.for_inference(images)
+    return inference.for_inference(images)
 
 
 def to_image(x: Image) -> jax.Array:
@@ -193,7 +146,9 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Image, use_running_average: bool | None = None) -> Image:
         one_of("running_variance", self.running_variance, ("biased", "unbiased"))
         name = "use_running_average"
-        inference = nn.merge_param(name, self.use_running_average, use_running_average)
+        use_running_average = nn.merge_param(
+            name, self.use_running_average, use_running_average
+        )
         if self.folded:
             return x
         channels = (x.shape[-1],)
@@ -201,7 +156,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        if inference:
+        if use_running_average:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
             return layouts.elementwise(normalise, x, running_mean.value, gain, bias)
         axis_name = None if self.is_initializing() else self.axis_name

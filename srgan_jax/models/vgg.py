@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from srgan_jax.choices import one_of
 from srgan_jax.kernels.pooling import max_pool
-from srgan_jax.models import layers
+from srgan_jax.models import layers, ranges
 from srgan_jax.models.layers import Conv
 
 STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # width, convolutions
@@ -39,7 +39,7 @@ class VGG19(nn.Module):
         last_stage, last_conv = self.layer
         if not (1 <= last_stage <= 5 and 1 <= last_conv <= STAGES[last_stage - 1][1]):
             raise ValueError(f"VGG19 has no phi_{last_stage},{last_conv}")
-        x = layers.from_symmetric(images, INPUT_RANGES[self.preprocessing])
+        x = ranges.from_symmetric(images, INPUT_RANGES[self.preprocessing])
         for stage, (width, convolutions) in enumerate(STAGES[:last_stage], start=1):
             conv = partial(Conv, width, 3, dtype=self.dtype)
             count = last_conv if stage == last_stage else convolutions

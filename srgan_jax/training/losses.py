@@ -1,7 +1,8 @@
 """The losses of sec. 2.2 as pure functions of images, features and logits.
 
-Reductions are spelled out: the paper's letter, the references' habit and our default
-differ by factors of up to 512, and 0.006 or 1e-3 mean something only with one of them.
+Every reduction is written out. The paper's equations and the usual implementations
+differ by factors of up to 512, and weights such as 0.006 and 1e-3 have a meaning only
+together with one reduction.
 """
 
 import jax
@@ -16,10 +17,10 @@ ADVERSARIAL_FORMS = ("non_saturating", "saturating")
 def squared_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.Array:
     """The distance of eq. 4 (on images) and eq. 5 (on VGG features), a scalar.
 
-    `sum_channels` is the letter of both equations: averaged over batch and positions
-    (1 / r^2 W H, 1 / W_ij H_ij), summed over channels. `mean`, what every PyTorch
-    reimplementation computes and our default, averages over channels too: at phi_5,4
-    the sum is 512 times larger and drowns the adversarial term.
+    `sum_channels` follows both equations to the letter: it averages over batch and
+    positions (1 / r^2 W H, 1 / W_ij H_ij) and sums over channels. `mean`, the default,
+    averages over channels too, as every PyTorch implementation does. At phi_5,4 the sum
+    is 512 times as large, so that the adversarial term no longer counts.
 
     Args:
       a: `[batch, height, width, channels]`.
@@ -34,7 +35,8 @@ def squared_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax
 def absolute_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.Array:
     """The mean absolute error (L1) between images; otherwise as `squared_distance`.
 
-    Not in the paper: beside VGG features it holds colours and smooth areas in place.
+    It is not in the paper. Together with VGG features it keeps colours and smooth areas
+    where they are.
     """
     one_of("content.reduction", reduction, REDUCTIONS)
     per_channel = jnp.mean(jnp.abs(a - b), axis=(0, 1, 2))
@@ -44,9 +46,10 @@ def absolute_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> ja
 def adversarial_loss(logits: jax.Array, form: str = "non_saturating") -> jax.Array:
     """-log D(G(z)) averaged over the batch (eq. 6), from D's logits `[batch]`.
 
-    -log sigmoid(x) = softplus(-x): never a log of a sigmoid, which overflows.
+    -log sigmoid(x) is computed as softplus(-x), since the log of a sigmoid overflows.
     `saturating` is log(1 - D(G(z))), the generator's part of eq. 2. Its gradient
-    vanishes while D rejects SR with certainty, that is, early in training (sec. 2.2.2).
+    vanishes where D rejects SR with certainty, as it does early in training
+    (sec. 2.2.2).
     """
     one_of("adversarial.form", form, ADVERSARIAL_FORMS)
     if form == "saturating":
@@ -63,8 +66,9 @@ def discriminator_loss(hr_logits: jax.Array, sr_logits: jax.Array) -> jax.Array:
 def total_variation(images: jax.Array) -> jax.Array:
     """Sum of |differences| of neighbours, averaged over the batch alone.
 
-    Anisotropic; the paper states the weight (2e-8, SRResNet-VGG22 only, sec. 3.2) but
-    not the form. Summed over positions, since 2e-8 of a mean would be nothing at all.
+    The paper states the weight (2e-8, for SRResNet-VGG22 only, sec. 3.2) but not the
+    form. This is the anisotropic one, summed over positions, since 2e-8 times a mean
+    would have no effect.
 
     Args:
       images: `[batch, height, width, 3]` in [-1, 1].

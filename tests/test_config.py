@@ -1,24 +1,28 @@
 """Presets, init_from, overrides and the refusals of a configuration."""
 
+import math
+
 import jax
 import pytest
 import tiny
 
 from configs import srgan, srresnet
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import config as settings
-from srgan_jax.weights import catalog, store
+from srgan_jax.training import config as configuration
+from srgan_jax.training import stages
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import store
 
 
 def test_the_recipe_is_the_paper_s():
-    config = settings.resolve(srgan.get_config())
+    config = configuration.resolve(srgan.get_config())
     pretrain, adversarial = config.stages
     assert (pretrain.steps, pretrain.learning_rate) == (1_000_000, 1e-4)
     assert (pretrain.content, pretrain.adversarial) == ("mse", False)
     assert adversarial.steps == 200_000
     assert adversarial.content == "vgg54"
     assert (config.batch_size, config.data.crop) == (16, 96)
-    recipe = settings.recipe(config, adversarial, "caffe")
+    recipe = stages.make_recipe(config, adversarial, "caffe")
     (term,) = recipe.content
     assert (term.weight, term.vgg) == (1, VGG19((5, 4), "caffe"))
     assert recipe.adversarial_weight == 1e-3
@@ -27,7 +31,7 @@ def test_the_recipe_is_the_paper_s():
 
 def test_the_rate_falls_to_a_tenth_within_one_stage():
     config = srgan.get_config()
-    rate = settings.learning_rate(config.stages[1])
+    rate = stages.learning_rate(configuration.resolve(config).stages[1])
     assert rate(99_999) == pytest.approx(1e-4)
     assert rate(100_000) == pytest.approx(1e-5)
 
@@ -51,13 +55,13 @@ def test_a_preset_fills_in_and_explicit_overrides_win():
     config = srgan.get_config()
     config.preset = "krasserm"
     config.generator.bn_epsilon = 0.5
-    resolved = settings.resolve(config, ["generator.bn_epsilon"])
-    expected = catalog.PRESETS["krasserm"]["generator"]
-    assert resolved.generator.prelu == expected["prelu"] == "per_channel"
-    assert resolved.generator.bn_epsilon == 0.5
+    resolved = configuration.resolve(config, ["generator.bn_epsilon"])
+    expected = PRESETS["krasserm"]["generator"]
+    assert resolved.generator["prelu"] == expected["prelu"] == "per_channel"
+    assert resolved.generator["bn_epsilon"] == 0.5
     config.preset = "keras"
-    with pytest.raises(settings.ConfigError, match="unknown preset 'keras'"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="unknown preset 'keras'"):
+        configuration.resolve(config)
 
 
 def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
@@ -67,12 +71,14 @@ def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
     store.save_generator(tmp_path / "g.safetensors", given, variables)
     config = srgan.get_config()
     config.init_from = str(tmp_path / "g.safetensors")
-    resolved = settings.resolve(config)
-    assert resolved.generator.blocks == 1
+    resolved = configuration.resolve(config)
+    assert resolved.generator["blocks"] == 1
     assert [stage.name for stage in resolved.stages] == ["adversarial"]
     config.generator.blocks = 8
-    with pytest.raises(settings.ConfigError, match=r"generator\.blocks=8 conflicts"):
-        settings.resolve(config, ["generator.blocks"])
+    with pytest.raises(
+        configuration.ConfigError, match=r"generator\.blocks=8 conflicts"
+    ):
+        configuration.resolve(config, ["generator.blocks"])
 
 
 @pytest.fixture
@@ -89,26 +95,26 @@ def test_init_discriminator_from_brings_its_settings_and_refuses_a_conflict(
 ):
     config = srgan.get_config()
     config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
-    assert settings.resolve(config).discriminator.hidden == 4
+    assert configuration.resolve(config).discriminator["hidden"] == 4
     config.discriminator.hidden = 8
     with pytest.raises(
-        settings.ConfigError, match=r"discriminator\.hidden=8 conflicts"
+        configuration.ConfigError, match=r"discriminator\.hidden=8 conflicts"
     ):
-        settings.resolve(config, ["discriminator.hidden"])
+        configuration.resolve(config, ["discriminator.hidden"])
 
 
 def test_a_discriminator_for_another_crop_is_refused(discriminator):
     config = srgan.get_config()
     config.init_discriminator_from = discriminator
-    with pytest.raises(settings.ConfigError, match="is not for crops of 96x96"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="is not for crops of 96x96"):
+        configuration.resolve(config)
 
 
 def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
     config = srresnet.get_config()
     config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
-    with pytest.raises(settings.ConfigError, match="no stage is adversarial"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="no stage is adversarial"):
+        configuration.resolve(config)
 
 
 @pytest.mark.parametrize(
@@ -127,13 +133,17 @@ def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
         ("ema_decay", 1.5, r"ema_decay is 1\.5"),
         ("data.exposure", -1.0, r"data\.exposure is -1\.0"),
         ("data.graded", 1.5, r"data\.graded is 1\.5"),
+        ("parallel.transform", "xmap", r"parallel\.transform is 'xmap'"),
+        ("seed", -1, "seed is -1"),
+        ("adversarial.weight", math.nan, r"adversarial\.weight is nan"),
+        ("optimizer.b1", 1.0, r"optimizer\.b1 is 1\.0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field, value, message):
     config = srgan.get_config()
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(settings.ConfigError, match=message):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.resolve(config)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +155,7 @@ def test_values_that_cannot_be_are_refused(field, value, message):
     ],
 )
 def test_a_content_loss_is_a_weighted_sum(content, terms):
-    assert settings.content_terms(content) == terms
+    assert configuration.content_terms(content) == terms
 
 
 @pytest.mark.parametrize(
@@ -166,8 +176,8 @@ def test_a_content_loss_is_a_weighted_sum(content, terms):
 def test_an_unknown_content_loss_is_refused(content):
     config = srgan.get_config()
     config.stages[1].content = content
-    with pytest.raises(settings.ConfigError, match="or a weighted sum of these"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="or a weighted sum of these"):
+        configuration.resolve(config)
 
 
 def test_a_layer_that_vgg19_does_not_have_is_refused():

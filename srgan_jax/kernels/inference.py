@@ -1,0 +1,149 @@
+"""Images of inference, whole or in windows.
+
+Windows let an image of any size go through programs of fixed shapes.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from srgan_jax.kernels.convolution import Padding
+from srgan_jax.kernels.convolution import convolve as convolve_array
+from srgan_jax.kernels.layouts import (
+    FEW,
+    Image,
+    Layout,
+    Unshuffled,
+    add_bias,
+    elementwise,
+    pixel_shuffle,
+    to_array,
+)
+
+
+@flax.struct.dataclass
+class Inference(Layout):
+    """An image of which no gradient is taken: convolutions are XLA's own.
+
+    These need the least memory and compile in the least time.
+
+    Attributes:
+      values: `[b, h, w, c]`, an array or not yet shuffled.
+    """
+
+    values: Image
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    def convolve(
+        self,
+        kernel: jax.Array,
+        bias: jax.Array | None,
+        stride: int,
+        padding: Padding | None,
+    ) -> "Inference":
+        if isinstance(self.values, Unshuffled) and kernel.shape[-1] <= FEW:
+            y = self.values.convolve(kernel, bias, stride, padding)
+        else:
+            x = to_array(self.values).astype(kernel.dtype)
+            both = padding and [padding, padding]
+            y = convolve_array(x, kernel, (stride, stride), both)
+            y = y if bias is None else add_bias(y, bias)
+        return dataclasses.replace(self, values=y)
+
+    def elementwise(self, function: Callable, *per_channel: Any) -> "Inference":
+        values = elementwise(function, self.values, *per_channel)
+        return dataclasses.replace(self, values=values)
+
+    def pixel_shuffle(self) -> "Inference":
+        values = pixel_shuffle(to_array(self.values))
+        return dataclasses.replace(self, values=values)
+
+    def __add__(self, other: Any) -> "Inference":
+        values = to_array(self.values) + to_array(other.values)
+        return dataclasses.replace(self, values=values)
+
+    def to_array(self) -> jax.Array:
+        return to_array(self.values)
+
+
+def for_inference(x: Image) -> Image:
+    """An image of which no gradient will be taken; see Inference."""
+    return x if isinstance(x, Layout) else Inference(x)
+
+
+@flax.struct.dataclass
+class Window(Inference):
+    """A window of an image, which may reach beyond the image.
+
+    All that lies outside of the image is zero in front of every convolution, as the
+    zero padding of a whole image is: the result does not depend on the window.
+
+    Attributes:
+      values: see Inference.
+      start: `[2]`, row and column of the image at which the window begins.
+      size: `[2]`, rows and columns of the image.
+      spare: rows and columns at each edge that only convolutions look at. A convolution
+        drops those that it cannot compute, `to_array` drops what is left of them.
+    """
+
+    start: jax.Array
+    size: jax.Array
+    spare: int = flax.struct.field(default=0, pytree_node=False)
+
+    def convolve(
+        self,
+        kernel: jax.Array,
+        bias: jax.Array | None,
+        stride: int,
+        padding: Padding | None,
+    ) -> "Window":
+        half = len(kernel) // 2
+        if stride != 1 or padding not in (None, (half, half)):
+            raise ValueError(
+                f"a window of an image cannot take stride {stride} and padding "
+                f"{padding}; expected a convolution that keeps the size"
+            )
+        y = to_array(super().convolve(kernel, bias, stride, padding).values)
+        drop = min(self.spare, half)
+        values, start = _cropped(y, drop), self.start + drop
+        return Window(values, start, self.size, self.spare - drop).masked()
+
+    def elementwise(self, function: Callable, *per_channel: Any) -> "Window":
+        values = elementwise(function, self.values, *per_channel)
+        return dataclasses.replace(self, values=values).masked()
+
+    def pixel_shuffle(self) -> "Window":
+        values = super().pixel_shuffle().values
+        return Window(values, 2 * self.start, 2 * self.size, 2 * self.spare)
+
+    def to_array(self) -> jax.Array:
+        return _cropped(to_array(self.values), self.spare)
+
+    def masked(self) -> "Window":
+        """The window with zeros outside of the image."""
+        if isinstance(self.values, Unshuffled):
+            array = _masked(self.values.array, self.start // 2, self.size // 2)
+            return dataclasses.replace(self, values=Unshuffled(array))
+        values = _masked(to_array(self.values), self.start, self.size)
+        return dataclasses.replace(self, values=values)
+
+
+def _masked(x: jax.Array, start: jax.Array, size: jax.Array) -> jax.Array:
+    def inside(axis: int) -> jax.Array:
+        at = start[axis] + jnp.arange(x.shape[1 + axis])
+        return (at >= 0) & (at < size[axis])
+
+    inner = inside(0)[:, None] & inside(1)
+    return jnp.where(inner[None, :, :, None], x, 0)
+
+
+def _cropped(x: jax.Array, margin: int) -> jax.Array:
+    _, h, w, _ = x.shape
+    return x[:, margin : h - margin, margin : w - margin]
