@@ -19,8 +19,8 @@ from pathlib import Path
 from train_step import STAGES, batch_of, our_update, seconds
 
 from configs import srgan
-from srgan_jax.training import config as settings
-from srgan_jax.training import loop, parallel
+from srgan_jax.training import config as configuration
+from srgan_jax.training import loop, runtime
 
 
 def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:
@@ -33,7 +33,7 @@ def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:
     config.evaluation.lpips = "none"
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
-        loop.train_and_evaluate(settings.resolve(config), workdir)
+        loop.train_and_evaluate(configuration.resolve(config), workdir)
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line).get("images_per_second") for line in lines]
     return statistics.harmonic_mean([rate for rate in rates if rate is not None])
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="on standard output")
     arguments = parser.parse_args()
-    parallel.reuse_memory()
+    runtime.reuse_memory()
     run, _ = our_update(arguments.stage, batch_of(arguments.batch))
     seconds(run)
     records = []

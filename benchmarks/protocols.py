@@ -14,8 +14,7 @@ import numpy as np
 from scipy.ndimage import convolve1d
 from skimage.metrics import structural_similarity
 
-from srgan_jax.data import resize
-from srgan_jax.data.evaluation_sets import evaluation_pairs
+from srgan_jax.data import evaluation_sets, resize
 from srgan_jax.evaluation import metrics
 from srgan_jax.images import decode
 
@@ -163,7 +162,7 @@ def main() -> None:
     if arguments.files:
         sr, hr = map(decode.read_image, arguments.files)
     else:
-        (pair,) = evaluation_pairs("astronaut", scale=scale)
+        (pair,) = evaluation_sets.evaluation_pairs("astronaut", scale=scale)
         sr, hr = resize.imresize(pair.lr, scale), pair.hr
     print("| program | crop | planes | SSIM's window | PSNR (dB) | SSIM |")
     print("| --- | ---: | --- | --- | ---: | ---: |")

@@ -5,7 +5,7 @@
 All run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54 with
 G's step before D's. PyTorch runs in both of its memory layouts. Each contestant has a
 process of its own. Only ours keeps freed memory, as training does
-(parallel.reuse_memory); PyTorch would gain by it too. Ours gets its batch anew for each
+(runtime.reuse_memory); PyTorch would gain by it too. Ours gets its batch anew for each
 step, PyTorch's once. The contestants take turns, and the ratio within a round counts,
 since the machine may be busy with other work. Weights are random.
 Needs srgan-jax[parity].
@@ -31,8 +31,8 @@ from torch import nn
 
 from configs import srgan
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import config as settings
-from srgan_jax.training import parallel, stages
+from srgan_jax.training import config as configuration
+from srgan_jax.training import parallel, runtime, stages
 
 LAYOUTS = {
     "torch": torch.contiguous_format,
@@ -141,16 +141,16 @@ class TorchSteps:
 
 def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     """The step that training runs, and how many seconds it took to compile."""
-    config = srgan.get_config()
-    config.batch_size = len(batch["hr"])
-    config = settings.resolve(config)
-    of_stage = next(stage for stage in config.stages if stage.name == name)
-    recipe = settings.recipe(config, of_stage, "caffe")
+    given = srgan.get_config()
+    given.batch_size = len(batch["hr"])
+    config = configuration.resolve(given)
+    stage_config = next(stage for stage in config.stages if stage.name == name)
+    recipe = stages.make_recipe(config, stage_config, "caffe")
     vgg_params = None
     if any(term.vgg for term in recipe.content):
         hr = np.zeros((1, 96, 96, 3), np.float32)
         vgg_params = VGG19().init(jax.random.key(0), hr)["params"]
-    stage = stages.Stage(of_stage, 0, 0, recipe, vgg_params)
+    stage = stages.Stage(stage_config, 0, 0, recipe, vgg_params)
     mesh = parallel.create_mesh()
     state = parallel.replicate(stages.initial_state(config, stage), mesh)
     vgg_params = parallel.replicate(vgg_params, mesh)
@@ -161,8 +161,8 @@ def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
         return jax.block_until_ready(next(parallel.feed(iter([batch]), mesh)))
 
     began = time.perf_counter()
-    mapped = parallel.map_step(stage.update, mesh)
-    step = parallel.compile_step(mapped, state, vgg_params, placed())
+    mapped = parallel.map_step(stage.step, mesh)
+    step = runtime.compile_step(mapped, state, vgg_params, placed())
     compiling = time.perf_counter() - began
 
     def run() -> Any:
@@ -181,7 +181,7 @@ def prepare(key: str, name: str, batch_size: int) -> float:
     global _step
     batch, compiling = batch_of(batch_size), 0.0
     if key == "srgan_jax":
-        parallel.reuse_memory()
+        runtime.reuse_memory()
         _step, compiling = our_step(name, batch)
     else:
         _step = getattr(TorchSteps(batch, LAYOUTS[key]), name)

@@ -41,6 +41,9 @@ def base() -> ConfigDict:
             # the same for the first adversarial stage's discriminator
             "init_discriminator_from": config_dict.placeholder(str),
             "batch_size": 16,  # global (sec. 3.2)
+            # micro-batches that a device computes in turn to save memory; each
+            # is normalised by its own batch statistics
+            "accumulate": 1,
             "dtype": "float32",  # of the computation: float32 or bfloat16
             "generator": {
                 "scale": 4,
@@ -99,7 +102,8 @@ def base() -> ConfigDict:
                 "border": "mirrored",  # of MATLAB's bicubic
                 # how LR is made: bicubic (MATLAB's) or photo (data/degrade.py)
                 "degradation": "bicubic",
-                # skip replaces an image that proves damaged; stop ends the run
+                # an image that proves damaged: skip takes the next one, up to 1 % of
+                # all; stop ends the run
                 "on_damage": "skip",
             },
             "evaluation": {

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
       OSError: it cannot be written; names `path`.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # Short whatever the name, which may be as long as the file system allows.
+    unfinished = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
         yield unfinished
         os.replace(unfinished, path)

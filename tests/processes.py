@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srgan_jax.training import report
+from srgan_jax.training import network_files
 from srgan_jax.weights import store
 
 TESTS = Path(__file__).parent
@@ -151,7 +151,7 @@ def generators(workdir: Path) -> dict[str, np.ndarray]:
     """Every leaf of the generator of each stage and of the run."""
     leaves = {}
     for stage in ("pretrain", "adversarial", None):
-        path = report.generator_file(workdir, stage)
+        path = network_files.file_of(workdir, "generator", stage)
         _, variables = store.load_generator(str(path))
         for name, leaf in flatten(variables):
             leaves[f"{path.name}/{name}"] = leaf

@@ -4,8 +4,8 @@ Writes a digest of each example it trains on into the run's directory, and gives
 lost process sooner. Variables of the environment name its misfortunes:
 
     FAIL_AT=STEP           no batch of that step can be read: the disk is gone
-    KILL=SIGNAL@STEP       the signal comes when the batch of that step is read; what
-                           goes on after it, goes on slowly
+    KILL=SIGNAL@STEP       the signal comes when the batch of that step is read (two of
+                           them as SIGNAL+SIGNAL); the run goes on slowly after it
     KILL_SAVE=STEP         SIGKILL comes when that step's checkpoint is all but complete
     ROOM=BYTES@STEP        from that batch on no file grows beyond so many bytes
     TERMINATE_IN=FUNCTION  SIGTERM comes as srgan_jax.training.FUNCTION is called
@@ -26,12 +26,12 @@ from pathlib import Path
 
 import jax
 
-from srgan_jax.training import loop, parallel
+from srgan_jax.training import loop, runtime
 
 ROOT = Path(__file__).parents[1]
 PARENT = os.getppid()
 
-parallel.HEARTBEAT_TIMEOUT = 10
+runtime.HEARTBEAT_TIMEOUT = 10
 training_batches = loop.training_batches
 
 
@@ -45,7 +45,8 @@ def recorded(run, first_step):
         if str(step) == os.environ.get("FAIL_AT"):
             raise OSError("the disk of this host is gone")
         if step == killed_at:
-            os.kill(os.getpid(), signal.Signals[number])
+            for name in number.split("+"):
+                os.kill(os.getpid(), signal.Signals[name])
         if killed_at is not None and step >= killed_at:
             time.sleep(0.5)  # other processes are told within a second
         if step == full_at:

@@ -1,4 +1,4 @@
-"""Exposure and graded patches as functions of one random word."""
+"""Exposure and graded patches depend on one random word."""
 
 import hypothesis
 import numpy as np
@@ -11,7 +11,7 @@ words = st.integers(0, augment.WORDS - 1)
 RAMP = np.arange(256, dtype=np.uint8)
 
 
-def test_the_middle_word_leaves_the_exposure_as_it_is():
+def test_the_middle_word_leaves_the_exposure_unchanged():
     np.testing.assert_array_equal(augment.expose(RAMP, 3.0, 2**31), RAMP)
 
 

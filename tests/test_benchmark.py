@@ -19,8 +19,8 @@ from srgan_jax.weights import store
 SET5 = pathlib.Path(__file__).parents[1] / "../shared/data/set5"
 
 
-def _photograph(seed: int, height: int, width: int) -> np.ndarray:
-    """Smooth shapes, so that interpolations differ as they do on photographs."""
+def _image(seed: int, height: int, width: int) -> np.ndarray:
+    """Smooth shapes, so that interpolations differ as they do on photos."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
     return resize.imresize(coarse, 8)[:height, :width]
@@ -39,7 +39,7 @@ def _brighter(lr: np.ndarray) -> np.ndarray:
 def folder(tmp_path):
     """Three images of different sizes, none of them a multiple of 4."""
     for seed, (height, width) in enumerate([(50, 61), (45, 70), (63, 47)]):
-        _save(tmp_path / "set" / f"{seed}.png", _photograph(seed, height, width))
+        _save(tmp_path / "set" / f"{seed}.png", _image(seed, height, width))
     return tmp_path / "set"
 
 
@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_metrics_on_mod_cropped_images(folder):
     for result in report.results:
         assert result.dataset == "set"
         assert [score.image for score in result.per_image] == ["0", "1", "2"]
-    hr = resize.mod_crop(_photograph(1, 45, 70), 4)
+    hr = resize.mod_crop(_image(1, 45, 70), 4)
     sr = _brighter(resize.imresize(hr, 1 / 4))
     options = {"protocol": "paper", "scale": 4}
     score = next(
@@ -75,7 +75,7 @@ def test_supplied_lr_is_used_unchanged(tmp_path, layout):
         "folders": ("hr/a.png", "lr/a.png"),
         "div2k": ("hr/a.png", "lr/ax4.png"),
     }[layout]
-    hr, lr = _photograph(0, 48, 48), _photograph(1, 12, 12)
+    hr, lr = _image(0, 48, 48), _image(1, 12, 12)
     _save(tmp_path / hr_name, hr)
     _save(tmp_path / lr_name, lr)
     lr_folders = [] if layout == "pairs" else [tmp_path / "lr"]
@@ -99,7 +99,7 @@ def test_border_affects_lr_and_bicubic(folder):
 
 
 def test_standard_scores_a_grey_file_in_full_range(tmp_path):
-    grey = _photograph(0, 48, 48)[..., 0]
+    grey = _image(0, 48, 48)[..., 0]
     _save(tmp_path / "grey" / "a.png", grey)
     _save(tmp_path / "colour" / "a.png", np.repeat(grey[..., None], 3, axis=2))
     datasets = open_datasets([tmp_path / "grey", tmp_path / "colour"])
@@ -121,7 +121,7 @@ def test_standard_scores_a_grey_file_in_full_range(tmp_path):
 def test_broken_images_are_named_and_left_out_of_every_row(folder):
     (folder / "1b.png").write_bytes((folder / "1.png").read_bytes()[:200])
     (folder / "text.png").write_text("no picture")
-    _save(folder / "tiny.png", _photograph(0, 17, 60))
+    _save(folder / "tiny.png", _image(0, 17, 60))
     report = benchmark.Benchmark({"brighter": _brighter}).run(open_datasets([folder]))
     assert len(report.failures) == 3
     for failure, name in zip(report.failures, ["1b", "text", "tiny"], strict=True):
@@ -132,8 +132,8 @@ def test_broken_images_are_named_and_left_out_of_every_row(folder):
 
 
 def test_lr_of_another_scale_is_left_out(tmp_path):
-    _save(tmp_path / "a_HR.png", _photograph(0, 48, 48))
-    _save(tmp_path / "a_LR.png", _photograph(0, 24, 24))
+    _save(tmp_path / "a_HR.png", _image(0, 48, 48))
+    _save(tmp_path / "a_LR.png", _image(0, 24, 24))
     report = benchmark.Benchmark({}).run(open_datasets([tmp_path]))
     assert not report.results
     assert "48x48" in report.failures[0]
@@ -144,9 +144,9 @@ def test_images_are_kept_on_request(folder):
     plan = benchmark.Benchmark({"brighter": _brighter}, keep=["1"])
     report = plan.run(open_datasets([folder]))
     assert list(report.kept) == [("set", "1")]
-    pictures = report.kept["set", "1"]
-    assert list(pictures) == ["nearest", "bicubic", "brighter", "original"]
-    assert {picture.shape for picture in pictures.values()} == {(44, 68, 3)}
+    images = report.kept["set", "1"]
+    assert list(images) == ["nearest", "bicubic", "brighter", "original"]
+    assert {image.shape for image in images.values()} == {(44, 68, 3)}
 
 
 @pytest.mark.parametrize(
@@ -160,15 +160,22 @@ def test_images_are_kept_on_request(folder):
 )
 def test_data_sets_have_different_labels(tmp_path, folders, labels):
     for folder in folders:
-        _save(tmp_path / folder / "0.png", _photograph(0, 48, 48))
+        _save(tmp_path / folder / "0.png", _image(0, 48, 48))
     datasets = open_datasets([f"folder:{tmp_path}/{folder}" for folder in folders])
     assert [d.name for d in datasets] == [x.format(root=tmp_path) for x in labels]
 
 
+def test_names_that_differ_in_their_extension_stay_apart(tmp_path):
+    for name in ("a.png", "a.bmp", "b.png"):
+        _save(tmp_path / name, _image(0, 48, 48))
+    (dataset,) = open_datasets([tmp_path])
+    assert [files.name for files in dataset.images] == ["a.bmp", "a.png", "b"]
+
+
 def test_equal_names_in_sub_folders_stay_apart(tmp_path):
     for place in ("A/x", "A/y", "A"):
-        _save(tmp_path / place / "img.png", _photograph(0, 48, 48))
-    _save(tmp_path / "A/x/other.png", _photograph(0, 48, 48))
+        _save(tmp_path / place / "img.png", _image(0, 48, 48))
+    _save(tmp_path / "A/x/other.png", _image(0, 48, 48))
     datasets = open_datasets([tmp_path / "A"])
     names = [files.name for files in datasets[0].images]
     assert sorted(names) == ["img", "x/img", "x/other", "y/img"]
@@ -190,11 +197,11 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, folder):
     with pytest.raises(ValueError, match="no folder"):
         open_datasets([tmp_path / "missing"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no picture"):
+    with pytest.raises(ValueError, match="holds no image"):
         open_datasets([tmp_path / "empty"])
     with pytest.raises(ValueError, match="one LR folder for each HR folder"):
         open_datasets([folder, folder], [folder])
-    _save(tmp_path / "lr" / "0.png", _photograph(0, 12, 12))
+    _save(tmp_path / "lr" / "0.png", _image(0, 12, 12))
     with pytest.raises(ValueError, match=r"1\.png"):
         open_datasets([folder], [tmp_path / "lr"])
 
@@ -232,7 +239,7 @@ def _write_bicubic(folder, images, name="{}", size=None):
 
 def test_images_of_another_program_are_scored_as_they_are(folder, tmp_path):
     originals = {
-        str(i): _photograph(i, *size)
+        str(i): _image(i, *size)
         for i, size in enumerate([(50, 61), (45, 70), (63, 47)])
     }
     _write_bicubic(tmp_path / "out", originals, "{}_SRGAN", size=2)
@@ -257,7 +264,7 @@ def test_images_of_another_program_are_scored_as_they_are(folder, tmp_path):
 
 
 def test_images_of_other_sizes_are_left_out_of_every_row(folder, tmp_path):
-    originals = {str(i): _photograph(0, 60, 60) for i in range(3)}
+    originals = {str(i): _image(0, 60, 60) for i in range(3)}
     _write_bicubic(tmp_path / "out", originals)
     datasets = open_datasets([folder])
     images = rows.match_images([f"ours={tmp_path}/out"], datasets)
@@ -272,17 +279,18 @@ def test_images_of_other_sizes_are_left_out_of_every_row(folder, tmp_path):
     [
         ("folder", "'folder' is not NAME=FOLDER"),
         ("bicubic={}", "'bicubic' is the name of another row"),
+        ("mine={}", "'mine' is the name of another row"),
         ("a={}/absent", "no folder"),
     ],
 )
 def test_malformed_rows_are_refused(folder, spec, sentence):
     with pytest.raises(ValueError, match=sentence):
-        rows.match_images([spec.format(folder)], open_datasets([folder]))
+        rows.match_images([spec.format(folder)], open_datasets([folder]), ["mine"])
 
 
 def test_only_the_worst_and_best_images_stay_in_memory(tmp_path):
     for seed in range(7):
-        _save(tmp_path / "set" / f"{seed}.png", _photograph(seed, 48, 48))
+        _save(tmp_path / "set" / f"{seed}.png", _image(seed, 48, 48))
     datasets = open_datasets([tmp_path / "set"])
     report = benchmark.Benchmark({}, keep=["3"], extremes=2).run(datasets)
     scores = next(r.per_image for r in report.results if r.weights == "bicubic")
@@ -294,7 +302,7 @@ def test_only_the_worst_and_best_images_stay_in_memory(tmp_path):
 def test_scoring_is_much_faster_than_upscaling():
     """Best of three, in turn: one protocol against the paper's generator."""
     upscaler = Upscaler(*_random_generator())
-    hr = _photograph(0, 256, 256)
+    hr = _image(0, 256, 256)
     lr = resize.imresize(hr, 1 / 4)
     sr = upscaler(lr)
     generating, scoring = [], []

@@ -10,7 +10,8 @@ from srgan_jax.models import registry
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.registry import EXECUTION, NETWORKS
-from srgan_jax.training import config as settings
+from srgan_jax.training import config as configuration
+from srgan_jax.training import stages
 from srgan_jax.training.presets import PRESETS
 from srgan_jax.weights import store
 from srgan_jax.weights.catalog import CATALOG, Address, Package
@@ -67,10 +68,10 @@ def test_presets_set_every_attribute(name: str, network: type) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_fit_the_configuration(name: str) -> None:
-    config = settings.resolve(srgan.get_config().copy_and_resolve_references())
+    config = srgan.get_config()
     config.preset = name
-    expanded = settings.resolve(config)
+    expanded = configuration.resolve(config)
     for section, fields in PRESETS[name].items():
         for field, value in fields.items():
-            assert expanded[section][field] == value
-    settings.recipe(expanded, expanded.stages[1], "caffe")
+            assert expanded.to_dict()[section][field] == value
+    stages.make_recipe(expanded, expanded.stages[1], "caffe")

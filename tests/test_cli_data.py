@@ -63,4 +63,12 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
 def test_the_format_is_checked_before_any_image_is_read(tmp_path):
     done = run(f"--config={CONFIG}", "-o", tmp_path / "crops.gif")
     assert done.exit_code == 2
-    assert "crops.gif" in done.stderr
+    assert "crops.gif: expected a name that ends in .png" in done.stderr
+
+
+def test_a_missing_folder_is_named(folder, tmp_path):
+    out = tmp_path / "absent" / "crops.png"
+    arguments = (f"--config.data.source=folder:{folder}", "--config.data.crop=32")
+    done = run(f"--config={CONFIG}", *arguments, "-o", out)
+    assert done.exit_code == 2
+    assert str(out) in done.stderr

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 import tifffile
 import tiny
-from PIL import Image
+from PIL import ExifTags, Image
 from typer.testing import CliRunner, Result
 
 from srgan_jax.cli.main import app
-from srgan_jax.images import encode as writing
-from srgan_jax.images import picture as images
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images import decode, encode
+from srgan_jax.images.formats import BY_SUFFIX
+from srgan_jax.images.image import Image as DecodedImage
+from srgan_jax.images.image import ImageError
+from srgan_jax.inference import jobs
 from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
@@ -99,7 +102,7 @@ def test_existing_outputs_need_overwrite(weights: Path, tmp_path: Path) -> None:
     assert f"{target}: exists; --overwrite replaces it" in refused.stderr
     assert target.read_bytes() == b"precious"
     assert upscale(weights, source, "-o", target, "--overwrite").exit_code == 0
-    assert images.read(target).pixels.shape == (24, 28, 3)
+    assert decode.read(target).pixels.shape == (24, 28, 3)
 
 
 def test_inputs_are_never_written(weights: Path, tmp_path: Path) -> None:
@@ -166,6 +169,236 @@ def test_pixel_limit(weights: Path, tmp_path: Path) -> None:
     assert allowed.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (["--scale", 1.5], (21, 18)),
+        (["--width", 21], (21, 18)),
+        (["--height", 6], (7, 6)),
+        (["--width", 5, "--height", 20], (5, 20)),
+        (["--max-side", 14], (14, 12)),
+        (["--max-side", 99], (28, 24)),
+        (["--scale", 2], (28, 24)),
+    ],
+)
+def test_sizes(weights: Path, tmp_path: Path, options: list, size: tuple) -> None:
+    source, target = save(tmp_path / "a.png"), tmp_path / "b.png"
+    result = upscale(weights, source, "-o", target, *options, "--json")
+    assert result.exit_code == 0, result.output
+    (record,) = json.loads(result.stdout)["pictures"]
+    with Image.open(target) as image:
+        assert image.size == (record["width"], record["height"]) == size
+
+
+def test_sizes_above_the_networks_are_refused(weights: Path, tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png")
+    result = upscale(weights, source, "-o", tmp_path / "o", "--width", 29)
+    assert result.exit_code == 1
+    assert "above the network's largest, 28x24 (x2)" in result.stderr
+    result = upscale(weights, source, "-o", tmp_path / "o", "--scale", 2.5)
+    assert "35x30 pixels are above the network's largest" in result.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-o", "x.jpg", "--format", "webp"],
+        ["-o", "x.jpg", "--lossless"],
+        ["-o", "x.png", "--quality", "50"],
+        ["-o", "x.webp", "--quality", "50", "--lossless"],
+        ["-o", "x.webp", "--suffix", "-x4"],
+        ["-o", "out", "--suffix", "a/b"],
+        ["-o", "out", "--format", "png", "--quality", "50"],
+        ["-o", "out", "--overwrite", "--skip-existing"],
+        ["-o", "out", "--scale", "2", "--width", "3"],
+        ["-o", "out", "--scale", "2", "--max-side", "3"],
+        ["-o", "out", "--height", "2", "--max-side", "3"],
+        ["-o", "out", "--scale", "0"],
+        ["-o", "out", "--scale", "nan"],
+        ["-o", "out", "--quality", "101"],
+        ["-o", "-"],
+        ["-o", "-", "--format", "png", "--json"],
+        ["-o", "two.png", "SECOND"],
+        ["-o", "two.png", "FOLDER"],
+        ["-o", "out", "-"],
+    ],
+)
+def test_contradictions_are_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, second = save(tmp_path / "a.png"), save(tmp_path / "in/b.png")
+    names = {"SECOND": str(second), "FOLDER": str(second.parent)}
+    options = [names.get(option, option) for option in options]
+    inputs = [] if names["FOLDER"] in options else [source]
+    result = upscale(weights, *inputs, *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    if "101" not in options:  # which typer refuses
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "in"}
+
+
+def test_a_new_folder_may_be_named_like_an_image(weights: Path, tmp_path: Path) -> None:
+    first, second = save(tmp_path / "a.png"), save(tmp_path / "b.png")
+    result = upscale(weights, first, second, "-o", f"{tmp_path / 'two.png'}/")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "two.png/a.png").exists()
+    result = upscale(weights, tmp_path / "two.png", "-o", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "again/b.png").exists()
+
+
+def test_standard_input_and_output(weights: Path, tmp_path: Path) -> None:
+    data = save(tmp_path / "a.png").read_bytes()
+    command = ["upscale", "--weights", str(weights), "--tile", "16", "-", "-o"]
+    piped = [*command, "-", "--format", "webp", "--lossless"]
+    result = CliRunner().invoke(app, piped, input=data)
+    assert result.exit_code == 0, result.stderr
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        assert (image.format, image.size) == ("WEBP", (28, 24))
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "b.png")], input=data)
+    assert result.exit_code == 0, result.stderr
+    assert decode.read(tmp_path / "b.png").pixels.shape == (24, 28, 3)
+    result = CliRunner().invoke(app, piped, input=b"no image")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("left out: standard input: not an image")
+    assert result.stdout_bytes == b""
+
+
+def test_an_interrupted_folder_is_continued(weights: Path, tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/b.png"):
+        save(tmp_path / name)
+    out = tmp_path / "out"
+    assert upscale(weights, tmp_path / "in/a.png", "-o", out).exit_code == 0
+    before = (out / "a.png").stat().st_mtime_ns
+    result = upscale(weights, tmp_path / "in", "-o", out, "--skip-existing", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["skipped"] == [str(out / "a.png")]
+    assert [record["output"] for record in report["pictures"]] == [str(out / "b.png")]
+    assert (out / "a.png").stat().st_mtime_ns == before
+    again = upscale(weights, tmp_path / "in", "-o", out, "--skip-existing")
+    assert again.exit_code == 0
+    assert "skipped, as they exist: 2" in again.stderr
+
+
+def test_a_suffix_lets_outputs_lie_beside_inputs(weights: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.v2.jpg"):
+        save(tmp_path / name)
+    names = {"a.png", "b.v2.jpg", "a-x2.png", "b.v2-x2.jpg"}
+    for _ in range(2):
+        result = upscale(
+            weights, tmp_path, "-o", tmp_path, "--suffix=-x2", "--skip-existing"
+        )
+        assert result.exit_code == 0, result.output
+        assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_names_keep_their_dots(weights: Path, tmp_path: Path) -> None:
+    for name, kind in (("IMG.2024.01", "PNG"), ("IMG.2024.02", "JPEG")):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, kind)
+    inputs = [tmp_path / "IMG.2024.01", tmp_path / "IMG.2024.02"]
+    assert upscale(weights, *inputs, "-o", tmp_path / "o").exit_code == 0
+    result = upscale(weights, *inputs, "-o", tmp_path / "o", "--format", "avif")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {
+        *("IMG.2024.01.png", "IMG.2024.02.jpg"),
+        *("IMG.2024.01.avif", "IMG.2024.02.avif"),
+    }
+
+
+def test_inputs_are_checked_before_weights_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("srgan_jax.load", load)
+    (tmp_path / "text.png").write_text("no image")
+    save(tmp_path / "large.png", 100, 100)
+    given = [tmp_path / "missing.png", tmp_path / "text.png", tmp_path / "large.png"]
+    result = upscale(
+        Path("krasserm-srgan"), *given, "-o", tmp_path / "o", "--max-pixels", 9999
+    )
+    assert result.exit_code == 1
+    assert result.stderr.count("left out: ") == 3
+    assert "3 of 3 could not be upscaled" in result.stderr
+
+
+def test_names_are_printed_as_they_are(weights: Path, tmp_path: Path) -> None:
+    names = ["[red]b:camera:.png", os.fsdecode(b"caf\xe9.png")]
+    for name in names:
+        save(tmp_path / "in" / name)
+    result = upscale(weights, tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "[red]b:camera:.png: 28x24 in" in result.stderr
+    assert "caf\\udce9.png: 28x24 in" in result.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
+
+
+def test_a_link_upwards_gives_no_copies(weights: Path, tmp_path: Path) -> None:
+    save(tmp_path / "in/sub/a.png")
+    (tmp_path / "in/sub/up").symlink_to("..")
+    result = upscale(weights, tmp_path / "in", "-o", tmp_path / "out", "--json")
+    assert len(json.loads(result.stdout)["pictures"]) == 1
+
+
+def test_lost_metadata_is_noted_once_per_image(weights: Path, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: b"m" * 70_000}
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", exif=tags)
+    result = upscale(weights, tmp_path / "a.png", "-o", tmp_path / "b.jpg")
+    assert result.exit_code == 0, result.output
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        f"note: {tmp_path / 'a.png'}: left out, as a JPEG holds 64 kB of each kind: "
+        "MakerNote"
+    ]
+
+
+def test_devices_and_names_that_fail_stop_no_other(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b" * 251 + ".png", "c.png"):
+        save(tmp_path / "in" / name)
+    ours = jobs.upscale
+
+    def upscale_or_fail(image: DecodedImage, *others: object) -> DecodedImage:
+        if np.array_equal(image.pixels, first):
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return ours(image, *others)
+
+    first = decode.read(tmp_path / "in/a.png").pixels
+    monkeypatch.setattr(jobs, "upscale", upscale_or_fail)
+    result = upscale(weights, tmp_path / "in", "-o", tmp_path / "o", "--suffix=-x2")
+    assert result.exit_code == 1
+    assert "a.png: the device could not upscale it; a smaller --tile" in result.stderr
+    assert ".png: File name too long" in result.stderr
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["c-x2.png"]
+
+
+@pytest.mark.end_to_end
+def test_a_terminated_process_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from srgan_jax.cli.errors import clean_termination\n"
+        "from srgan_jax.paths import replacing\n"
+        "with clean_termination(), replacing(Path(sys.argv[1])) as unfinished:\n"
+        "    unfinished.write_bytes(b'half'); print('begun', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "a.png")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"begun\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+
+
 def seeds() -> dict[str, bytes]:
     """A small file of each kind that is read."""
     bands = RNG.integers(0, 256, (9, 11, 4), np.uint8)
@@ -176,6 +409,7 @@ def seeds() -> dict[str, bytes]:
     tags = Image.Exif()
     tags[271] = "Maker"
     kinds = {"jpg": "JPEG", "bmp": "BMP", "webp": "WEBP", "tif": "TIFF", "png": "PNG"}
+    kinds["avif"] = "AVIF"
     files = {}
     for suffix, kind in kinds.items():
         file = io.BytesIO()
@@ -224,18 +458,18 @@ def test_mutated_files_give_pictures_or_one_line(weights: Path, tmp_path: Path) 
     assert {n for n in names if n.startswith("whole")} <= written
     assert len(refused) > 100
     for path in out.iterdir():
-        images.read(path)
+        decode.read(path)
 
 
 def test_a_disk_that_fills(tmp_path: Path) -> None:
     """A limit on the size of files stands in for it."""
-    picture = images.Picture(RNG.integers(0, 256, (64, 64, 3), np.uint8))
+    picture = DecodedImage(RNG.integers(0, 256, (64, 64, 3), np.uint8))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        for suffix in images.FORMATS:
+        for suffix in BY_SUFFIX:
             with pytest.raises(ImageError, match=rf"a{suffix}: "):
-                writing.write(tmp_path / f"a{suffix}", picture)
+                encode.write(tmp_path / f"a{suffix}", picture)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
@@ -248,7 +482,7 @@ def test_a_process_of_its_own_never_imports_tensorflow(
     source = save(tmp_path / "a.png")
     arguments = ["upscale", str(source), "-o", str(tmp_path / "b.png")]
     script = (
-        "import sys; from srgan_jax.cli import app\n"
+        "import sys; from srgan_jax.cli.main import app\n"
         f"app({[*arguments, '--weights', str(weights)]}, standalone_mode=False)\n"
         "sys.exit('tensorflow' in sys.modules)"
     )
@@ -265,7 +499,7 @@ def test_a_process_of_its_own_never_imports_tensorflow(
 def test_help_answers_at_once() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run = subprocess.run(
-        [sys.executable, "-c", "from srgan_jax.cli import app; app()", "--help"],
+        [sys.executable, "-c", "from srgan_jax.cli.main import app; app()", "--help"],
         capture_output=True,
         text=True,
     )

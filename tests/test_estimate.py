@@ -12,6 +12,7 @@ import srgan_jax
 from configs import srgan
 from srgan_jax.cli.main import app
 from srgan_jax.estimate import hlo, tpu
+from srgan_jax.training import config as configuration
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the extra [pod] is missing"
@@ -70,7 +71,7 @@ def tiny_config():
     config.data.crop = 32
     for stage in config.stages:
         stage.content = "mse"
-    return config
+    return configuration.resolve(config)
 
 
 @needs_libtpu

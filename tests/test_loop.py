@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
-from srgan_jax.training import checkpoint, loop, parallel, report, stages
-from srgan_jax.training import config as settings
-from srgan_jax.training.checkpoint import CheckpointError, Checkpoints
+from srgan_jax.training import checkpoint, loop, network_files, parallel, report, stages
+from srgan_jax.training import config as configuration
+from srgan_jax.training.checkpoint import CheckpointError
+from srgan_jax.training.run import Run, TrainingError
 from srgan_jax.weights import files, store
 
 
@@ -32,8 +34,12 @@ def compiled_once(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    state = loop.train_and_evaluate(settings.resolve(tiny.config(folder)), workdir)
+    state = loop.train_and_evaluate(configuration.resolve(tiny.config(folder)), workdir)
     return workdir, to_host(state)
+
+
+def generator_file(workdir, name=None):
+    return network_files.file_of(workdir, "generator", name)
 
 
 def to_host(state):
@@ -98,7 +104,7 @@ def test_a_run_leaves_everything_that_is_promised(uninterrupted):
 
 
 def test_each_stage_says_how_long_its_compilation_took(folder, tmp_path, capsys):
-    loop.train_and_evaluate(settings.resolve(tiny.config(folder)), tmp_path)
+    loop.train_and_evaluate(configuration.resolve(tiny.config(folder)), tmp_path)
     said = capsys.readouterr().err
     for stage in ("pretrain", "adversarial"):
         assert len(re.findall(rf"^{stage}: compiled in \d+\.\d s$", said, re.M)) == 1
@@ -106,10 +112,10 @@ def test_each_stage_says_how_long_its_compilation_took(folder, tmp_path, capsys)
 
 def test_saved_generators_are_the_averaged_ones(uninterrupted):
     workdir, state = uninterrupted
-    saved_settings, variables = store.load_generator(report.generator_file(workdir))
+    saved_settings, variables = store.load_generator(generator_file(workdir))
     assert saved_settings["blocks"] == 1
     assert_same(variables, state.ema)
-    _, pretrained = store.load_generator(report.generator_file(workdir, "pretrain"))
+    _, pretrained = store.load_generator(generator_file(workdir, "pretrain"))
     kernel = pretrained["params"]["conv_in"]["kernel"]
     assert np.abs(kernel - state.ema["params"]["conv_in"]["kernel"]).max() > 0
 
@@ -125,7 +131,7 @@ def test_resuming_equals_no_interruption(
     `saved` are the steps from which the resumed run asks for batches: a run that
     silently began anew would end in the same bits.
     """
-    config = settings.resolve(tiny.config(folder))
+    config = configuration.resolve(tiny.config(folder))
     with monkeypatch.context() as patch:
         interrupt_after(patch, steps)
         with pytest.raises(Interrupted):
@@ -150,7 +156,7 @@ def test_a_finished_run_prints_its_table_again(
     workdir, expected = uninterrupted
     before = (workdir / "summary.json").stat().st_mtime_ns
     asked = watch_batches(monkeypatch)
-    state = loop.train_and_evaluate(settings.resolve(tiny.config(folder)), workdir)
+    state = loop.train_and_evaluate(configuration.resolve(tiny.config(folder)), workdir)
     assert_same(state, expected)
     assert (workdir / "summary.json").stat().st_mtime_ns == before
     assert "bicubic" in capsys.readouterr().out
@@ -160,7 +166,7 @@ def test_a_finished_run_prints_its_table_again(
 def test_sigterm_saves_at_once_and_the_run_resumes(
     folder, uninterrupted, tmp_path, monkeypatch
 ):
-    config = settings.resolve(tiny.config(folder))
+    config = configuration.resolve(tiny.config(folder))
     original = loop.training_batches
 
     def terminated(run, step):
@@ -179,21 +185,21 @@ def test_sigterm_saves_at_once_and_the_run_resumes(
 
 def test_more_steps_continue_a_run(folder, tmp_path):
     config = tiny.config(folder)
-    loop.train_and_evaluate(settings.resolve(config), tmp_path)
+    loop.train_and_evaluate(configuration.resolve(config), tmp_path)
     config.stages[1].steps = 4
-    assert loop.train_and_evaluate(settings.resolve(config), tmp_path).step == 7
+    assert loop.train_and_evaluate(configuration.resolve(config), tmp_path).step == 7
     config.stages[0].steps = 4
     with pytest.raises(CheckpointError, match="former number of steps"):
-        loop.train_and_evaluate(settings.resolve(config), tmp_path)
+        loop.train_and_evaluate(configuration.resolve(config), tmp_path)
 
 
 def test_another_configuration_is_refused_with_the_field(folder, uninterrupted):
     config = tiny.config(folder)
     config.adversarial.weight = 2e-3
     with pytest.raises(
-        settings.ConfigError, match=r"config\.adversarial\.weight=0\.001"
+        configuration.ConfigError, match=r"config\.adversarial\.weight=0\.001"
     ):
-        loop.train_and_evaluate(settings.resolve(config), uninterrupted[0])
+        loop.train_and_evaluate(configuration.resolve(config), uninterrupted[0])
 
 
 def test_what_is_wrong_with_the_last_stage_is_said_before_the_first(folder, tmp_path):
@@ -205,12 +211,12 @@ def test_what_is_wrong_with_the_last_stage_is_said_before_the_first(folder, tmp_
         config = tiny.config(folder)
         config.update_from_flattened_dict(fields)
         with pytest.raises(ValueError, match=message):
-            loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
+            loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
     config = tiny.config(folder)
     config.stages[1].content = "vgg55"
     config.content.weights = "vgg20"
     with pytest.raises(ValueError, match="vgg20"):
-        loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
+        loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
     # nothing was written that the corrected command would trip over
     assert not (tmp_path / "run").exists()
 
@@ -219,34 +225,35 @@ def test_fewer_steps_than_are_done_are_refused(folder, uninterrupted):
     config = tiny.config(folder)
     config.stages[1].steps = 2
     with pytest.raises(CheckpointError, match="beyond the last step 5"):
-        loop.train_and_evaluate(settings.resolve(config), uninterrupted[0])
+        loop.train_and_evaluate(configuration.resolve(config), uninterrupted[0])
 
 
 def test_photographs_that_changed_are_refused(tmp_path):
     folder = tiny.photographs(tmp_path / "photographs")
     config = tiny.config(folder)
     config.stages[1].steps = 1
-    loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
+    loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
     (folder / "0.png").unlink()
     with pytest.raises(CheckpointError, match="photographs have changed"):
-        loop.train_and_evaluate(settings.resolve(config), tmp_path / "run")
+        loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
     """Photographs hold no NaN: here the third step's update is far too large."""
     config = tiny.config(folder)
     config.stages[0].update({"steps": 8, "decay_at": (2,), "decay_factor": 1e33})
-    with pytest.raises(loop.TrainingError) as caught:
-        loop.train_and_evaluate(settings.resolve(config), tmp_path)
+    with pytest.raises(TrainingError) as caught:
+        loop.train_and_evaluate(configuration.resolve(config), tmp_path)
     said = str(caught.value)
     assert said.startswith("step 4 of stage pretrain: content")
-    assert said.endswith(f"checkpoint in {tmp_path}: the checkpoint of step 2")
+    assert f"the newest checkpoint in {tmp_path} is that of step 2" in said
+    assert "stages.pretrain.learning_rate=0.0001 --allow_config_change" in said
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
 
 
 def test_the_best_generator_of_the_last_stage_is_kept(uninterrupted):
     workdir, _ = uninterrupted
-    path = report.generator_file(workdir, "best")
+    path = generator_file(workdir, "best")
     lines = [
         json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()
     ]
@@ -288,23 +295,24 @@ def test_the_discriminator_s_file_continues_in_another_run(
     assert given["hidden"] == 4
     assert_same(variables, state.discriminator.variables)
     config = tiny.config(folder)
-    config.init_from = str(report.generator_file(workdir))
+    config.init_from = str(generator_file(workdir))
     config.init_discriminator_from = str(path)
-    (stage,) = stages.plan(settings.resolve(config))
-    with Checkpoints(tmp_path / "checkpoints", 1, "") as checkpoints:
-        begun = stages.begin(
-            *(settings.resolve(config), stage, checkpoints),
-            *(parallel.create_mesh(), 0),
-        )
+    resolved = configuration.resolve(config)
+    (stage,) = stages.prepare_stages(resolved)
+    network_files.copy_start(tmp_path, resolved)
+    run = SimpleNamespace(
+        config=resolved, workdir=tmp_path, mesh=parallel.create_mesh()
+    )
+    begun = Run.begin(run, stage, 0)
     assert_same(begun.discriminator.variables, state.discriminator.variables)
     assert_same(begun.generator.variables, state.ema)
 
 
 def test_init_from_skips_what_is_only_from_scratch(folder, uninterrupted, tmp_path):
     config = tiny.config(folder)
-    config.init_from = str(report.generator_file(uninterrupted[0], "pretrain"))
+    config.init_from = str(generator_file(uninterrupted[0], "pretrain"))
     config.stages[1].steps = 1
-    loop.train_and_evaluate(settings.resolve(config), tmp_path)
+    loop.train_and_evaluate(configuration.resolve(config), tmp_path)
     scores = json.loads((tmp_path / "summary.json").read_text())["scores"]
     assert list(scores) == ["bicubic", "start", "adversarial"]
     before = json.loads((uninterrupted[0] / "summary.json").read_text())["scores"]

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from jax.sharding import PartitionSpec as P
 
-from srgan_jax.training import parallel, steps
+from srgan_jax.training import parallel, runtime, steps
 from srgan_jax.training.steps import AXIS
 
 
@@ -26,7 +26,7 @@ def train(transform, recipe, count=3):
     batches = iter([tiny.batch(8, seed) for seed in range(count)])
     compiled = None
     for batch in parallel.feed(batches, mesh, transform):
-        compiled = compiled or parallel.compile_step(mapped, state, constants, batch)
+        compiled = compiled or runtime.compile_step(mapped, state, constants, batch)
         state, metrics = compiled(state, constants, batch)
     return jax.device_get((state, metrics))
 
@@ -101,16 +101,17 @@ def test_a_batch_that_does_not_divide_is_refused_in_a_sentence():
         parallel.check(6, "shard_map")
 
 
-def test_an_unknown_transform_is_refused():
-    with pytest.raises(ValueError, match=r"parallel\.transform is 'xmap'"):
-        parallel.check(8, "xmap")
+def test_micro_batches_that_do_not_divide_a_device_s_batch_are_refused():
+    parallel.check(8, "shard_map", accumulate=2)
+    with pytest.raises(ValueError, match=r"accumulate 3 does not divide the 8 // 4"):
+        parallel.check(8, "shard_map", accumulate=3)
 
 
 FAULTS_OF_A_RESULT = """
 import resource, sys
-from srgan_jax.training import parallel
+from srgan_jax.training import runtime
 if "reuse" in sys.argv:
-    parallel.reuse_memory()
+    runtime.reuse_memory()
 import jax, jax.numpy as jnp
 double = jax.jit(lambda x: 2 * x)
 x = jnp.ones(2**24)  # 64 MiB

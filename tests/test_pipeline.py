@@ -23,7 +23,7 @@ from srgan_jax.data import (
 from srgan_jax.data import source as source_module
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import imresize, mod_crop
-from srgan_jax.data.source import Source, SourceError
+from srgan_jax.data.source import Source, SourceError, UnreadableError
 from srgan_jax.images.decode import ImageError
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -331,6 +331,19 @@ def test_a_damaged_jpeg_gives_way_too(tmp_path):
     assert [name for name, _ in told] == ["3.jpg"]
 
 
+def test_a_lost_file_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(source_module, "RETRY_SECONDS", ())
+    for seed in range(4):
+        image = PIL.Image.fromarray(smooth(60, 60, seed))
+        image.save(tmp_path / f"{seed}.jpg")
+    opened = sources.open_source(f"folder:{tmp_path}", minimum_size=48)
+    (tmp_path / "3.jpg").unlink()
+    told = []
+    with pytest.raises(UnreadableError, match=r"3\.jpg: No such file .* restore"):
+        skipping(opened, 6, told)
+    assert not told
+
+
 def test_a_file_that_returns_in_time_does_not_stop_the_run(tmp_path, monkeypatch):
     for seed in range(2):
         image = PIL.Image.fromarray(smooth(60, 60, seed))
@@ -456,7 +469,7 @@ def test_the_interpreter_ends_while_batches_are_being_made(folder):
         ({"degradation": "jpeg"}, "'jpeg'; expected one of bicubic, photo"),
     ],
 )
-def test_refusals_name_what_was_given(source, changes, words):
+def test_errors_name_what_was_given(source, changes, words):
     with pytest.raises(ValueError, match=words):
         batches(source, 1, **changes)
 

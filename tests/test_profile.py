@@ -1,9 +1,42 @@
 """Traces of chosen steps: which are refused, and when a trace begins and ends."""
 
-import jax.numpy as jnp
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from srgan_jax.training import profile
 from srgan_jax.training.profile import Profile, ProfileError
+
+# In a process of its own: after a test that loaded libtpu, the profiler would crash.
+RUN = """
+import json, sys
+from pathlib import Path
+import jax.numpy as jnp
+from srgan_jax.training.profile import Profile
+directory, first, stop, end = Path(sys.argv[1]), *map(int, sys.argv[2:])
+traced = []
+with Profile(directory, range(first, stop), range(1, end)) as profile:
+    for step in range(1, end):
+        profile.before(step, jnp.zeros(1))
+        traced.append(any(directory.rglob("*.pb")))
+traced.append(any(directory.rglob("*.pb")))
+print(json.dumps(traced))
+"""
+
+
+def run(directory: Path, first: int, stop: int, end: int) -> list[bool]:
+    """Whether a trace was complete as each step began, and after the run."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(directory), *map(str, (first, stop, end))],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("steps", [range(1, 4), range(7, 9)])
@@ -12,31 +45,22 @@ def test_steps_that_the_run_will_not_do_are_refused(tmp_path, steps):
         Profile(tmp_path, steps, range(4, 7))
 
 
-def run(profile, steps):
-    """Whether anything was traced when each step began."""
-    traced = []
-    with profile:
-        for step in steps:
-            profile.before(step, jnp.zeros(1))
-            traced.append(any(profile._directory.rglob("*.pb")))
-    return traced
-
-
 def test_a_trace_ends_with_its_last_step(tmp_path):
-    assert run(Profile(tmp_path, range(2, 3), range(1, 5)), range(1, 5)) == [
-        False,  # it begins at step 2
-        False,
-        True,
-        True,
-    ]
+    # it begins at step 2
+    assert run(tmp_path, 2, 3, 5) == [False, False, True, True, True]
 
 
 def test_a_trace_ends_with_the_run(tmp_path):
-    profile = Profile(tmp_path, range(2, 10), range(1, 4))
-    assert not any(run(profile, range(1, 4)))
-    assert any(tmp_path.rglob("*.pb"))
+    assert run(tmp_path, 2, 10, 4) == [False, False, False, True]
 
 
 def test_nothing_is_traced_unasked(tmp_path):
-    run(Profile(tmp_path, range(0), range(1, 4)), range(1, 4))
+    run(tmp_path, 0, 0, 4)
     assert not any(tmp_path.iterdir())
+
+
+def test_libtpu_without_a_tpu_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(profile.xla_client, "pjrt_plugin_loaded", lambda _: True)
+    with pytest.raises(ProfileError, match="set JAX_PLATFORMS=cpu"):
+        Profile(tmp_path, range(1, 2), range(1, 3))
+    Profile(tmp_path, range(0), range(1, 3))

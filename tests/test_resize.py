@@ -1,4 +1,4 @@
-"""MATLAB's bicubic: against its own files, an independent translation, and algebra."""
+"""MATLAB's bicubic: against its own files, an independent version, and algebra."""
 
 import math
 from fractions import Fraction
@@ -90,7 +90,7 @@ def test_equals_the_definition_in_exact_arithmetic(image, scale, border):
     )
 
 
-def test_values_worked_out_by_hand():
+def test_values_computed_by_hand():
     # At x2 the weights are -3, 29, 111, -9 over 128 and their mirror image, so that a
     # step of 128 gives 0 - 9, 29 - 3, 111 - 9, 128 + 9, 128 + 3; below 0 is clipped.
     step = np.array([[0, 0, 128, 128]] * 4, np.uint8)
@@ -101,7 +101,7 @@ def test_values_worked_out_by_hand():
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(1, 3), Fraction(1, 4), 3])
-def test_resizing_is_its_matrix(scale, border):
+def test_resizing_equals_two_matrix_products(scale, border):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (24, 36), np.uint8)
     down = resize.resize_matrix(24, scale, border=border)
@@ -115,8 +115,8 @@ def test_resizing_is_its_matrix(scale, border):
     np.testing.assert_array_equal(made, expected)
 
 
-def test_a_tie_is_a_tie_where_weights_are_not_dyadic():
-    """At x6, in whole numbers over 3456; doubles fall to either side of a half."""
+def test_ties_round_up_where_weights_are_not_dyadic():
+    """The reference computes x6 in integers over 3456; doubles miss exact halves."""
     image = np.random.default_rng(0).integers(0, 256, (90, 90), np.uint8)
     weights = np.rint(3456 * resize.resize_matrix(90, 6)).astype(np.int64)
     ties = []
@@ -133,7 +133,7 @@ def test_a_tie_is_a_tie_where_weights_are_not_dyadic():
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("scale", [Fraction(1, 4), 2, 0.3])
-def test_matrix_keeps_a_constant(scale, border):
+def test_each_row_of_the_matrix_sums_to_one(scale, border):
     matrix = resize.resize_matrix(17, scale, border=border)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-14)
 
@@ -146,7 +146,7 @@ def test_weights_of_powers_of_two_are_dyadic(factor, bits):
 
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(images, scales, st.sampled_from(BORDERS))
-def test_shape_flips_and_negatives(image, scale, border):
+def test_shape_channels_and_flips(image, scale, border):
     made = resize.imresize(image, scale, border=border)
     assert made.dtype == np.uint8
     assert made.shape[:2] == tuple(math.ceil(n * scale) for n in image.shape[:2])
@@ -185,6 +185,6 @@ def test_mod_crop_keeps_the_top_left():
         (np.zeros((4, 4), np.uint8), 2, "zero", "'zero'"),
     ],
 )
-def test_refusals_name_what_was_given(image, scale, border, words):
+def test_errors_name_what_was_given(image, scale, border, words):
     with pytest.raises(ValueError, match=words):
         resize.imresize(image, scale, border=border)

@@ -99,6 +99,15 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
     assert_same_run(workdir, uninterrupted)
 
 
+def test_sigint_saves_and_a_second_one_ends_the_run_at_once(run, tmp_path):
+    workdir = tmp_path / "run"
+    newest = terminate(run, workdir, KILL="SIGINT@5")
+    status, said = run(workdir, KILL=f"SIGINT+SIGINT@{newest + 3}")
+    assert status == -signal.SIGINT, said
+    assert newest in saved(workdir)
+    assert "stopped at step" not in said
+
+
 @pytest.mark.parametrize(
     ("room", "newest", "messages"),
     [

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srgan_jax.console import notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import notes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,11 +42,11 @@ def preview(
     """Draw a run's first twelve examples: LR, pixels repeated, beside HR."""
     with usage_errors():
         from srgan_jax.images import encode
-        from srgan_jax.images.picture import Picture
+        from srgan_jax.images.image import Image
 
-        encode.check_output(output, Picture(_blank(1, 1)))
+        encode.format_of(output)
         batch = _first_examples(_read(config, context.args))
-        encode.write(output, Picture(_sheet(batch["lr"], batch["hr"])))
+        encode.write(output, Image(_sheet(batch["lr"], batch["hr"])))
     notes.print(f"preview: {output}")
 
 

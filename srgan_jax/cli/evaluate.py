@@ -3,15 +3,15 @@
 Scores go to standard output, everything else to standard error.
 """
 
-import json as json_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich import progress
 
 from srgan_jax import console
-from srgan_jax.console import notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import notes
 
 
 def evaluate(
@@ -112,6 +112,13 @@ def evaluate(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="The same as --dtype bfloat16.")
     ] = False,
+    padding: Annotated[
+        Literal["zero", "symmetric"],
+        typer.Option(
+            help="What generators see beyond the borders of LR: zeros, as in training "
+            "and in other programs, or its mirror image, as upscale has it."
+        ),
+    ] = "zero",
     offline: Annotated[
         bool, typer.Option("--offline", help="Refuse to download.")
     ] = False,
@@ -148,12 +155,13 @@ def evaluate(
             scale=scale,
             tile=tile,
             dtype="bfloat16" if bfloat16 else dtype,
+            padding=padding,
             offline=offline,
         )
         plan = benchmark.Benchmark(
             generators,
             scale,
-            images=rows.match_images(images or [], opened),
+            images=rows.match_images(images or [], opened, generators),
             protocols=[metrics.protocol_of(p) for p in protocol or ["standard"]],
             distance=distances.load(lpips, offline=offline) if lpips else None,
             border=border,
@@ -162,10 +170,12 @@ def evaluate(
         )
         plan.check_rows(compare or ())
         if explain is not None:
-            _explain(steps.explain(plan, datasets.find(explain, opened)), json)
+            records = steps.explain(plan, datasets.find(explain, opened))
+            typer.echo(tables.finite_json(records) if json else steps.text(records))
             return
         if out:
             out.mkdir(parents=True, exist_ok=True)
+    note = f"padding of the generators: {padding}" if generators else ""
     total = sum(len(dataset.images) for dataset in opened)
     with progress.Progress(console=notes, transient=True) as bar:
         task = bar.add_task("evaluating", total=total)
@@ -173,9 +183,9 @@ def evaluate(
     if json:
         typer.echo(tables.as_json(report.results), nl=False)
     else:
-        console.figures().print(tables.terminal(report.results, lpips))
-    for note in report.notes():
-        notes.print(note)
+        console.figures().print(tables.terminal(report.results, lpips, note))
+    for sentence in report.notes():
+        notes.print(sentence)
     with usage_errors():  # too few images to compare, a region outside its image
         if compare:
             typer.echo(bootstrap.describe(report.results, *compare), err=json)
@@ -185,6 +195,7 @@ def evaluate(
                 out,
                 subject=plan.subject,
                 network=lpips,
+                note=note,
                 insets={full_names[name]: inset for name, inset in insets.items()},
                 blends=rows.find_blends(weights or []),
             )
@@ -192,13 +203,3 @@ def evaluate(
     if report.failures:
         notes.print(f"{len(report.failures)} of {total} images could not be scored")
         raise typer.Exit(1)
-
-
-def _explain(records: list[dict[str, Any]], json: bool) -> None:
-    if json:
-        typer.echo(json_.dumps(records, indent=2))
-        return
-    for record in records:
-        for step, value in record.items():
-            typer.echo(f"{step}: {value}")
-        typer.echo()

@@ -12,8 +12,9 @@ import typer
 import srgan_jax
 from srgan_jax.cli import data, weights
 from srgan_jax.cli.evaluate import evaluate
+from srgan_jax.cli.export import export
 from srgan_jax.cli.pod import pod
-from srgan_jax.cli.upscale import export, upscale
+from srgan_jax.cli.upscale import upscale
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from srgan_jax.console import figures, notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import figures, notes
 
 
 def pod(
@@ -43,8 +44,7 @@ def pod(
     with usage_errors():
         from srgan_jax.estimate import tpu
 
-        given = tpu.read_config(config)
-        given.dtype = dtype or given.dtype
+        given = tpu.read_config(config, dtype)
         stages = [s for s in given.stages if stage in (None, s.name)]
         if not stages:
             names = ", ".join(s.name for s in given.stages)

@@ -12,7 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from srgan_jax.console import figures, notes, usage_errors
+from srgan_jax.cli.errors import usage_errors
+from srgan_jax.console import figures, notes
 
 app = typer.Typer(
     help="List, download, inspect, convert and blend weights.", no_args_is_help=True

@@ -63,11 +63,13 @@ class DamagedImages:
         """Notes a damaged image.
 
         Raises:
-          ImageError: `error`, if damaged images are not skipped.
+          ImageError: damaged images are not skipped.
           SourceError: too many images are damaged.
         """
         if not self._skip:
-            raise error
+            raise ImageError(
+                f"{error}; restore the file, or let data.on_damage=skip replace it"
+            ) from error
         label = self._source.labels[image]
         with self._lock:
             if label not in self._reasons:

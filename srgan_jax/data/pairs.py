@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
 from srgan_jax.data.resize import imresize, mod_crop
 from srgan_jax.data.source import SourceError, printable
@@ -123,9 +122,8 @@ def read_pair(files: Files, *, scale: int, border: str = "mirrored") -> Pair:
       ImageError: a file cannot be read.
       ValueError: HR is smaller than `scale`, or the sizes do not match.
     """
-    whole = decode.read_image(files.hr)
-    with PIL.Image.open(files.hr) as image:
-        grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+    stored = decode.decode_image(decode.read_bytes(files.hr), str(files.hr)).pixels
+    whole, grey = decode.to_rgb(stored), stored.ndim == 2
     hr = mod_crop(whole, scale)
     if not hr.size:
         raise ValueError(

@@ -16,6 +16,7 @@ Border = Literal["mirrored", "clamped"]
 Scale = float | Fraction
 Image = npt.NDArray[np.uint8]
 
+_STRIPE = 512  # columns that `resize_to` holds as float64 at a time
 _SUPPORT = 4  # width of the Keys cubic, in pixels of the coarser grid
 
 
@@ -46,6 +47,31 @@ def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
     rows = _resize_rows(image, scale, border)
     columns = _resize_rows(np.swapaxes(rows, 0, 1), scale, border)
     return np.ascontiguousarray(np.swapaxes(columns, 0, 1))
+
+
+def resize_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes to a given size as `imresize` does, each side at a scale of its own.
+
+    Args:
+        image: uint8 or uint16, of at least one pixel, `[h, w]` or `[h, w, channels]`.
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        The same dtype, `[height, width, ...]`.
+    """
+    for size in (height, width):  # rows, then columns
+        scale = Fraction(size, image.shape[0])
+        stripes = range(0, image.shape[1], _STRIPE)
+        image = np.concatenate(
+            [
+                _resize_rows(image[:, i : i + _STRIPE], scale, "mirrored")
+                for i in stripes
+            ],
+            axis=1,
+        )
+        image = np.swapaxes(image, 0, 1)
+    return np.ascontiguousarray(image)
 
 
 def mod_crop(image: Image, scale: int) -> Image:
@@ -90,9 +116,10 @@ def _resize_rows(image: Image, scale: Scale, border: str) -> Image:
     total = np.zeros((len(indices), *image.shape[1:]))
     for tap in range(indices.shape[1]):
         total += weights[:, tap] * image[indices[:, tap]]
+    top = np.iinfo(image.dtype).max
     # Negative values are clipped, so half up equals half away from zero. The small term
     # rounds ties up where weights are not exact in binary, as at x6.
-    return np.floor(np.clip(total, 0, 255) + (0.5 + 1e-9)).astype(np.uint8)
+    return np.floor(np.clip(total, 0, top) + (0.5 + 1e-9)).astype(image.dtype)
 
 
 def _taps(

@@ -103,4 +103,7 @@ def read(load: Callable[[], bytes], label: str) -> bytes:
     try:
         return load()
     except Exception as error:
-        raise UnreadableError(str(decode.describe_error(label, error))) from error
+        failure = decode.describe_error(label, error)
+        raise UnreadableError(
+            f"{failure}; restore the file and run the same command again"
+        ) from error

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 from rich.table import Table
 
 from srgan_jax.estimate import hlo
 from srgan_jax.training import config as configuration
 from srgan_jax.training import parallel, stages, steps
+from srgan_jax.training.config import Config, StageConfig
 from srgan_jax.training.state import TrainState
 
 SHOWN_OPERATIONS = 10
@@ -63,8 +63,8 @@ CHIPS = {
 }
 
 
-def read_config(spec: str) -> ConfigDict:
-    """The resolved configuration of FILE[:VARIANT].
+def read_config(spec: str, dtype: str | None = None) -> Config:
+    """The resolved configuration of FILE[:VARIANT], with another dtype if given.
 
     Raises:
       PodError: FILE does not exist or has no function get_config.
@@ -78,16 +78,18 @@ def read_config(spec: str) -> ConfigDict:
     get_config = runpy.run_path(str(path)).get("get_config")
     if get_config is None:
         raise PodError(f"config {spec!r}: {file} has no function get_config")
-    return configuration.resolve(get_config(variant) if variant else get_config())
+    config = get_config(variant) if variant else get_config()
+    config.dtype = dtype or config.dtype
+    return configuration.resolve(config)
 
 
 def estimate(
-    config: ConfigDict, stage: ConfigDict, topology: str, batch_per_chip: int = 16
+    config: Config, stage: StageConfig, topology: str, batch_per_chip: int = 16
 ) -> dict[str, Any]:
     """Compiles one stage's step for a topology.
 
     Args:
-      config: as `configuration.resolve` returns it. Its batch_size is ignored.
+      config: as `config.resolve` returns it. Its batch_size is ignored.
       stage: one of `config.stages`.
       topology: chip and layout, such as 'v5e:16x16'.
       batch_per_chip: HR crops per chip and step.
@@ -151,12 +153,12 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
 
 
 def compile_stage(
-    config: ConfigDict, stage: ConfigDict, mesh: Mesh, batch_per_chip: int
+    config: Config, stage: StageConfig, mesh: Mesh, batch_per_chip: int
 ) -> Any:
     """Compiles the stage's step as training runs it on these devices."""
-    recipe = configuration.recipe(config, stage, "caffe")
+    recipe = stages.make_recipe(config, stage, "caffe")
     crop = config.data.crop
-    small = crop // config.generator.scale
+    small = crop // config.scale
     begun = stages.Stage(stage, 0, 0, recipe, None)
 
     def initial() -> tuple[TrainState, Any]:
@@ -171,7 +173,7 @@ def compile_stage(
     state, vgg_params = parallel.abstract(jax.eval_shape(initial), mesh)
     images = batch_per_chip * mesh.size
     batch = parallel.abstract_batch(images, {"lr": small, "hr": crop}, mesh)
-    update = parallel.map_step(begun.update, mesh)
+    update = parallel.map_step(begun.step, mesh)
     return update.lower(state, vgg_params, batch).compile()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -56,7 +57,7 @@ def open_datasets(
     return [
         Dataset(
             label if labels.count(label) == 1 else str(folder),
-            [_with_path(files, folder) for files in pairs.find_pairs(folder, lr)],
+            _with_labels(pairs.find_pairs(folder, lr), folder),
         )
         for label, folder, lr in zip_longest(labels, folders, lr_folders)
     ]
@@ -108,6 +109,13 @@ def _label(folder: Path) -> str:
     return named[-1]
 
 
-def _with_path(files: pairs.Files, folder: Path) -> pairs.Files:
-    inner = files.hr.relative_to(folder).parent
-    return files._replace(name=(inner / files.name).as_posix())
+def _with_labels(images: Sequence[pairs.Files], folder: Path) -> list[pairs.Files]:
+    """Names images by their path; by the extension too where only it differs."""
+    places = [files.hr.relative_to(folder).parent / files.name for files in images]
+    count = Counter(places)
+    return [
+        files._replace(
+            name=place.as_posix() + (files.hr.suffix if count[place] > 1 else "")
+        )
+        for files, place in zip(images, places, strict=True)
+    ]

@@ -1,6 +1,6 @@
 """Every step from two files to a score, to find where another program differs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,14 @@ def explain(
       ValueError: the images do not fit each other or a protocol.
     """
     return [record for files in images for record in _explain(benchmark, files)]
+
+
+def text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the steps as lines, with an empty line after each record."""
+    return "\n".join(
+        "".join(f"{step}: {value}\n" for step, value in record.items())
+        for record in records
+    )
 
 
 def _explain(benchmark: Benchmark, files: pairs.Files) -> Iterator[dict[str, Any]]:

@@ -81,7 +81,7 @@ def comparison(
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        figure.save(temporary, format="png", optimize=True)
+        figure.save(temporary, format="png")
 
 
 def most_different(images: Sequence[np.ndarray], side: int) -> Region:

@@ -1,6 +1,6 @@
 """The rows of a table: generators, and folders of images that other programs made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ def load_generators(
     scale: int | None = None,
     tile: int | None = None,
     dtype: str = "float32",
+    padding: str = "zero",
     offline: bool = False,
 ) -> tuple[dict[str, Upscale], int]:
     """Loads generators that share a scale.
@@ -30,8 +31,9 @@ def load_generators(
     Args:
       names: of the catalog, or of files; built-in rows need no loading.
       scale: the scale they must have; None takes theirs, or 4 without generators.
-      tile: see `srgan_jax.load`, also for `dtype` and `offline`.
+      tile: see `srgan_jax.load`, also for `dtype` and `padding`.
       dtype: `float32` or `bfloat16`.
+      padding: `zero`, as in training and in other programs, or `symmetric`.
       offline: refuse to download.
 
     Returns:
@@ -41,7 +43,9 @@ def load_generators(
       ValueError: the weights are not available, or the scales differ.
     """
     generators = {
-        name: srgan_jax.load(name, tile=tile, dtype=dtype, offline=offline)
+        name: srgan_jax.load(
+            name, tile=tile, dtype=dtype, padding=padding, offline=offline
+        )
         for name in names
         if name not in BUILT_IN
     }
@@ -83,7 +87,7 @@ def find_blends(names: Sequence[str]) -> dict[str, Blend]:
 
 
 def match_images(
-    specs: Sequence[str], datasets: Sequence[Dataset]
+    specs: Sequence[str], datasets: Sequence[Dataset], generators: Collection[str] = ()
 ) -> dict[str, dict[Path, Path]]:
     """Finds the images that other programs made of the data sets' originals.
 
@@ -91,6 +95,7 @@ def match_images(
       specs: `NAME=FOLDER`, where FOLDER may be a pattern such as `out/*_SRGAN.png`. A
         sub-folder named like a data set holds that set's images.
       datasets: the originals.
+      generators: names that are rows already.
 
     Returns:
       Name to the image file of each HR file.
@@ -103,7 +108,7 @@ def match_images(
         name, _, place = spec.partition("=")
         if not name or not place:
             raise ValueError(f"'{spec}' is not NAME=FOLDER, as in SRGAN=outputs/set5")
-        if name in (*BUILT_IN, ORIGINAL, *images):
+        if name in (*BUILT_IN, ORIGINAL, *generators, *images):
             raise ValueError(f"'{name}' is the name of another row: choose another")
         images[name] = {}
         for dataset in datasets:

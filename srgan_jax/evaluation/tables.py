@@ -6,7 +6,8 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import JustifyMethod
 from rich.table import Table
@@ -15,15 +16,18 @@ from srgan_jax.evaluation.scores import Result
 from srgan_jax.paths import replacing
 
 
-def terminal(results: Sequence[Result], lpips: str | None = None) -> Table:
+def terminal(
+    results: Sequence[Result], lpips: str | None = None, note: str = ""
+) -> Table:
     """Returns the mean scores as a table for a `rich` console.
 
     Args:
       results: one row each.
       lpips: the network of the LPIPS column; None leaves the column out.
+      note: text beneath the table.
     """
     header, rows = mean_rows(results, lpips)
-    table = Table()
+    table = Table(caption=note or None, caption_justify="left")
     for index, name in enumerate(header):
         justify: JustifyMethod = "left" if index < 3 else "right"
         table.add_column(name, justify=justify, overflow="fold")
@@ -32,11 +36,14 @@ def terminal(results: Sequence[Result], lpips: str | None = None) -> Table:
     return table
 
 
-def markdown(results: Sequence[Result], lpips: str | None = None) -> str:
+def markdown(
+    results: Sequence[Result], lpips: str | None = None, note: str = ""
+) -> str:
     """Returns the mean scores as a Markdown table; see `terminal`."""
     header, rows = mean_rows(results, lpips)
     rule = ["---"] * 3 + ["---:"] * (len(header) - 3)
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+    table = "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+    return f"{table}\n{note}\n" if note else table
 
 
 def as_csv(results: Sequence[Result]) -> str:
@@ -68,6 +75,11 @@ def as_json(results: Sequence[Result]) -> str:
         }
         for result in results
     ]
+    return finite_json(records)
+
+
+def finite_json(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a JSON list in which numbers that are not finite are null."""
     finite = json.loads(json.dumps(records), parse_constant=lambda _: None)
     return json.dumps(finite, indent=2, ensure_ascii=False) + "\n"
 
@@ -76,12 +88,13 @@ def write(
     results: Sequence[Result],
     directory: str | os.PathLike[str],
     lpips: str | None = None,
+    note: str = "",
 ) -> None:
     """Writes `results.md`, `results.csv` and `results.json` into a folder."""
     folder = pathlib.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("results.md", markdown(results, lpips)),
+        ("results.md", markdown(results, lpips, note)),
         ("results.csv", as_csv(results)),
         ("results.json", as_json(results)),
     ):

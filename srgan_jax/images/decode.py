@@ -1,30 +1,30 @@
-"""Picture files: which there are in a folder, and their pixels as 8-bit RGB.
+"""Reads images: which files a folder holds, their sizes, their samples.
 
-Decoding is Pillow's. Damaged files, formats that Pillow does not know and grey values
-of 32 bits are refused. Orientation tags and colour profiles are left alone, since a
-crop knows neither up nor ink.
+Refused, each in a sentence that names the file: damaged and empty files, contents that
+the suffix belies, animations and several pages, more pixels than allowed, and whatever
+a format's decoder does not know.
 """
 
-import glob
+import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 
-Image = npt.NDArray[np.uint8]
+from srgan_jax.images import exif, pillow_codecs
+from srgan_jax.images.formats import BY_SUFFIX, EXPECTED, FORMATS, identify
+from srgan_jax.images.image import Image, ImageError, Refusal, check_pixels, to_8_bits
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-
-class ImageError(OSError):
-    """A picture that cannot be read; the message begins with its name."""
+MAX_PIXELS = 2**26  # of an input, 67 million: its image at x4 takes 3 GB
+_START = 32  # bytes that tell a format
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 
 
 class Header(NamedTuple):
-    """What is known of a picture before it is decoded.
+    """What is known of an image before it is decoded.
 
     Attributes:
         height: in pixels.
@@ -39,75 +39,224 @@ class Header(NamedTuple):
 
 
 def find(folder: Path) -> list[Path]:
-    """All picture files below `folder` by extension, in the order of names.
+    """All files below `folder` with the suffix of an image, in the order of names.
+
+    Links are followed, but no folder is visited twice. Hidden files are passed over.
 
     Raises:
-        ValueError: there is no such folder, or no picture in it.
+        ValueError: there is no such folder, or no image in it.
+    """
+    found = [path for path in scan(folder) if path.suffix.lower() in BY_SUFFIX]
+    if not found:
+        raise ValueError(
+            f"the folder {str(folder)!r} holds no image ({', '.join(BY_SUFFIX)})"
+        )
+    return found
+
+
+def scan(folder: Path) -> list[Path]:
+    """All files below `folder` in the order of names, as `find` looks for them.
+
+    A folder that can be reached both by its own name and by a link is listed under its
+    own name.
+
+    Raises:
+        ValueError: there is no such folder.
     """
     if not folder.is_dir():
-        raise ValueError(f"There is no folder {str(folder)!r}.")
-    found = glob.glob("**/*", root_dir=folder, recursive=True)  # follows links
-    names = sorted(n for n in found if n.lower().endswith(EXTENSIONS))
-    if not names:
-        raise ValueError(
-            f"The folder {str(folder)!r} holds no picture ({', '.join(EXTENSIONS)})."
+        raise ValueError(f"there is no folder {str(folder)!r}")
+    files: list[str] = []
+    visited: set[tuple[int, int]] = set()
+    folders = [""]
+    links: list[str] = []
+    while folders or links:
+        here = folders.pop() if folders else links.pop(0)
+        status = os.stat(os.path.join(folder, here))
+        if (status.st_dev, status.st_ino) in visited:
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        with os.scandir(os.path.join(folder, here)) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = os.path.join(here, entry.name)
+                if not entry.is_dir():
+                    files.append(name)
+                elif entry.is_symlink():
+                    links.append(name)
+                else:
+                    folders.append(name)
+        links.sort()
+    return [folder / name for name in sorted(files)]
+
+
+def read(path: Path, max_pixels: int | None = MAX_PIXELS) -> Image:
+    """Reads an image upright, with its metadata.
+
+    Raises:
+      ImageError: see the module's first lines; the message begins with the name.
+    """
+    data = read_bytes(path)
+    try:
+        _check_suffix(path, identify(data[:_START]))
+    except Refusal as error:
+        raise describe_error(str(path), error) from error
+    return decode_upright(data, str(path), max_pixels)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The contents of a file.
+
+    Raises:
+      ImageError: it cannot be opened or read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise describe_error(str(path), error) from error
+
+
+def decode_upright(data: bytes, label: str, max_pixels: int | None) -> Image:
+    """Decodes an image and turns it upright, as `read` does."""
+    image = decode_image(data, label, max_pixels)
+    if image.metadata.xmp:  # tells the orientation too
+        xmp = re.sub(
+            rb"(tiff:Orientation(?:=.|>))[2-8]", rb"\g<1>1", image.metadata.xmp
         )
-    return [folder / name for name in names]
+        image = dataclasses.replace(
+            image, metadata=dataclasses.replace(image.metadata, xmp=xmp)
+        )
+    if image.metadata.exif is None:
+        return image
+    try:
+        orientation, block = exif.upright(image.metadata.exif)
+    except ValueError:
+        metadata = dataclasses.replace(image.metadata, exif=None)
+        notes = (*image.notes, "EXIF is damaged and left out")
+        return dataclasses.replace(image, metadata=metadata, notes=notes)
+    return dataclasses.replace(
+        image,
+        pixels=_turn(image.pixels, orientation),
+        alpha=None if image.alpha is None else _turn(image.alpha, orientation),
+        metadata=dataclasses.replace(image.metadata, exif=block),
+    )
 
 
-def read_image(path: str | os.PathLike[str]) -> Image:
-    """The picture in a file as uint8 RGB `[height, width, 3]`; grey becomes RGB.
+def decode_image(data: bytes, label: str, max_pixels: int | None = None) -> Image:
+    """Decodes an image as it is stored: its orientation tag is not applied.
 
-    Transparency is dropped, and 16 bits are rounded to 8.
+    Raises:
+      ImageError: as for `read`.
+    """
+    try:
+        if not data:
+            raise Refusal("not an image: the file is empty")
+        return FORMATS[_known(identify(data[:_START]))].decode(data, max_pixels)
+    except Exception as error:  # decoders raise what they like
+        raise describe_error(label, error) from error
+
+
+def check(path: Path, max_pixels: int | None = MAX_PIXELS) -> None:
+    """Refuses by the header alone what `read` would refuse by it.
+
+    Raises:
+      ImageError: as for `read`.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_START)
+            if not start:
+                raise Refusal("not an image: the file is empty")
+            kind = identify(start)
+            _check_suffix(path, kind)
+            file.seek(0)
+            width, height = FORMATS[_known(kind)].size(file)
+            check_pixels(width, height, max_pixels)
+    except Exception as error:  # decoders raise what they like
+        raise describe_error(str(path), error) from error
+
+
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """The image in a file as uint8 RGB `[height, width, 3]`, as it is stored.
+
+    Grey becomes RGB, 16 bits are rounded to 8, and transparency, the orientation tag
+    and the colour profile are ignored.
 
     Raises:
         ImageError: the file is missing, damaged or of an unknown format.
     """
-    try:
-        with open(path, "rb") as file:
-            return decode(file, str(path))
-    except OSError as error:
-        raise describe_error(str(path), error) from error
+    return to_rgb(decode_image(read_bytes(Path(path)), str(path)).pixels)
 
 
 def read_header(file: BinaryIO) -> Header:
     """Size by the header alone, and whether the file has its end.
 
-    A picture cut short by a broken download would otherwise stop a run hours later.
+    A file cut short by a broken download would otherwise stop a run hours later.
+
+    Raises:
+        Exception: whatever the decoder raises of a damaged file.
     """
-    ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-    with PIL.Image.open(file) as image:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 64))
-        if image.format not in ends or ends[image.format] not in file.read():
-            _to_rgb(image)
-        jpeg = image.format == "JPEG" and image.mode in ("L", "RGB")
-        return Header(image.height, image.width, jpeg)
+    kind = _known(identify(file.read(_START)))
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 64))
+    if kind not in _ENDS or _ENDS[kind] not in file.read():
+        file.seek(0)
+        FORMATS[kind].decode(file.read(), None)
+    file.seek(0)
+    if kind == "JPEG":
+        width, height, croppable = pillow_codecs.jpeg_header(file)
+        return Header(height, width, croppable)
+    width, height = FORMATS[kind].size(file)
+    return Header(height, width, jpeg=False)
 
 
-def decode(file: BinaryIO, label: str) -> Image:
-    """The picture in an open file, or in `io.BytesIO`, as `read_image` gives it."""
-    try:
-        with PIL.Image.open(file) as image:
-            return _to_rgb(image)
-    except Exception as error:  # Pillow's plugins raise what they like
-        raise describe_error(label, error) from error
+def decode(file: BinaryIO, label: str) -> npt.NDArray[np.uint8]:
+    """The image in an open file, or in `io.BytesIO`, as `read_image` gives it."""
+    return to_rgb(decode_image(file.read(), label).pixels)
 
 
-def _to_rgb(image: PIL.Image.Image) -> Image:
-    if image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.uint32) * 2 + 257) // 514
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
-    if image.mode in ("I", "F"):
-        raise ValueError("grey values of 32 bits, whose range is unknown")
-    return np.asarray(image.convert("RGB"))
+def to_rgb(pixels: np.ndarray) -> npt.NDArray[np.uint8]:
+    """Grey or RGB of 8 or 16 bits as uint8 RGB `[height, width, 3]`."""
+    pixels = to_8_bits(pixels)
+    return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
 
 
 def describe_error(label: str, error: Exception) -> ImageError:
-    """Says of an error of Pillow's or the system's which picture it was."""
+    """Says of a decoder's or the system's error which image it was, and what it means.
+
+    Decoders report damage by exceptions of many types, in words for their authors.
+    """
     if isinstance(error, ImageError):
         return error
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return ImageError(f"{label}: not a picture that Pillow can read")
-    reason = getattr(error, "strerror", None) or error
-    return ImageError(f"{label}: {reason}")
+    if isinstance(error, MemoryError):
+        return ImageError(f"{label}: there is not enough memory for it")
+    if isinstance(error, Refusal):
+        return ImageError(f"{label}: {error}")
+    reason = getattr(error, "strerror", None)
+    return ImageError(
+        f"{label}: {reason or 'is damaged, truncated or of an unknown kind'}"
+    )
+
+
+def _known(kind: str | None) -> str:
+    if kind is None:
+        raise Refusal(f"not an image: expected one of {EXPECTED}")
+    if kind not in FORMATS:
+        raise Refusal(f"is {kind}; expected one of {EXPECTED}")
+    return kind
+
+
+def _check_suffix(path: Path, kind: str | None) -> None:
+    if kind in FORMATS and BY_SUFFIX.get(path.suffix.lower(), kind) != kind:
+        raise Refusal(f"is {kind} in spite of its name; rename it")
+
+
+def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """The image upright (EXIF 2.3, tag 274); an unknown orientation is upright."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return samples

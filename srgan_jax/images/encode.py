@@ -1,74 +1,130 @@
-"""Writing pictures: PNG, JPEG, WebP, TIFF and BMP, with EXIF and colour profile.
+"""Writes images: a file appears whole or not at all.
 
-A file appears whole or not at all. Refused: formats not among these, and what a format
-cannot hold.
+Refused: formats that are not written, and what a format cannot hold of the samples.
+Metadata that a format cannot hold is converted or left out, and a note says so.
 """
 
+import dataclasses
 import io
-import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import NamedTuple
 
-import numpy as np
-from PIL import ExifTags, Image
-from PIL.ExifTags import Base
+from srgan_jax.images import colour, exif, pillow_codecs, png, tiff
+from srgan_jax.images.formats import BY_SUFFIX, FORMATS, Format
+from srgan_jax.images.image import Image, ImageError, Metadata, to_8_bits
+from srgan_jax.paths import replacing
 
-from srgan_jax.images.decode import ImageError, describe_error
-from srgan_jax.images.picture import FORMATS, KEPT_TAGS, Picture
-
-OPAQUE = ("JPEG", "BMP")  # formats without alpha
-LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
-SAVING: dict[str, dict[str, Any]] = {
-    "PNG": {"compress_level": 3},  # a third of the usual time, a tenth larger
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 95},
-    "TIFF": {},  # libtiff would compress, but not keep EXIF
-    "BMP": {},
-}
+_NAMES = {"exif": "EXIF", "xmp": "XMP", "comment": "the comment"}
 
 
-def check_output(path: Path, picture: Picture, scale: int = 1) -> None:
-    """Says before the work what `write` would refuse of the upscaled picture.
+class Settings(NamedTuple):
+    """How to encode.
+
+    Attributes:
+      quality: 1 to 100 for JPEG, WebP and AVIF; None for the format's default.
+      lossless: keep every sample.
+    """
+
+    quality: int | None = None
+    lossless: bool = False
+
+
+DEFAULT = Settings()
+
+
+def format_of(path: Path) -> str:
+    """The name of the format that a file's suffix asks for.
 
     Raises:
-      ImageError: the format is unknown, or holds no alpha or no side of that length.
+      ImageError: no format that is written has it.
     """
-    kind = FORMATS.get(path.suffix.lower())
+    kind = BY_SUFFIX.get(path.suffix.lower())
     if kind is None:
-        raise ImageError(f"{path}: none of the formats written ({', '.join(FORMATS)})")
-    if picture.alpha is not None and kind in OPAQUE:
+        expected = ", ".join(BY_SUFFIX)
+        raise ImageError(f"{path}: none of the formats written ({expected})")
+    return kind
+
+
+def check_output(
+    label: str, kind: str, size: tuple[int, int], alpha: bool, settings: Settings
+) -> None:
+    """Says before the work what `write` would refuse.
+
+    Args:
+      label: name of the output.
+      kind: its format.
+      size: its height and width.
+      alpha: whether it has transparency.
+      settings: how it will be encoded.
+
+    Raises:
+      ImageError: the format holds no alpha, no side of that length, or not every
+        sample.
+    """
+    form = FORMATS[kind]
+    if alpha and not form.alpha:
         raise ImageError(
-            f"{path}: {kind} holds no transparency; choose png, webp or tiff"
+            f"{label}: {kind} holds no transparency; choose png, webp, avif or tiff"
         )
-    side = scale * max(picture.pixels.shape[:2])
-    if side > LONGEST_SIDE.get(kind, side):
+    if max(size) > form.longest_side:
         raise ImageError(
-            f"{path}: {kind} holds sides of {LONGEST_SIDE[kind]} pixels at most, "
-            f"not {side}; choose png or tiff"
+            f"{label}: {kind} holds sides of {form.longest_side} pixels at most, "
+            f"not {max(size)}; choose png or tiff"
         )
+    if settings.lossless and not form.lossless:
+        raise ImageError(f"{label}: {kind} is never lossless; choose png, webp or tiff")
 
 
-def write(path: str | os.PathLike[str], picture: Picture) -> None:
-    """Writes a picture in the format of its suffix, whole or not at all.
+def write(path: Path, image: Image, settings: Settings = DEFAULT) -> list[str]:
+    """Writes an image in the format of its suffix, whole or not at all.
 
-    16 bits are kept by PNG and TIFF, and rounded to 8 for the others. TIFF with 16 bits
-    keeps the profile and the main texts of EXIF.
+    16 bits are kept by PNG and TIFF, and rounded to 8 for the others.
+
+    Returns:
+      A note for each piece of metadata that was converted or left out.
 
     Raises:
       ImageError: the format cannot hold it, or the file cannot be written.
     """
-    path = Path(path)
-    check_output(path, picture)
-    part = path.with_name(f".{os.getpid()}.part")  # short, as a name may be long
+    kind = format_of(path)
+    has_alpha = image.alpha is not None
+    check_output(str(path), kind, image.pixels.shape[:2], has_alpha, settings)
+    image, notes = fit(image, kind)
     try:
-        try:
-            with io.BufferedWriter(_Unnumbered(part, "wb")) as file:
-                _encode(file, FORMATS[path.suffix.lower()], picture)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except Exception as error:  # Pillow's plugins raise what they like
-        raise describe_error(str(path), error) from error
+        with (
+            replacing(path) as unfinished,
+            io.BufferedWriter(_Unnumbered(unfinished, "wb")) as file,
+        ):
+            FORMATS[kind].encode(file, image, **settings._asdict())
+    except Exception as error:  # encoders raise what they like
+        raise _describe_error(str(path), error) from error
+    return notes
+
+
+def encode(
+    image: Image, kind: str, label: str, settings: Settings
+) -> tuple[bytes, list[str]]:
+    """An image as the bytes of a file, and the notes of `write`.
+
+    Raises:
+      ImageError: as for `write`.
+    """
+    has_alpha = image.alpha is not None
+    check_output(label, kind, image.pixels.shape[:2], has_alpha, settings)
+    image, notes = fit(image, kind)
+    file = io.BytesIO()
+    try:
+        FORMATS[kind].encode(file, image, **settings._asdict())
+    except Exception as error:  # encoders raise what they like
+        raise _describe_error(label, error) from error
+    return file.getvalue(), notes
+
+
+def _describe_error(label: str, error: Exception) -> ImageError:
+    if isinstance(error, MemoryError):
+        return ImageError(f"{label}: there is not enough memory to encode it")
+    reason = getattr(error, "strerror", None) or "its encoder failed"
+    return ImageError(f"{label}: {reason}")
 
 
 class _Unnumbered(io.FileIO):
@@ -78,63 +134,75 @@ class _Unnumbered(io.FileIO):
         raise io.UnsupportedOperation
 
 
-def _encode(file: BinaryIO, kind: str, picture: Picture) -> None:
-    pixels, alpha = picture.pixels, picture.alpha
-    if alpha is not None:
-        pixels = np.dstack((pixels, alpha))
-    if pixels.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
-        pixels = ((pixels.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
-    camera = picture.exif.get(ExifTags.IFD.Exif, {})
-    lengths = {Base.ExifImageWidth: pixels.shape[1], Base.ExifImageHeight: len(pixels)}
-    camera.update({tag: n for tag, n in lengths.items() if tag in camera})
-    if pixels.dtype == np.uint8:
-        carried = {"exif": picture.exif.tobytes()} if picture.exif else {}
-        image = Image.fromarray(pixels)
-        image.save(file, kind, icc_profile=picture.icc, **carried, **SAVING[kind])
-    elif kind == "PNG":
-        _encode_png_16(file, pixels, picture)
-    else:
-        _encode_tiff_16(file, pixels, picture)
+def fit(image: Image, kind: str) -> tuple[Image, list[str]]:
+    """The image as a format holds it, and what was converted or left out for it."""
+    form = FORMATS[kind]
+    notes: list[str] = []
+    if not form.deep:
+        alpha = None if image.alpha is None else to_8_bits(image.alpha)
+        image = dataclasses.replace(image, pixels=to_8_bits(image.pixels), alpha=alpha)
+    image = _with_held_colours(image, form, kind, notes)
+    metadata = image.metadata
+    if metadata.exif:
+        height, width = image.pixels.shape[:2]
+        block = exif.resized(metadata.exif, width, height)
+        metadata = dataclasses.replace(metadata, exif=block)
+    if metadata.dpi and "dpi" not in form.holds and not metadata.exif:
+        block = exif.build(exif.Tags("<", exif.resolution(metadata.dpi, "<")))
+        metadata = dataclasses.replace(metadata, exif=block)
+    if kind == "JPEG":
+        metadata = _within_segments(metadata, notes)
+    if kind == "TIFF" and metadata.exif and (tags := tiff.lost_tags(metadata.exif)):
+        notes.append(f"tags are left out: {', '.join(tags)}")
+    lost = {field for field in ("exif", "xmp", "comment") if getattr(metadata, field)}
+    names = [_NAMES[field] for field in sorted(lost - form.holds)]
+    if "chunks" not in form.holds:
+        names += [_keyword(c) for c in metadata.chunks if c[0] in png.TEXT_CHUNKS]
+    if names:
+        notes.append(f"left out, as {kind} cannot hold it: {', '.join(names)}")
+    return dataclasses.replace(image, metadata=metadata), notes
 
 
-def _encode_png_16(file: BinaryIO, pixels: np.ndarray, picture: Picture) -> None:
-    import cv2
-
-    carried = {}
-    if picture.exif:
-        tiff = picture.exif.tobytes().removeprefix(b"Exif\0\0")
-        carried[cv2.IMAGE_METADATA_EXIF] = np.frombuffer(tiff, np.uint8)
-    if picture.icc:
-        carried[cv2.IMAGE_METADATA_ICCP] = np.frombuffer(picture.icc, np.uint8)
-    if pixels.ndim == 3:
-        if pixels.shape[-1] == 2:  # OpenCV has no grey with alpha
-            pixels = pixels[..., (0, 0, 0, 1)]
-        pixels = pixels[..., (2, 1, 0, 3)[: pixels.shape[-1]]]
-    done, data = cv2.imencodeWithMetadata(
-        ".png", pixels, list(carried), list(carried.values())
-    )
-    if not done:
-        raise ValueError("OpenCV cannot encode it")
-    file.write(data.tobytes())
+def _keyword(chunk: tuple[bytes, bytes]) -> str:
+    keyword, _, _ = chunk[1].partition(b"\0")
+    return f"the text {keyword.decode('latin-1')!r}"
 
 
-def _encode_tiff_16(file: BinaryIO, pixels: np.ndarray, picture: Picture) -> None:
-    import tifffile
+def _with_held_colours(
+    image: Image, form: Format, kind: str, notes: list[str]
+) -> Image:
+    """The image in sRGB if the format cannot say what its colours are."""
+    metadata = image.metadata
+    icc, chunks = metadata.icc, dict(metadata.chunks)
+    grey_profile = icc is not None and icc[16:20] == b"GRAY"
+    try:
+        if icc and ("icc" not in form.holds or (grey_profile and not form.grey)):
+            metadata = dataclasses.replace(metadata, icc=None)
+            pixels = colour.from_icc(image.pixels, icc)
+        elif chunks and not icc and "chunks" not in form.holds:
+            pixels = colour.from_chunks(image.pixels, chunks)
+        else:
+            return image
+    except ValueError as error:
+        notes.append(f"{error}, and is left out: colours may look different")
+        pixels = image.pixels
+    return dataclasses.replace(image, pixels=pixels, metadata=metadata)
 
-    channels = pixels.shape[-1] if pixels.ndim == 3 else 1
-    texts = [
-        (int(tag), "s", 0, picture.exif[tag].encode(), True)
-        for tag in KEPT_TAGS
-        if isinstance(picture.exif.get(tag), str)
-    ]
-    tifffile.imwrite(
-        file,
-        pixels,
-        photometric="rgb" if channels > 2 else "minisblack",
-        planarconfig="contig" if channels > 1 else None,
-        extrasamples=["unassalpha"] if channels in (2, 4) else None,
-        iccprofile=picture.icc,
-        extratags=texts,
-        software=False,
-        metadata=None,
-    )
+
+def _within_segments(metadata: Metadata, notes: list[str]) -> Metadata:
+    """What fits into segments of a JPEG, of 64 kB each."""
+    names: list[str] = []
+    if metadata.exif and len(metadata.exif) > pillow_codecs.JPEG_MAX_EXIF:
+        block, names = exif.shrunk(metadata.exif, pillow_codecs.JPEG_MAX_EXIF)
+        metadata = dataclasses.replace(metadata, exif=block)
+    if metadata.xmp and len(metadata.xmp) > pillow_codecs.JPEG_MAX_XMP:
+        names.append("XMP")
+        metadata = dataclasses.replace(metadata, xmp=None)
+    if metadata.comment and len(metadata.comment) > pillow_codecs.JPEG_MAX_COMMENT:
+        names.append("the comment")
+        metadata = dataclasses.replace(metadata, comment=None)
+    if names:
+        notes.append(
+            f"left out, as a JPEG holds 64 kB of each kind: {', '.join(names)}"
+        )
+    return metadata

@@ -1,99 +1,292 @@
-"""Which picture goes to which file, and doing it.
+"""Which image goes to which file, and doing it.
 
-Refused, each in a sentence that names the file: inputs that do not exist, outputs that
-exist, that are an input, or that two inputs would share. One refusal stops no other.
+Refused, each in a sentence that names the file: inputs that do not exist or are not
+read, outputs that exist, that are an input, or that two inputs would share, and sizes
+above the network's. One refusal stops no other.
 """
 
+import dataclasses
 import os
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from srgan_jax.images import decode as pictures
-from srgan_jax.images import encode as writing
-from srgan_jax.images import picture as images
-from srgan_jax.images.decode import ImageError
+import numpy as np
+import PIL.Image
+from scipy import ndimage
+
+from srgan_jax.data.resize import resize_to
+from srgan_jax.images import decode, encode
+from srgan_jax.images.formats import BY_SUFFIX, FORMATS, UNREAD, identify
+from srgan_jax.images.image import Image, ImageError
+from srgan_jax.inference.sizes import Size
 from srgan_jax.inference.upscaler import Upscaler
+
+STANDARD = "-"  # standard input, standard output
 
 
 class Job(NamedTuple):
-    """A picture to read and the file to write."""
+    """An image to read and the file to write.
 
-    source: Path
-    target: Path
+    Attributes:
+      source: a file, or None for standard input.
+      target: a file, or None for standard output.
+      kind: the format to write.
+    """
+
+    source: Path | None
+    target: Path | None
+    kind: str
+
+    @property
+    def source_name(self) -> str:
+        """The input's name in messages."""
+        return "standard input" if self.source is None else str(self.source)
+
+    @property
+    def target_name(self) -> str:
+        """The output's name in messages."""
+        return "standard output" if self.target is None else str(self.target)
 
 
-def plan(
-    inputs: Iterable[Path], out: Path, suffix: str | None
-) -> tuple[list[Job], list[str]]:
-    """Files and folders to jobs, and the reasons for what is left out.
+@dataclasses.dataclass
+class Batch:
+    """What one call of the command has to do.
+
+    Attributes:
+      jobs: with outputs of their own.
+      skipped: outputs that exist and count as done.
+      failures: a sentence for each input that is left out.
+    """
+
+    jobs: list[Job]
+    skipped: list[Path]
+    failures: list[str]
+
+
+def prepare(
+    inputs: Sequence[str],
+    out: str,
+    *,
+    kind: str | None = None,
+    suffix: str = "",
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    max_pixels: int = decode.MAX_PIXELS,
+) -> Batch:
+    """Matches inputs with outputs and checks both, by the inputs' headers alone.
 
     Args:
-      inputs: files, and folders, which are mirrored below `out`.
-      out: a folder; for a single file, a file if it has a picture's suffix.
-      suffix: of the outputs, such as `.png`; None keeps each input's.
+      inputs: files, folders, which are mirrored below `out`, or `-`.
+      out: a folder; for a single file, a file if it has an image's suffix; or `-`.
+      kind: the format of the outputs; None for each input's own.
+      suffix: text between an output's name and its ending.
+      overwrite: replace outputs that exist.
+      skip_existing: count outputs that exist as done.
+      max_pixels: refuse inputs with more.
+
+    Raises:
+      ValueError: the arguments contradict each other.
     """
-    inputs, jobs, failures = list(inputs), [], []
-    is_file = len(inputs) == 1 and out.suffix.lower() in images.FORMATS
-    if is_file and not inputs[0].is_dir() and not out.is_dir():
-        return _without_clashes([Job(inputs[0], out)], [])
-    for path in inputs:
-        if not path.is_dir():
-            jobs.append(Job(path, _named(out / path.name, suffix)))
-            continue
+    target = _single_target(inputs, out, kind, suffix)
+    if target is not None:
+        (source,) = inputs
+        listed = [_single(source, target, kind)]
+        failures: list[str] = []
+    else:
+        listed, failures = _listed(inputs, Path(out), kind, suffix)
+    jobs, clashes = _without_clashes(listed)
+    result = Batch([], [], failures + clashes)
+    for job in jobs:
         try:
-            found = pictures.find(path)
-        except ValueError as error:
-            failures.append(str(error))
-            continue
-        if path.absolute() in out.absolute().parents:  # an earlier call's output
-            found = [
-                f for f in found if not f.absolute().is_relative_to(out.absolute())
-            ]
-        jobs += [
-            Job(file, _named(out / file.relative_to(path), suffix)) for file in found
-        ]
-    return _without_clashes(jobs, failures)
+            if job.target and os.path.exists(job.target):
+                if skip_existing:
+                    result.skipped.append(job.target)
+                    continue
+                if not overwrite:
+                    raise ImageError(f"{job.target}: exists; --overwrite replaces it")
+            if job.source:
+                decode.check(job.source, max_pixels)
+            result.jobs.append(job)
+        except ImageError as error:
+            result.failures.append(str(error))
+    return result
 
 
 def run(
     job: Job,
     upscaler: Upscaler,
     *,
-    overwrite: bool = False,
-    max_pixels: int = images.MAX_PIXELS,
+    size: Size,
+    settings: encode.Settings = encode.DEFAULT,
+    max_pixels: int = decode.MAX_PIXELS,
     progress: Callable[[int, int], None] | None = None,
-) -> images.Picture:
-    """Upscales one picture from file to file.
+) -> Image:
+    """Upscales one image from file to file; its notes tell what was lost.
 
     Raises:
       ImageError: it cannot be read, or its result not written.
     """
-    if job.target.exists() and not overwrite:
-        raise ImageError(f"{job.target}: exists; --overwrite replaces it")
-    picture = images.read(job.source, max_pixels)
-    writing.check_output(job.target, picture, upscaler.scale)
+    if job.source is None:
+        data = sys.stdin.buffer.read()
+        image = decode.decode_upright(data, job.source_name, max_pixels)
+    else:
+        image = decode.read(job.source, max_pixels)
     try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        picture = images.upscale(picture, lambda image: upscaler(image, progress))
+        rows, columns = image.pixels.shape[:2]
+        shape = size.of(rows, columns, upscaler.scale)
+    except ValueError as error:
+        raise ImageError(f"{job.source_name}: {error}") from error
+    has_alpha = image.alpha is not None
+    encode.check_output(job.target_name, job.kind, shape, has_alpha, settings)
+    try:
+        if job.target:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+        image = upscale(image, lambda pixels: upscaler(pixels, progress), shape)
     except (OSError, MemoryError) as error:
-        raise pictures.describe_error(str(job.target), error) from error
-    writing.write(job.target, picture)
-    return picture
+        raise decode.describe_error(job.target_name, error) from error
+    except RuntimeError as error:  # JAX's, of which memory is the usual cause
+        raise ImageError(
+            f"{job.source_name}: the device could not upscale it; a smaller --tile "
+            "takes less memory"
+        ) from error
+    if job.target:
+        notes = encode.write(job.target, image, settings)
+    else:
+        data, notes = encode.encode(image, job.kind, job.target_name, settings)
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    return dataclasses.replace(image, notes=(*image.notes, *notes))
 
 
-def _named(target: Path, suffix: str | None) -> Path:
-    known = target.suffix.lower() in images.FORMATS
-    return target if known and suffix is None else target.with_suffix(suffix or ".png")
+def upscale(
+    image: Image,
+    upscaler: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int] | None = None,
+) -> Image:
+    """Upscales colour by the upscaler and alpha by bicubic.
+
+    Colour hidden where alpha is zero would show at the edges: the nearest visible
+    colour takes its place first.
+
+    Args:
+      image: of any kind.
+      upscaler: for its pixels.
+      shape: height and width, reached from the upscaler's by MATLAB's bicubic; None
+        for the upscaler's own.
+    """
+    pixels, alpha = image.pixels, image.alpha
+    if alpha is not None and alpha.any():
+        rows, columns = ndimage.distance_transform_edt(
+            alpha == 0, return_distances=False, return_indices=True
+        )
+        pixels = pixels[rows, columns]
+    pixels = upscaler(pixels)
+    if shape is not None and shape != pixels.shape[:2]:
+        pixels = resize_to(pixels, *shape)
+    if alpha is not None:
+        plane = PIL.Image.fromarray(alpha.astype(np.float32))
+        plane = plane.resize(pixels.shape[1::-1], PIL.Image.Resampling.BICUBIC)
+        levels = np.clip(np.asarray(plane) + 0.5, 0, np.iinfo(alpha.dtype).max)
+        alpha = levels.astype(alpha.dtype)
+    return dataclasses.replace(image, pixels=pixels, alpha=alpha)
 
 
-def _without_clashes(
-    jobs: list[Job], failures: list[str]
+def _single_target(
+    inputs: Sequence[str], out: str, kind: str | None, suffix: str
+) -> str | None:
+    """`out` if it names one file or standard output, None if it names a folder."""
+    is_file = out == STANDARD or (
+        Path(out).suffix.lower() in BY_SUFFIX
+        and not out.endswith(os.sep)
+        and not Path(out).is_dir()
+    )
+    if not is_file:
+        if STANDARD in inputs:
+            raise ValueError("standard input needs a file or - as --out, not a folder")
+        return None
+    if len(inputs) > 1 or (inputs[0] != STANDARD and Path(inputs[0]).is_dir()):
+        raise ValueError(
+            f"--out {out} is one file for several inputs; give a folder "
+            f"(as a new one, {out}{os.sep})"
+        )
+    if suffix:
+        raise ValueError(f"--suffix changes no name, as --out {out} is one already")
+    if out == STANDARD:
+        if kind is None:
+            raise ValueError("standard output needs --format")
+    elif kind is not None and BY_SUFFIX[Path(out).suffix.lower()] != kind:
+        raise ValueError(f"--out {out} contradicts --format; leave one of them out")
+    return out
+
+
+def _single(source: str, target: str, kind: str | None) -> Job:
+    given = None if source == STANDARD else Path(source)
+    if target == STANDARD:
+        assert kind is not None
+        return Job(given, None, kind)
+    return Job(given, Path(target), encode.format_of(Path(target)))
+
+
+def _listed(
+    inputs: Iterable[str], out: Path, kind: str | None, suffix: str
 ) -> tuple[list[Job], list[str]]:
-    sources = {os.path.realpath(job.source) for job in jobs}
+    """A job for each image, and the reasons for what is left out."""
+    jobs: list[Job] = []
+    failures: list[str] = []
+    for path in map(Path, inputs):
+        if not path.is_dir():
+            jobs.append(_job(path, out / path.name, kind, suffix))
+            continue
+        files = decode.scan(path)
+        if path.absolute() in out.absolute().parents:  # an earlier call's output
+            files = [
+                f for f in files if not f.absolute().is_relative_to(out.absolute())
+            ]
+        found = [file for file in files if file.suffix.lower() in BY_SUFFIX]
+        unread = [file for file in files if file.suffix.lower() in UNREAD]
+        for file in unread:
+            failures.append(f"{file}: {UNREAD[file.suffix.lower()]} is not read")
+        if not found and not unread:
+            expected = ", ".join(BY_SUFFIX)
+            failures.append(f"{path}: the folder holds no image ({expected})")
+        inside = [_job(f, out / f.relative_to(path), kind, suffix) for f in found]
+        if suffix:  # an earlier call's outputs may lie beside their inputs
+            outputs = {os.path.realpath(job.target) for job in inside if job.target}
+            inside = [
+                j for j in inside if os.path.realpath(j.source_name) not in outputs
+            ]
+        jobs += inside
+    return jobs, failures
+
+
+def _job(source: Path, target: Path, kind: str | None, suffix: str) -> Job:
+    """The job of an input whose output in its own format would be `target`."""
+    own = BY_SUFFIX.get(target.suffix.lower())
+    stem, ending = (target.stem, target.suffix) if own else (target.name, "")
+    if kind is None:
+        kind = own or _kind_by_contents(source) or "PNG"
+    if own != kind:
+        ending = FORMATS[kind].suffixes[0]
+    return Job(source, target.with_name(f"{stem}{suffix}{ending}"), kind)
+
+
+def _kind_by_contents(path: Path) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            kind = identify(file.read(32))
+    except OSError:  # which `decode.check` reports
+        return None
+    return kind if kind in FORMATS else None
+
+
+def _without_clashes(jobs: list[Job]) -> tuple[list[Job], list[str]]:
+    sources = {os.path.realpath(job.source) for job in jobs if job.source}
     kept: dict[str, Job] = {}
+    failures = []
     for job in jobs:
-        target = os.path.realpath(job.target)
+        target = os.path.realpath(job.target) if job.target else STANDARD
         if target in sources:
             failures.append(f"{job.source}: its output {job.target} is an input")
         elif target in kept:

@@ -1,30 +1,25 @@
 """Checkpoints by Orbax: the whole state, and the averaged generator as its own item.
 
-An incomplete checkpoint (a process killed during a save) is never listed, since Orbax
-renames a finished one into place. Refuses to continue from values that are not those
-that were saved (Orbax alone notices a lost file, but not a changed byte), and where the
-numbers of steps of a stage already begun were changed.
+Orbax renames a checkpoint into place once it is complete, so a process that is killed
+during a save leaves no checkpoint. Restored values are compared with a checksum: Orbax
+notices a lost file, but not a changed byte.
 """
 
 import contextlib
 import json
-import signal
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import args
 
+from srgan_jax.training.stages import Stage
 from srgan_jax.training.state import TrainState, Variables
 from srgan_jax.weights import layout
-
-if TYPE_CHECKING:
-    from srgan_jax.training.stages import Stage
 
 
 class CheckpointError(ValueError):
@@ -34,25 +29,36 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints of one run, numbered by step; a context manager.
 
-    Every process makes every call.
+    All methods are collective: every process must call them.
     """
 
-    def __init__(self, directory: Path, keep: int, fingerprint: str) -> None:
-        """Opens or makes the directory; `fingerprint` is that of the photographs."""
+    def __init__(
+        self,
+        directory: Path,
+        keep: int,
+        fingerprint: str,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        """Opens the directory, or makes it.
+
+        Args:
+          directory: of the checkpoints alone.
+          keep: number of checkpoints; a new one replaces the oldest.
+          fingerprint: of the photographs.
+          config: the run's config.json, of which each checkpoint keeps a copy.
+        """
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(keep)
         )
         self._directory = directory
         self._fingerprint = fingerprint
+        self._config = config
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=options,
             item_names=("state", "generator", "stage"),
         )
-        self._terminated = False
         self._distributed = jax.distributed.is_initialized()
-        if not self._distributed:
-            self._handler = signal.signal(signal.SIGTERM, self._terminate)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step, or None."""
@@ -61,6 +67,27 @@ class Checkpoints:
     def all_steps(self) -> list[int]:
         """The steps of all complete checkpoints, in order."""
         return sorted(self._manager.all_steps())
+
+    def starting_step(self, from_step: int | None) -> int:
+        """The step to continue from: `from_step`, or the newest, or 0 for none.
+
+        Raises:
+          CheckpointError: there is no checkpoint of `from_step`.
+        """
+        if from_step is None:
+            return self.latest_step() or 0
+        if from_step not in self.all_steps():
+            raise CheckpointError(
+                f"{self._directory} has no checkpoint of step {from_step}; it has "
+                f"{', '.join(map(str, self.all_steps())) or 'none'}"
+            )
+        return from_step
+
+    def delete_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps, which will be trained again."""
+        for later in self.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
     def save(self, step: int, state: TrainState, stage: str, first: int) -> None:
         """Saves in the background; returns once the arrays are copied.
@@ -80,6 +107,7 @@ class Checkpoints:
             "name": stage,
             "first": first,
             "photographs": self._fingerprint,
+            "config": self._config,
             "checksums": {name: _checksum(tree) for name, tree in values.items()},
         }
         items = {name: args.StandardSave(tree) for name, tree in values.items()}
@@ -88,20 +116,23 @@ class Checkpoints:
                 step, args=args.Composite(**items, stage=args.JsonSave(about))
             )
 
-    def check_run(self, step: int, plan: Sequence["Stage"]) -> None:
-        """Raises a CheckpointError unless the run can go on from `step` as planned."""
+    def check_run(self, step: int, stages: Sequence[Stage]) -> None:
+        """Raises a CheckpointError unless these stages can go on from `step`."""
         if not step:
             return
         saved = self._read(step)["stage"]
         where = f"{self._directory} holds step {step} of stage {saved['name']!r}"
-        if step > plan[-1].end:
-            raise CheckpointError(f"{where}, beyond the last step {plan[-1].end}")
-        stage = max((s for s in plan if s.first < step), key=lambda s: s.first)
+        if step > stages[-1].end:
+            raise CheckpointError(
+                f"{where}, beyond the last step {stages[-1].end}; give the stage at "
+                f"least {step - stages[-1].first} steps, or choose another --workdir"
+            )
+        stage = max((s for s in stages if s.first < step), key=lambda s: s.first)
         if (saved["name"], saved["first"]) != (stage.name, stage.first):
             raise CheckpointError(
                 f"{where} begun at step {saved['first']}; as configured it would "
                 f"be of stage {stage.name!r}, begun at {stage.first}. Give the stages "
-                "before their former number of steps"
+                "before it their former number of steps"
             )
         if saved["photographs"] != self._fingerprint:
             raise CheckpointError(
@@ -121,11 +152,11 @@ class Checkpoints:
         return TrainState(**restored["state"], ema=restored["generator"])
 
     def restore_generator(self, step: int, abstract: Variables) -> Variables:
-        """The averaged generator alone: what the next stage starts from."""
+        """The averaged generator alone, from which the next stage starts."""
         return self._read(step, generator=abstract)["generator"]
 
     def _read(self, step: int, **wanted: Any) -> Any:
-        """The items that are wanted and `stage`, held against their checksums."""
+        """The items that are wanted, compared with their checksums, and `stage`."""
         items = {name: args.StandardRestore(tree) for name, tree in wanted.items()}
         try:
             read = self._manager.restore(
@@ -134,7 +165,7 @@ class Checkpoints:
             for name in items:
                 if _checksum(read[name]) != read["stage"]["checksums"][name]:
                     raise ValueError(f"{name!r} has changed since it was saved")
-        except Exception as error:  # whatever the storage's driver raises
+        except Exception as error:  # storage drivers raise anything
             raise self._damaged(step, error) from error
         return read
 
@@ -151,7 +182,7 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever the storage's driver raises
+        except Exception as error:  # storage drivers raise anything
             with contextlib.suppress(OSError):
                 self._manager.reload()
             step = self.latest_step()
@@ -160,15 +191,6 @@ class Checkpoints:
                 f"no checkpoint could be written to {self._directory} "
                 f"({_first_line(error)}). Once one can, the same command {rest}"
             ) from error
-
-    def reached_preemption(self, step: int) -> bool:
-        """Whether SIGTERM came; the same on all processes of a distributed run."""
-        if self._distributed:
-            return self._manager.reached_preemption(step)
-        return self._terminated
-
-    def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self._terminated = True
 
     def wait(self) -> None:
         """Waits for the save under way.
@@ -188,17 +210,15 @@ class Checkpoints:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Waits for the save under way and ends."""
+        """Waits for the save under way and closes the manager."""
         if self._distributed and error is not None:
             return  # a save needs all processes, and the others may have ended
-        # what ended the run says more than a save that cannot be finished
+        # Don't let a failed final save mask the original exception.
         unfinished = (
             contextlib.suppress(CheckpointError) if error else contextlib.nullcontext()
         )
         with unfinished, self._writing():
             self._manager.close()
-        if not self._distributed:
-            signal.signal(signal.SIGTERM, self._handler)
 
 
 def load_generator(
@@ -237,8 +257,25 @@ def load_generator(
         return settings, jax.device_get(checkpoints.restore_generator(step, abstract))
 
 
+def newest_description(directory: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint below `directory` says of its run, read without Orbax.
+
+    Returns:
+      The stage, the photographs' fingerprint and, since version 0.2, the configuration;
+      without a checkpoint None, and nothing of a damaged one.
+    """
+    steps = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
+    if not steps:
+        return None
+    try:
+        described = json.loads((directory / f"{max(steps)}/stage/metadata").read_text())
+        return dict(described)
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def _without_average(state: TrainState) -> dict[str, Any]:
-    """All but the average, which is an item of its own."""
+    """All but the average, which is saved as an item of its own."""
     return {
         "step": state.step,
         "generator": state.generator,
@@ -247,7 +284,7 @@ def _without_average(state: TrainState) -> dict[str, Any]:
 
 
 def _checksum(tree: Any) -> int:
-    """Of the bits of all leaves in their order."""
+    """A checksum of the bits of all leaves, in order."""
     checksum = 0
     for leaf in jax.tree.leaves(jax.device_get(tree)):
         checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)

@@ -1,172 +1,261 @@
-"""From the configuration as given to what a stage computes with.
+"""The configuration of a run: resolved, checked once, and frozen.
 
-Refuses an override that conflicts with `init_from`, a stage that cannot be, and to
-continue a run under another configuration than it began with.
+Users write an ml_collections.ConfigDict (see configs/). `resolve` expands its preset,
+takes the settings of the networks that it starts from, and checks every field. The
+defaults stand in configs/srgan.py; the classes below have none.
 """
 
+import dataclasses
+import difflib
 import json
+import math
 import re
-from collections.abc import Collection
-from pathlib import Path
-from typing import Any
+import types
+import typing
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
-import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
-from srgan_jax import paths
-from srgan_jax.choices import one_of
+from srgan_jax.data.examples import DEGRADATIONS
 from srgan_jax.evaluation import metrics
-from srgan_jax.models import registry
-from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import losses, steps
+from srgan_jax.training import losses, parallel, steps
 from srgan_jax.training.presets import PRESETS
 from srgan_jax.weights import layout, store
 
-DTYPES = ("float32", "bfloat16")
 # a decimal weight and a distance: "vgg54", "0.05 * l1"
 CONTENT_TERM = re.compile(
     r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+) *\* *)?(?P<name>mse|l1|vgg\d\d)"
 )
-
-POSITIVE = (
-    "batch_size",
-    "data.crop",
-    "evaluation.every",
-    "checkpoint.every",
-    "checkpoint.keep",
-    "log_every",
-)
+# Fields that version 0.1 did not have, and the values that mean what it did.
+SINCE_VERSION_0_1: Mapping[str, Any] = {
+    "init_discriminator_from": None,
+    "accumulate": 1,
+    "data.exposure": 0.0,
+    "data.graded": 0.0,
+    "data.degradation": "bicubic",
+    "data.on_damage": "skip",
+}
+BORDERS = ("mirrored", "clamped")
+CHOICES = {
+    "dtype": ("float32", "bfloat16"),
+    "batch_norm": ("per_replica", "synchronised"),
+    "content.reduction": losses.REDUCTIONS,
+    "content.range": ("symmetric", "unit"),
+    "adversarial.form": losses.ADVERSARIAL_FORMS,
+    "adversarial.order": steps.ORDERS,
+    "data.border": BORDERS,
+    "data.degradation": DEGRADATIONS,
+    "data.on_damage": ("skip", "stop"),
+    "evaluation.border": BORDERS,
+    "evaluation.lpips": ("alex", "vgg", "none"),
+    "evaluation.protocol": metrics.PROTOCOLS,
+    "parallel.transform": parallel.TRANSFORMS,
+}
+# Smallest and largest value. A number never may be NaN or infinite.
+AT_LEAST_0, AT_LEAST_1 = (0, math.inf), (1, math.inf)
+BELOW_1 = (0, math.nextafter(1, 0))
+RANGES: Mapping[str, tuple[float, float]] = {
+    "seed": (0, 2**64 - 1),
+    "batch_size": AT_LEAST_1,
+    "accumulate": AT_LEAST_1,
+    "content.feature_scale": AT_LEAST_0,
+    "adversarial.weight": AT_LEAST_0,
+    "optimizer.b1": BELOW_1,
+    "optimizer.b2": BELOW_1,
+    "optimizer.eps": AT_LEAST_0,
+    "ema_decay": BELOW_1,
+    "data.crop": AT_LEAST_1,
+    "data.exposure": AT_LEAST_0,  # stops
+    "data.graded": (0, 1),
+    "evaluation.every": AT_LEAST_1,
+    "checkpoint.every": AT_LEAST_1,
+    "checkpoint.keep": AT_LEAST_1,
+    "log_every": AT_LEAST_1,
+}
+STAGE_RANGES: Mapping[str, tuple[float, float]] = {
+    "steps": AT_LEAST_1,
+    "learning_rate": AT_LEAST_0,
+    "decay_factor": AT_LEAST_0,
+    "tv_weight": AT_LEAST_0,
+}
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be trained; the message names the field."""
 
 
-def resolve(config: ConfigDict, overrides: Collection[str] = ()) -> ConfigDict:
-    """Expands `preset`, then takes over the generator's settings of `init_from`.
+@dataclasses.dataclass(frozen=True)
+class Content:
+    weights: str
+    feature_scale: float
+    reduction: str
+    range: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversarial:
+    weight: float
+    form: str
+    order: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    b1: float
+    b2: float
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    source: str
+    crop: int
+    flips: bool
+    rotations: bool
+    exposure: float
+    graded: float
+    border: str
+    degradation: str
+    on_damage: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    source: str
+    every: int
+    protocol: metrics.Protocol
+    border: str
+    lpips: Literal["alex", "vgg", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    every: int
+    keep: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    transform: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    name: str
+    adversarial: bool
+    content: str
+    tv_weight: float
+    steps: int
+    learning_rate: float
+    decay_at: tuple[int, ...]
+    decay_factor: float
+    only_from_scratch: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run; configs/srgan.py says what each of them means.
+
+    `generator` and `discriminator` are the Linen attributes of the networks.
+    """
+
+    variant: str
+    seed: int
+    preset: str | None
+    init_from: str | None
+    init_discriminator_from: str | None
+    batch_size: int
+    accumulate: int
+    dtype: str
+    generator: Mapping[str, Any]
+    discriminator: Mapping[str, Any]
+    batch_norm: str
+    content: Content
+    adversarial: Adversarial
+    optimizer: Adam
+    ema_decay: float
+    data: Data
+    evaluation: Evaluation
+    checkpoint: Checkpoint
+    log_every: int
+    parallel: Parallel
+    stages: tuple[StageConfig, ...]
+
+    @property
+    def scale(self) -> int:
+        """HR size over LR size."""
+        return self.generator["scale"]
+
+    @property
+    def last_step(self) -> int:
+        """The step at which the run ends, counted through all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, as config.json has them."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def to_json(self) -> str:
+        """The text of config.json."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def resolve(
+    config: ConfigDict,
+    overrides: Collection[str] = (),
+    recorded: Mapping[str, Any] | None = None,
+) -> Config:
+    """Expands `preset`, takes the settings of networks to start from, checks all.
 
     Args:
       config: as the configuration file gives it, overrides applied.
       overrides: fields set on the command line, such as 'generator.blocks'. They win
         over the preset; against `init_from` they are an error.
+      recorded: the config.json of a run that is to be resumed. Its networks are those
+        that it started from, so that the files of `init_from` are not needed again.
 
     Raises:
-      ConfigError: a conflict, or an unknown value.
+      ConfigError: a conflict, an unknown field or a value that is not allowed.
+      WeightsError: a network to start from cannot be loaded.
     """
-    config = ConfigDict(config).copy_and_resolve_references()
-    if config.preset is not None:
-        for section, fields in _preset(config.preset).items():
-            for field, value in fields.items():
-                if f"{section}.{field}" not in overrides:
-                    config[section][field] = value
-    if config.init_from is not None:
-        settings, _ = store.load_generator(config.init_from)
-        _take_over(config, "generator", "init_from", settings, overrides)
-        config.stages = tuple(s for s in config.stages if not s.only_from_scratch)
-    if config.init_discriminator_from is not None:
-        settings, variables = store.load_discriminator(config.init_discriminator_from)
-        _take_over(
-            config, "discriminator", "init_discriminator_from", settings, overrides
-        )
-        _check_crop(config, variables)
-    _check(config)
-    return config
-
-
-def _take_over(
-    config: ConfigDict,
-    network: str,
-    origin: str,
-    settings: dict[str, Any],
-    overrides: Collection[str],
-) -> None:
-    """Sets a network's settings to those of the file that it starts from."""
-    for field, value in settings.items():
-        given = config[network][field]
-        if f"{network}.{field}" in overrides and given != value:
-            raise ConfigError(
-                f"{network}.{field}={given!r} conflicts with the {network} of "
-                f"{origin}={config[origin]!r}, which has {value!r}"
-            )
-        config[network][field] = value
-
-
-def _check_crop(config: ConfigDict, variables: dict[str, Any]) -> None:
-    """Refuses a discriminator whose dense head is for crops of another size."""
-    expected = layout.expected(
-        "discriminator", config.discriminator.to_dict(), config.data.crop
-    )
-    if expected != {name: leaf.shape for name, leaf in layout.flatten(variables)}:
-        raise ConfigError(
-            f"init_discriminator_from={config.init_discriminator_from!r} is not for "
-            f"crops of {config.data.crop}x{config.data.crop}; give data.crop the size "
-            "that it was trained on"
-        )
-
-
-def _preset(name: str) -> dict[str, dict[str, Any]]:
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def _check(config: ConfigDict) -> None:
-    try:
-        one_of("dtype", config.dtype, DTYPES)
-        one_of("batch_norm", config.batch_norm, ("per_replica", "synchronised"))
-        one_of("content.reduction", config.content.reduction, losses.REDUCTIONS)
-        one_of("content.range", config.content.range, ("symmetric", "unit"))
-        one_of("adversarial.form", config.adversarial.form, losses.ADVERSARIAL_FORMS)
-        one_of("adversarial.order", config.adversarial.order, steps.ORDERS)
-        one_of("evaluation.lpips", config.evaluation.lpips, ("alex", "vgg", "none"))
-        one_of("evaluation.protocol", config.evaluation.protocol, metrics.PROTOCOLS)
-        one_of("data.degradation", config.data.degradation, ("bicubic", "photo"))
-        one_of("data.on_damage", config.data.on_damage, ("skip", "stop"))
-        for part in ("data", "evaluation"):
-            one_of(f"{part}.border", config[part].border, ("mirrored", "clamped"))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    flat = config.to_dict()
-    flat |= {
-        f"{k}.{x}": y
-        for k, v in flat.items()
-        if isinstance(v, dict)
-        for x, y in v.items()
-    }
-    for field in POSITIVE:
-        if flat[field] < 1:
-            raise ConfigError(f"{field} is {flat[field]}; expected 1 or more")
-    if config.data.exposure < 0:
-        raise ConfigError(f"data.exposure is {config.data.exposure}; expected 0+ stops")
-    if not 0 <= config.data.graded <= 1:
-        raise ConfigError(f"data.graded is {config.data.graded}; expected [0, 1]")
-    if not 0 <= config.ema_decay < 1:
-        raise ConfigError(f"ema_decay is {config.ema_decay}; expected [0, 1)")
-    if not config.stages:
-        raise ConfigError("stages is empty: nothing to train")
-    if config.init_discriminator_from is not None and not any(
-        stage.adversarial for stage in config.stages
+    values = config.copy_and_resolve_references().to_json_best_effort()
+    values = with_later_fields(json.loads(values))
+    _build(Config, values, "")  # every field is there and of its type
+    if values["preset"] is not None:
+        _expand_preset(values, overrides)
+    for network, origin in (
+        ("generator", "init_from"),
+        ("discriminator", "init_discriminator_from"),
     ):
-        raise ConfigError(
-            f"init_discriminator_from is {config.init_discriminator_from!r}, but no "
-            "stage is adversarial; leave it out"
-        )
-    for stage in config.stages:
-        content_terms(stage.content)
-        if stage.steps < 1:
-            raise ConfigError(
-                f"stage {stage.name!r} has {stage.steps} steps; expected 1+"
-            )
-    if config.data.crop % config.generator.scale:
-        raise ConfigError(
-            f"data.crop {config.data.crop} is not a multiple of generator.scale "
-            f"{config.generator.scale}"
-        )
+        if values[origin] is not None:
+            _start_from(values, network, origin, overrides, recorded or {})
+    if values["init_from"] is not None:
+        stages = values["stages"]
+        values["stages"] = [s for s in stages if not s["only_from_scratch"]]
+    resolved = _build(Config, values, "")
+    _check(resolved)
+    return resolved
+
+
+def with_later_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the fields that a configuration of version 0.1 lacks."""
+    completed = dict(values)
+    for path, value in SINCE_VERSION_0_1.items():
+        section, _, field = path.rpartition(".")
+        if not section:
+            completed.setdefault(field, value)
+        elif isinstance(completed.get(section), Mapping):
+            completed[section] = {field: value} | completed[section]
+    return completed
 
 
 def content_terms(content: str) -> dict[str, float]:
-    """The weight of each term of a content loss such as 'vgg54 + 0.05 * l1'."""
+    """The weight of each term of a content loss such as 'vgg54 + 0.05 * l1'.
+
+    Raises:
+      ConfigError: it is not a weighted sum of known terms.
+    """
     terms: dict[str, float] = {}
     for term in content.split("+"):
         found = CONTENT_TERM.fullmatch(term.strip())
@@ -185,95 +274,162 @@ def vgg_layer(term: str) -> tuple[int, int] | None:
     return (int(term[3]), int(term[4])) if term.startswith("vgg") else None
 
 
-def recipe(
-    config: ConfigDict, stage: ConfigDict, preprocessing: str, first_step: int = 0
-) -> steps.Recipe:
-    """What `stage` computes with.
+def nearest(name: str, known: Collection[str]) -> str:
+    """'; did you mean ...?', or what is known where nothing is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
 
-    Args:
-      config: of the run.
-      stage: one of its stages.
-      preprocessing: of the VGG19 weights.
-      first_step: step of the run at which the stage begins.
-    """
-    axis_name = steps.AXIS if config.batch_norm == "synchronised" else None
-    execution: dict[str, Any] = {
-        "dtype": jnp.dtype(config.dtype),
-        "axis_name": axis_name,
-    }
-    content = []
-    for name, weight in content_terms(stage.content).items():
-        layer = vgg_layer(name)
-        vgg = layer and VGG19(layer, preprocessing, execution["dtype"])
-        content.append(steps.ContentTerm(name, weight, vgg))
-    return steps.Recipe(
-        generator=registry.create("generator", config.generator, **execution),
-        discriminator=registry.create(
-            "discriminator", config.discriminator, **execution
-        ),
-        optimizer=optax.adam(learning_rate(stage), **config.optimizer),
-        learning_rate=learning_rate(stage),
-        first_step=first_step,
-        content=tuple(content),
-        feature_scale=config.content.feature_scale,
-        reduction=config.content.reduction,
-        pixel_range=config.content.range,
-        tv_weight=stage.tv_weight,
-        adversarial_weight=config.adversarial.weight,
-        adversarial_form=config.adversarial.form,
-        order=config.adversarial.order,
-        ema_decay=config.ema_decay,
+
+def _expand_preset(values: dict[str, Any], overrides: Collection[str]) -> None:
+    """Sets the fields of a known implementation, except those given explicitly."""
+    name = values["preset"]
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}{nearest(name, PRESETS)}")
+    for section, fields in PRESETS[name].items():
+        for field, value in fields.items():
+            if f"{section}.{field}" not in overrides:
+                values[section][field] = value
+
+
+def _start_from(
+    values: dict[str, Any],
+    network: str,
+    origin: str,
+    overrides: Collection[str],
+    recorded: Mapping[str, Any],
+) -> None:
+    """Sets a network's settings to those of the network that it starts from."""
+    if recorded.get(origin) == values[origin]:
+        settings = recorded[network]
+    elif network == "generator":
+        settings, _ = store.load_generator(values[origin])
+    else:
+        settings, variables = store.load_discriminator(values[origin])
+        _check_crop(values, settings, variables)
+    for field, value in settings.items():
+        given = values[network].get(field)
+        if f"{network}.{field}" in overrides and given != value:
+            raise ConfigError(
+                f"{network}.{field}={given!r} conflicts with the {network} of "
+                f"{origin}={values[origin]!r}, which has {value!r}"
+            )
+        values[network][field] = value
+
+
+def _check_crop(
+    values: Mapping[str, Any], settings: Mapping[str, Any], variables: Mapping[str, Any]
+) -> None:
+    """Refuses a discriminator whose dense head is for crops of another size."""
+    crop = values["data"]["crop"]
+    expected = layout.expected("discriminator", settings, crop)
+    if expected != {name: leaf.shape for name, leaf in layout.flatten(variables)}:
+        raise ConfigError(
+            f"init_discriminator_from={values['init_discriminator_from']!r} is not for "
+            f"crops of {crop}x{crop}; give data.crop the size that it was trained on"
+        )
+
+
+def _build(cls: type, values: Any, path: str) -> Any:
+    """A dataclass of these values; refuses unknown, missing and mistyped fields."""
+    hints = typing.get_type_hints(cls)
+    section = path.rstrip(".") or "the configuration"
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{section} is {values!r}; expected {', '.join(hints)}")
+    for field in values:
+        if field not in hints:
+            raise ConfigError(f"{section} has no field {field}{nearest(field, hints)}")
+    missing = [field for field in hints if field not in values]
+    if missing:
+        raise ConfigError(f"{section} lacks the field {missing[0]}")
+    fields = {f: _value(hint, values[f], f"{path}{f}") for f, hint in hints.items()}
+    return cls(**fields)
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    """A field's value in the type of its annotation."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, f"{path}.")
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(
+            _value(arguments[0], v, f"{path}[{i}]") for i, v in enumerate(value)
+        )
+    if origin is types.UnionType:
+        return None if value is None else _value(arguments[0], value, path)
+    if origin is Literal:
+        return value  # one of CHOICES
+    if hint is float and type(value) is int:
+        value = float(value)
+    is_type = isinstance(value, origin or hint) and isinstance(value, bool) == (
+        hint is bool
+    )
+    if is_type and not (hint is float and not math.isfinite(value)):
+        return value
+    expected = {int: "a whole number", float: "a finite number", str: "a text"}
+    raise ConfigError(
+        f"{path} is {value!r}; expected {expected.get(hint, 'true or false')}"
     )
 
 
-def learning_rate(stage: ConfigDict) -> optax.Schedule:
-    """The rate at each step of a stage: a tenth, say, from every `decay_at` on."""
-    decays = dict.fromkeys(stage.decay_at, stage.decay_factor)
-    return optax.piecewise_constant_schedule(stage.learning_rate, decays)
-
-
-def claim(workdir: Path, config: ConfigDict, *, write: bool) -> None:
-    """Writes config.json into a new run's directory, or checks that it is the same.
-
-    Without `write` it is another process that has written it.
-
-    Raises:
-      ConfigError: the directory holds a run whose configuration differs in anything
-        but the number of steps; the field is named. Or the file is not there.
-    """
-    path = workdir / "config.json"
-    text = config.to_json_best_effort(indent=2, sort_keys=True)
-    if path.exists():
-        differing = _difference(json.loads(path.read_text()), json.loads(text))
-        if differing:
-            field, before, now = differing
+def _check(config: Config) -> None:
+    """Raises a ConfigError that names the first field with an impossible value."""
+    values = dataclasses.asdict(config)
+    flat = values | {
+        f"{section}.{field}": value
+        for section, fields in values.items()
+        if isinstance(fields, dict)
+        for field, value in fields.items()
+    }
+    for field, choices in CHOICES.items():
+        if flat[field] not in choices:
             raise ConfigError(
-                f"{workdir} holds a run with {field}={before!r}, not {now!r}; give it "
-                "its former value or choose another --workdir"
+                f"{field} is {flat[field]!r}; expected one of {', '.join(choices)}"
             )
-    elif not write:
-        raise ConfigError(f"{workdir} is not a directory that all hosts share")
-    if write:
-        with paths.replacing(path) as unfinished:
-            unfinished.write_text(text + "\n")
+    _check_ranges(flat, RANGES, "")
+    if not config.stages:
+        raise ConfigError("stages is empty: nothing to train")
+    for index, stage in enumerate(config.stages):
+        content_terms(stage.content)
+        _check_ranges(dataclasses.asdict(stage), STAGE_RANGES, f"stages[{index}].")
+        if any(step < 0 for step in stage.decay_at):
+            raise ConfigError(
+                f"stages[{index}].decay_at is {stage.decay_at}; expected steps of the "
+                "stage, 0 or later"
+            )
+    names = [stage.name for stage in config.stages]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two stages have one name: {', '.join(names)}")
+    if config.init_discriminator_from is not None and not any(
+        stage.adversarial for stage in config.stages
+    ):
+        raise ConfigError(
+            f"init_discriminator_from is {config.init_discriminator_from!r}, but no "
+            "stage is adversarial; leave it out"
+        )
+    if config.accumulate > 1 and config.adversarial.order != "generator_first":
+        raise ConfigError(
+            f"accumulate is {config.accumulate}, but with adversarial.order="
+            f"{config.adversarial.order!r} G's gradients need D after its whole batch; "
+            "use 'generator_first' or accumulate=1"
+        )
+    if config.data.crop % config.scale:
+        raise ConfigError(
+            f"data.crop {config.data.crop} is not a multiple of generator.scale "
+            f"{config.scale}"
+        )
 
 
-def _difference(before: Any, now: Any, field: str = "config") -> tuple | None:
-    """The first field that differs, with both values; numbers of steps may."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(set(before) | set(now))
-        pairs = [(f"{field}.{k}", before.get(k), now.get(k)) for k in keys]
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        # a stage goes by its name: without those that init_from skips, its number is
-        # not that of the command line
-        both = enumerate(zip(before, now, strict=True))
-        named = [
-            (b.get("name", i) if isinstance(b, dict) else i, b, n) for i, (b, n) in both
-        ]
-        pairs = [(f"{field}[{name}]", b, n) for name, b, n in named]
-    elif before == now or field.endswith("].steps"):
-        return None
-    else:
-        return field, before, now
-    found = (_difference(b, n, f) for f, b, n in pairs)
-    return next((difference for difference in found if difference), None)
+def _check_ranges(
+    values: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], prefix: str
+) -> None:
+    for field, (smallest, largest) in ranges.items():
+        if not smallest <= values[field] <= largest:
+            if largest == math.inf:
+                expected = f"{smallest} or more"
+            elif largest < 1:
+                expected = "[0, 1)"
+            else:
+                expected = f"{smallest} to {largest}"
+            raise ConfigError(
+                f"{prefix}{field} is {values[field]!r}; expected {expected}"
+            )

@@ -1,13 +1,10 @@
-"""A trace of some steps by JAX's profiler, for TensorBoard's profile page.
-
-Refuses steps that the run will not do; where it ends before the last of them, the trace
-ends with it.
-"""
+"""A trace of some steps by JAX's profiler, for TensorBoard's profile page."""
 
 from pathlib import Path
 from typing import Any
 
 import jax
+from jaxlib import xla_client
 
 
 class ProfileError(ValueError):
@@ -17,13 +14,15 @@ class ProfileError(ValueError):
 class Profile:
     """Traces `steps` into a directory; a context manager around the run.
 
+    If the run ends before the last of them, the trace ends with it.
+
     Args:
       directory: for the trace.
       steps: to trace, or none.
       ahead: steps that the run is going to do.
 
     Raises:
-      ProfileError: `steps` has none of them.
+      ProfileError: the run does none of the steps, or the profiler would crash.
     """
 
     def __init__(self, directory: Path, steps: range, ahead: range) -> None:
@@ -31,6 +30,12 @@ class Profile:
             raise ProfileError(
                 f"profile {steps.start}:{steps.stop} holds none of the steps that are "
                 f"to be done, {ahead.start} to {ahead.stop - 1}"
+            )
+        backend = jax.default_backend()
+        if steps and backend != "tpu" and xla_client.pjrt_plugin_loaded("tpu"):
+            raise ProfileError(
+                "this machine has no TPU, and JAX's profiler crashes there once it has "
+                f"loaded libtpu; set JAX_PLATFORMS={backend} in the environment"
             )
         self._directory = directory
         self._steps = steps

@@ -1,68 +1,62 @@
-"""What a run leaves for people: scores of each stage, the table and the picture.
+"""What a run leaves for its owner: scores of each stage, a table and a comparison.
 
 Every score is of averaged (EMA) weights, on whole images, under the protocol that the
 configuration names.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from srgan_jax import console as terminal
 from srgan_jax import paths
 from srgan_jax.data import resize
 from srgan_jax.data.pairs import Pair
-from srgan_jax.evaluation import figures, lpips, metrics, tables
-from srgan_jax.evaluation.scores import Result, Score
+from srgan_jax.evaluation import figures, lpips, tables
+from srgan_jax.evaluation.scores import Result, Score, score_image
 from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.training.config import Config, Evaluation, StageConfig
+from srgan_jax.training.network_files import START, file_of, is_readable
 from srgan_jax.training.run_log import SCORE, RunLog, finite
 from srgan_jax.training.state import Variables
 from srgan_jax.weights import store
 
-BICUBIC, START = "bicubic", "start"
+BICUBIC = "bicubic"
 LABELS = {"pretrain": "SRResNet", "adversarial": "SRGAN"}
 
-
-def generator_file(workdir: Path, stage: str | None = None) -> Path:
-    """The generator's file of a finished stage, or of the whole run."""
-    return workdir / (
-        f"generator-{stage}.safetensors" if stage else "generator.safetensors"
-    )
+Upscale = Callable[[np.ndarray], np.ndarray]
 
 
 def score(
-    name: str,
-    upscale: Callable[[np.ndarray], np.ndarray],
-    pairs: Sequence[Pair],
-    config: ConfigDict,
+    name: str, upscale: Upscale, pairs: Sequence[Pair], evaluation: Evaluation
 ) -> tuple[Result, list[np.ndarray]]:
-    """Scores an upscaling function on every pair; also gives the upscaled images."""
-    protocol = config.protocol
-    distance = None if config.lpips == "none" else lpips.load(config.lpips)
+    """Scores an upscaling function on every pair; also returns the upscaled images."""
+    distance = None if evaluation.lpips == "none" else lpips.load(evaluation.lpips)
     images, scores = [], []
     for pair in pairs:
         sr = upscale(pair.lr)
-        scale = pair.hr.shape[0] // pair.lr.shape[0]
-        how = {"protocol": protocol, "scale": scale, "grey": pair.grey}
         try:
-            psnr = metrics.psnr(sr, pair.hr, **how)
-            ssim = metrics.ssim(sr, pair.hr, **how)
             away = distance(sr, pair.hr) if distance else None
+            scores.append(
+                score_image(pair, sr, protocol=evaluation.protocol, lpips=away)
+            )
         except ValueError as error:  # too small for the protocol or for LPIPS
             raise ValueError(f"{pair.name}: {error}") from error
-        scores.append(Score(image=pair.name, psnr=psnr, ssim=ssim, lpips=away))
         images.append(sr)
-    return Result(name, config.source, protocol, tuple(scores)), images
+    return (
+        Result(name, evaluation.source, evaluation.protocol, tuple(scores)),
+        images,
+    )
 
 
-def bicubic(config: ConfigDict) -> Callable[[np.ndarray], np.ndarray]:
-    """MATLAB's bicubic enlargement, the row every generator has to beat."""
-    scale, border = config.generator.scale, config.evaluation.border
+def bicubic(config: Config) -> Upscale:
+    """MATLAB's bicubic enlargement, the row that every generator has to beat."""
+    scale, border = config.scale, config.evaluation.border
     return lambda lr: resize.imresize(lr, scale, border=border)
 
 
@@ -74,114 +68,105 @@ def strip(pair: Pair, enlarged: np.ndarray, sr: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    config: ConfigDict,
+    config: Config,
     pairs: Sequence[Pair],
     enlarged: Sequence[np.ndarray],
     average: Variables,
     log: RunLog,
     step: int,
 ) -> dict[str, float]:
-    """Scores the averaged generator during training, and shows its first picture."""
-    upscaler = Upscaler(config.generator.to_dict(), jax.device_get(average))
+    """Scores the averaged generator during training and logs its first image."""
+    upscaler = Upscaler(dict(config.generator), jax.device_get(average))
     result, images = score("", upscaler, pairs, config.evaluation)
-    scores = {f"evaluation_{name}": value for name, value in _mean(result).items()}
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    log.say(f"step {step}: {figures}")
-    log.picture(step, pairs[0].name, strip(pairs[0], enlarged[0], images[0]))
+    scores = {
+        f"evaluation_{name}": value for name, value in result.mean.measured().items()
+    }
+    listed = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    log.say(f"step {step}: {listed}")
+    log.image(step, pairs[0].name, strip(pairs[0], enlarged[0], images[0]))
     return scores
 
 
 def is_best(
-    stage: ConfigDict, scores: Mapping[str, float], before: Sequence[Mapping[str, Any]]
+    stage: StageConfig, scores: Mapping[str, float], before: Sequence[Mapping[str, Any]]
 ) -> bool:
-    """Whether an evaluation beats those `before` it in its stage.
+    """True if an evaluation beats those `before` it in its stage.
 
-    By LPIPS in an adversarial stage that measures it, where a higher PSNR mostly means
-    smoother images; by PSNR otherwise.
+    An adversarial stage compares LPIPS if it is measured, since a higher PSNR mostly
+    means smoother images there; otherwise PSNR decides.
     """
     if stage.adversarial and "evaluation_lpips" in scores:
         lpips = "evaluation_lpips"
         return all(scores[lpips] < line[lpips] for line in before)
-    # the log has no infinity
+    # The log has null for an infinite PSNR.
     psnrs = [line[SCORE] for line in before]
     return all(psnr is not None and scores[SCORE] > psnr for psnr in psnrs)
 
 
 def write(
     workdir: Path,
-    config: ConfigDict,
+    config: Config,
     pairs: Sequence[Pair],
-    *,
-    steps: int,
     images_per_second: float,
 ) -> None:
-    """Scores the run's generators; writes summary.json and comparison.png."""
-    upscalers = {BICUBIC: bicubic(config)}
-    if config.init_from is not None:
-        upscalers[START] = Upscaler(*store.load_generator(config.init_from))
-    for stage in config.stages:
-        path = generator_file(workdir, stage.name)
-        upscalers[stage.name] = Upscaler(*store.load_generator(str(path)))
-    results, first_images = [], {}
+    """Scores the run's generators; writes summary.json and comparison.png.
+
+    A generator whose file is missing or damaged has no row.
+    """
+    upscalers: dict[str, Upscale] = {BICUBIC: bicubic(config)}
+    for name in (START, *(stage.name for stage in config.stages)):
+        path = file_of(workdir, "generator", name)
+        if is_readable("generator", path):
+            upscalers[name] = Upscaler(*store.load_generator(path))
+    results, panels = [], []
     for name, upscale in upscalers.items():
         result, images = score(name, upscale, pairs, config.evaluation)
         results.append(result)
-        first_images[name] = images[0]
-    figures.comparison(
-        [
-            *(
-                (_label(config, r.weights), first_images[r.weights], _caption(r))
-                for r in results
-            ),
-            ("original", pairs[0].hr, f"{pairs[0].name}\n{config.evaluation.protocol}"),
-        ],
-        workdir / "comparison.png",
-    )
+        caption = result.per_image[0].caption()
+        panels.append((_label(config, name), images[0], caption))
+    original = f"{pairs[0].name}\n{config.evaluation.protocol}"
+    panels.append(("original", pairs[0].hr, original))
+    figures.comparison(panels, workdir / "comparison.png")
     summary = {
         "protocol": config.evaluation.protocol,
         "source": config.evaluation.source,
-        "steps": steps,
+        "images": len(pairs),
+        "steps": config.last_step,
         **finite({"images_per_second": images_per_second}),
-        "scores": {r.weights: finite(_mean(r)) for r in results},
+        "scores": {r.weights: finite(r.mean.measured()) for r in results},
     }
     with paths.replacing(workdir / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
-def is_finished(workdir: Path, steps: int) -> bool:
-    """Whether the directory holds the summary of a run of so many steps."""
-    path = workdir / "summary.json"
-    return path.exists() and json.loads(path.read_text())["steps"] == steps
+def is_written(workdir: Path, config: Config) -> bool:
+    """True if the directory holds the summary of this run's end and evaluation."""
+    try:
+        summary = json.loads((workdir / "summary.json").read_text())
+        return (summary["steps"], summary["source"], summary["protocol"]) == (
+            config.last_step,
+            config.evaluation.source,
+            config.evaluation.protocol,
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return False  # missing or damaged
 
 
-def show(workdir: Path) -> None:
+def show(workdir: Path, config: Config) -> None:
     """Prints the table of a finished run."""
     summary = json.loads((workdir / "summary.json").read_text())
-    results = [
-        Result(name, summary["source"], summary["protocol"], (Score("mean", **scores),))
-        for name, scores in summary["scores"].items()
-    ]
-    network = json.loads((workdir / "config.json").read_text())["evaluation"]["lpips"]
-    shown = None if network == "none" else network
+    # The summary has the means alone; their number of images is that of each mean.
+    results = []
+    for name, scores in summary["scores"].items():
+        scores = {k: math.inf if v is None else v for k, v in scores.items()}
+        images = (Score("mean", **scores),) * summary.get("images", 1)
+        results.append(Result(name, summary["source"], summary["protocol"], images))
+    network = config.evaluation.lpips
     console = terminal.figures()
-    console.print(tables.terminal(results, shown))
-    console.print(f"generator: {generator_file(workdir)}", soft_wrap=True)
+    console.print(tables.terminal(results, None if network == "none" else network))
+    console.print(f"generator: {file_of(workdir, 'generator')}", soft_wrap=True)
     console.print(f"picture:   {workdir / 'comparison.png'}", soft_wrap=True)
 
 
-def _label(config: ConfigDict, name: str) -> str:
-    if name == START:
-        return str(config.init_from)
-    return LABELS.get(name, name)
-
-
-def _caption(result: Result) -> str:
-    first = result.per_image[0]
-    text = f"{first.psnr:.2f} dB / {first.ssim:.4f}"
-    return text if first.lpips is None else f"{text}\nLPIPS {first.lpips:.4f}"
-
-
-def _mean(result: Result) -> dict[str, float]:
-    mean = result.mean
-    scores = {"psnr": mean.psnr, "ssim": mean.ssim}
-    return scores if mean.lpips is None else scores | {"lpips": mean.lpips}
+def _label(config: Config, name: str) -> str:
+    return str(config.init_from) if name == START else LABELS.get(name, name)

@@ -1,8 +1,8 @@
-"""What a run says: JSON lines, TensorBoard events, and a progress bar or plain lines.
+"""A run's log: JSON lines, TensorBoard events, and a progress bar or plain lines.
 
 Only process 0 writes. A resumed run continues its metrics file from the checkpoint's
-step: later lines, of the steps that will be done again, are cut off. A log that cannot
-be written stops the run.
+step: the lines of later steps, which will be trained again, are removed. A log that
+cannot be written stops the run.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class LogError(OSError):
 class RunLog:
     """The log of one run in its directory; a context manager.
 
-    What writes raises a LogError where the disk is full or gone.
+    All methods that write raise a LogError if the disk is full or gone.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RunLog:
         self._workdir = workdir
         self._tf = import_tensorflow()  # for event files alone
         with self._writing():
-            kept = _cut(path, first_step)
+            kept, damaged = _cut(path, first_step)
             self._lines = path.open("a")
             self._events = self._tf.summary.create_file_writer(str(workdir))
         self._scores = [line for line in kept if SCORE in line]
@@ -72,6 +72,8 @@ class RunLog:
             "", total=last_step, completed=first_step, figures=""
         )
         self._progress.start()
+        if damaged:
+            self.say(f"{path}: left out {damaged} damaged lines")
 
     def __enter__(self) -> "RunLog":
         return self
@@ -79,7 +81,7 @@ class RunLog:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self._active:
             self._progress.stop()
-            # what ended the run says more than a log that cannot be finished
+            # Don't let a failed last write mask the original exception.
             unfinished = (
                 contextlib.suppress(LogError) if error else contextlib.nullcontext()
             )
@@ -87,25 +89,29 @@ class RunLog:
                 self._lines.close()
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Prints a line for the user."""
         if self._active:
             console = self._progress.console
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def has_scores(self, step: int) -> bool:
-        """Whether the generator was scored at a step before the run was resumed."""
+        """True if the generator was scored at this step, now or before a resume."""
         return self._active and any(line["step"] == step for line in self._scores)
 
-    def scores(self, stage: str) -> list[dict[str, Any]]:
-        """The evaluations of a stage so far, as lines of metrics.jsonl."""
-        return [line for line in self._scores if line["stage"] == stage]
+    def scores(self, stage: str, after: int = 0) -> list[dict[str, Any]]:
+        """The evaluations of a stage after a step, as lines of metrics.jsonl."""
+        return [
+            line
+            for line in self._scores
+            if line["stage"] == stage and line["step"] > after
+        ]
 
     def scalars(
         self, step: int, stage: str, values: dict[str, float], *, events: bool = True
     ) -> None:
-        """One line of metrics.jsonl, and with `events` points for TensorBoard.
+        """Writes a line of metrics.jsonl, and with `events` TensorBoard's points.
 
-        A value that is not finite, such as the PSNR of equal images, is null.
+        A value that is not finite, such as the PSNR of equal images, becomes null.
         """
         if not self._active:
             return
@@ -122,7 +128,7 @@ class RunLog:
                 self._tf.summary.scalar(name, value)
 
     def show(self, step: int, stage: str, values: dict[str, float]) -> None:
-        """Moves the progress bar, or prints a plain line now and then."""
+        """Moves the progress bar, or prints a plain line every few seconds."""
         if not self._active:
             return
         figures = "  ".join(f"{k} {values[k]:.4g}" for k in SHOWN if k in values)
@@ -134,8 +140,8 @@ class RunLog:
             self._said = time.monotonic()
             self.say(f"{stage} {step}/{self._last_step}  {figures}")
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """An image `[height, width, 3]` in uint8 for TensorBoard."""
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Writes an image, uint8 `[height, width, 3]`, for TensorBoard."""
         if self._active:
             with self._writing(), self._events.as_default(step=step):
                 self._tf.summary.image(name, image[None])
@@ -145,7 +151,7 @@ class RunLog:
         try:
             yield
         except (OSError, self._tf.errors.OpError) as error:
-            # TensorFlow begins with the name of its operation, in braces
+            # TensorFlow's messages begin with the name of an operation in braces.
             text = str(error) or type(error).__name__
             reason = text.splitlines()[0].rpartition("}} ")[2]
             raise LogError(
@@ -155,7 +161,7 @@ class RunLog:
 
 
 class Clock:
-    """Images a second, from when each step's metrics arrive on the host."""
+    """Measures images a second from the times at which steps' metrics arrive."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -163,7 +169,7 @@ class Clock:
         self._durations: list[float] = []
 
     def tick(self) -> float | None:
-        """A step is done: its rate, or None after a pause."""
+        """The rate of the step that has just ended; None after a pause."""
         now, last = time.perf_counter(), self._last
         self._last = now
         if last is None:
@@ -172,32 +178,35 @@ class Clock:
         return self._batch_size / (now - last)
 
     def restart(self) -> None:
-        """What was done since the last step is not to count."""
+        """Leaves the time since the last step out of the measurement."""
         self._last = None
 
     def median_rate(self) -> float:
-        """Over all steps so far; NaN where none was timed."""
+        """The median over all steps so far; NaN if none was timed."""
         if not self._durations:
             return math.nan
         return self._batch_size / statistics.median(self._durations)
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """NaN and infinity as None: JSON has no word for them."""
+    """NaN and infinity as None, since JSON cannot express them."""
     return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
-def _cut(path: Path, last_step: int) -> list[dict[str, Any]]:
-    """Keeps the lines up to `last_step`, and gives them."""
-    kept = [line for line in _read(path) if line["step"] <= last_step]
+def _cut(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
+    """Removes the lines after `last_step`; those kept, and the number of damaged ones.
+
+    A kill leaves the last line incomplete; that is no damage.
+    """
+    kept, damaged = [], 0
+    text = path.read_text(errors="replace") if path.exists() else ""
+    for line in text.split("\n")[:-1]:
+        try:
+            values = json.loads(line)
+            if values["step"] <= last_step and values["stage"]:
+                kept.append(values)
+        except (ValueError, TypeError, KeyError):
+            damaged += 1
     with paths.replacing(path) as unfinished:
         unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    return kept
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """All lines but one that was being written when the run was killed."""
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    return kept, damaged

@@ -1,7 +1,7 @@
-"""The stages of a run: what each computes with, and the state it begins from.
+"""The stages of a run: what each computes with, and its initial state.
 
-All that any stage needs is made or fetched before the first one begins: a mistake in
-the last must not wait for a million steps.
+Everything that any stage needs is made or loaded before the first one begins, so that a
+mistake in the last stage is found at once and not after a million steps.
 """
 
 import dataclasses
@@ -10,11 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+import optax
 
-from srgan_jax.training import config as settings
+from srgan_jax.models import registry
+from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import parallel, steps
-from srgan_jax.training.checkpoint import Checkpoints
+from srgan_jax.training.config import Config, StageConfig, content_terms, vgg_layer
 from srgan_jax.training.state import TrainState, Variables, create_network
 from srgan_jax.weights import store
 
@@ -24,14 +25,14 @@ class Stage:
     """One stage: its configuration, its steps in the run, what it computes with.
 
     Attributes:
-      config: its ConfigDict.
-      index: among the stages.
+      config: its part of the configuration.
+      index: its position among the stages.
       first: step of the run at which it begins.
       recipe: see steps.Recipe.
       vgg_params: VGG19's parameters, or None.
     """
 
-    config: ConfigDict
+    config: StageConfig
     index: int
     first: int
     recipe: steps.Recipe
@@ -43,31 +44,31 @@ class Stage:
 
     @property
     def end(self) -> int:
-        """The last step."""
+        """The last step, counted from the start of the run."""
         return self.first + self.config.steps
 
     @property
-    def update(self) -> parallel.Step:
-        """One step, as each device computes it."""
+    def step(self) -> parallel.Step:
+        """One training step, as each device computes it."""
         adversarial = self.config.adversarial
         function = steps.adversarial_step if adversarial else steps.pretrain_step
         return functools.partial(function, self.recipe)
 
 
-def plan(config: ConfigDict) -> list[Stage]:
-    """The stages of a resolved configuration; fetches VGG19 where one needs it.
+def prepare_stages(config: Config) -> list[Stage]:
+    """The stages of a run; loads VGG19 if one of them needs it.
 
     Raises:
-      ValueError: a network, a layer or the VGG19 weights are not what they must be.
+      ValueError: a network, a layer or the VGG19 weights are not valid.
     """
     load_vgg19 = functools.cache(store.load_vgg19)
     stages, first = [], 0
-    for index, of_stage in enumerate(config.stages):
+    for index, stage_config in enumerate(config.stages):
         vgg_params, preprocessing = None, "caffe"
-        if any(map(settings.vgg_layer, settings.content_terms(of_stage.content))):
+        if any(map(vgg_layer, content_terms(stage_config.content))):
             vgg_params, preprocessing = load_vgg19(config.content.weights)
-        recipe = settings.recipe(config, of_stage, preprocessing, first)
-        stage = Stage(of_stage, index, first, recipe, vgg_params)
+        recipe = make_recipe(config, stage_config, preprocessing, first)
+        stage = Stage(stage_config, index, first, recipe, vgg_params)
         jax.eval_shape(functools.partial(initial_state, config, stage))
         hr = jnp.zeros((1, config.data.crop, config.data.crop, 3))
         for term in recipe.content:
@@ -78,48 +79,83 @@ def plan(config: ConfigDict) -> list[Stage]:
     return stages
 
 
+def make_recipe(
+    config: Config, stage: StageConfig, preprocessing: str, first_step: int = 0
+) -> steps.Recipe:
+    """What a stage computes with.
+
+    Args:
+      config: of the run.
+      stage: one of its stages.
+      preprocessing: of the VGG19 weights.
+      first_step: step of the run at which the stage begins.
+    """
+    axis_name = steps.AXIS if config.batch_norm == "synchronised" else None
+    execution: dict[str, Any] = {
+        "dtype": jnp.dtype(config.dtype),
+        "axis_name": axis_name,
+    }
+    content = []
+    for name, weight in content_terms(stage.content).items():
+        layer = vgg_layer(name)
+        vgg = layer and VGG19(layer, preprocessing, execution["dtype"])
+        content.append(steps.ContentTerm(name, weight, vgg))
+    rate, adam = learning_rate(stage), dataclasses.asdict(config.optimizer)
+    return steps.Recipe(
+        generator=registry.create("generator", config.generator, **execution),
+        discriminator=registry.create(
+            "discriminator", config.discriminator, **execution
+        ),
+        optimizer=optax.adam(rate, **adam),
+        learning_rate=rate,
+        first_step=first_step,
+        content=tuple(content),
+        feature_scale=config.content.feature_scale,
+        reduction=config.content.reduction,
+        pixel_range=config.content.range,
+        tv_weight=stage.tv_weight,
+        adversarial_weight=config.adversarial.weight,
+        adversarial_form=config.adversarial.form,
+        order=config.adversarial.order,
+        ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
+    )
+
+
+def learning_rate(stage: StageConfig) -> optax.Schedule:
+    """Piecewise-constant schedule, multiplied by `decay_factor` at each `decay_at`.
+
+    It counts steps from the start of the stage.
+    """
+    decays = dict.fromkeys(stage.decay_at, stage.decay_factor)
+    return optax.piecewise_constant_schedule(stage.learning_rate, decays)
+
+
 def initial_state(
-    config: ConfigDict,
+    config: Config,
     stage: Stage,
     generator: Variables | None = None,
     discriminator: Variables | None = None,
 ) -> TrainState:
     """The state at a stage's first step; a network that is not given is random.
 
-    What is random is a function of the seed and the stage.
+    Random networks are a function of the seed and of the stage's position.
     """
     recipe = stage.recipe
     key = jax.random.fold_in(jax.random.key(config.seed), stage.index)
-    crop, small = config.data.crop, config.data.crop // config.generator.scale
+    crop, small = config.data.crop, config.data.crop // config.scale
     lr, hr = jnp.zeros((1, small, small, 3)), jnp.zeros((1, crop, crop, 3))
     if generator is None:
         generator = recipe.generator.init(key, lr)
-    critic = None
+    discriminator_state = None
     if stage.config.adversarial:
         if discriminator is None:
             discriminator = recipe.discriminator.init(key, hr)
-        critic = create_network(discriminator, recipe.optimizer)
-    network = create_network(generator, recipe.optimizer)
-    return TrainState(jnp.int32(stage.first), network, critic, network.variables)
-
-
-def begin(
-    config: ConfigDict,
-    stage: Stage,
-    checkpoints: Checkpoints,
-    mesh: jax.sharding.Mesh,
-    resumed_at: int,
-) -> TrainState:
-    """The state at the stage's first step, or at the checkpoint inside the stage."""
-    fresh = functools.partial(initial_state, config, stage)
-    abstract = parallel.abstract(jax.eval_shape(fresh), mesh)
-    if resumed_at > stage.first:
-        return checkpoints.restore(resumed_at, abstract)
-    generator = discriminator = None
-    if stage.first:  # the averaged generator of the stage before, as its file has it
-        generator = checkpoints.restore_generator(stage.first, abstract.ema)
-    elif config.init_from is not None:
-        _, generator = store.load_generator(config.init_from)
-    if stage.config.adversarial and config.init_discriminator_from is not None:
-        _, discriminator = store.load_discriminator(config.init_discriminator_from)
-    return parallel.replicate(fresh(generator, discriminator), mesh)
+        discriminator_state = create_network(discriminator, recipe.optimizer)
+    generator_state = create_network(generator, recipe.optimizer)
+    return TrainState(
+        jnp.int32(stage.first),
+        generator_state,
+        discriminator_state,
+        ema=generator_state.variables,
+    )

@@ -31,12 +31,11 @@ def blend(a: Generator, b: Generator, alpha: float) -> dict[str, Any]:
     if not 0 <= alpha <= 1:
         raise WeightsError(f"alpha is {alpha}, expected a number from 0 to 1")
     (a_settings, a_variables), (b_settings, b_variables) = a, b
-    one, other = (registry.create("generator", s) for s in (a_settings, b_settings))
+    one, other = _attributes(a_settings), _attributes(b_settings)
     different = [
-        f"{name} is {getattr(one, name)!r} in one and {getattr(other, name)!r} in the "
-        "other"
-        for name in type(one).__dataclass_fields__
-        if name not in registry.EXECUTION and getattr(one, name) != getattr(other, name)
+        f"{name} is {one.get(name)!r} in one and {other.get(name)!r} in the other"
+        for name in one | other
+        if one.get(name) != other.get(name)
     ]
     if different:
         raise WeightsError(
@@ -48,3 +47,10 @@ def blend(a: Generator, b: Generator, alpha: float) -> dict[str, Any]:
         a_variables,
         b_variables,
     )
+
+
+def _attributes(settings: dict[str, Any]) -> dict[str, Any]:
+    """All settings, with the defaults of those that are left out."""
+    network = registry.create("generator", settings)
+    names = (n for n in network.__dataclass_fields__ if n not in registry.EXECUTION)
+    return {"network": type(network).__name__} | {n: getattr(network, n) for n in names}

@@ -77,6 +77,9 @@ def test_the_quickstart_on_a_tiny_setting(tmp_path):
         (["--config=configs/srgan.py", "--profile=5:5"], "START:STOP"),
         (["--config=configs/srgan.py", "--workdir=gs://b/run"], "must be mounted"),
         (["--config=configs/srgan.py", "config.batch_size=2"], "config.batch_size=2"),
+        (["--config=configs/srgan.py", "--config.stages[2].steps=1"], "(adversarial)"),
+        (["--config=configs/srgan.py", "--config.stages.pre.steps=1"], "pretrain"),
+        (["--config=nothing.json"], "nothing.json"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(flags, message):
@@ -94,10 +97,44 @@ def test_wrong_usage_is_one_line_and_status_2(flags, message):
         ("--config.batch_norm=group", "batch_norm is 'group'"),
         ("--config.data.source=folder:/nowhere", "/nowhere"),
         ("--config.init_from=krasserm-srresnt", "krasserm-srresnet"),
+        ("--config.seed=-1", "seed is -1"),
+        ("--config.stages.pretrain.learning_rate=nan", "learning_rate is nan"),
+        ("--config.stages.adversarial.learning_rate=-1", "learning_rate is -1"),
     ],
 )
-def test_a_run_that_cannot_be_says_why(tmp_path, flag, message):
-    done = train("--config=configs/srgan.py", f"--workdir={tmp_path}", flag)
+def test_a_run_that_cannot_be_says_why_and_claims_nothing(tmp_path, flag, message):
+    workdir = tmp_path / "run"
+    done = train("--config=configs/srgan.py", f"--workdir={workdir}", flag)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert not workdir.exists()
+
+
+@pytest.mark.end_to_end
+def test_print_config_prints_what_is_resolved_and_json_comes_back(tmp_path):
+    fields = ["--config.stages.adversarial.steps=7", "--config.preset=krasserm"]
+    override = "--config.generator.bn_epsilon=0.5"
+    printed = train("--config=configs/srgan.py", *fields, override, "--print_config")
+    assert printed.returncode == 0, printed.stderr
+    config = json.loads(printed.stdout)
+    assert config["stages"][1]["steps"] == 7
+    assert config["generator"]["prelu"] == "per_channel"  # of the preset
+    assert config["generator"]["bn_epsilon"] == 0.5
+    path = tmp_path / "config.json"
+    path.write_text(printed.stdout)
+    again = train(f"--config={path}", "--print_config", "--config.batch_size=4")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == config | {"batch_size": 4}
+    alone = train(f"--config={path}")
+    assert alone.returncode == 1
+    assert "give --workdir" in alone.stderr
+
+
+@pytest.mark.end_to_end
+def test_jax_s_own_flags_are_taken():
+    done = train("--config=configs/srgan.py", "--jax_debug_nans", "--print_config")
+    assert done.returncode == 0, done.stderr
+    wrong = train("--config=configs/srgan.py", "--jax_debug_nan=1", "--print_config")
+    assert wrong.returncode == 2
+    assert len(wrong.stderr.strip().splitlines()) == 1

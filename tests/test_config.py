@@ -1,24 +1,29 @@
 """Presets, init_from, overrides and the refusals of a configuration."""
 
+import math
+
 import jax
 import pytest
 import tiny
+from ml_collections import ConfigDict
 
 from configs import srgan, srresnet
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import config as settings
-from srgan_jax.weights import catalog, store
+from srgan_jax.training import config as configuration
+from srgan_jax.training import stages
+from srgan_jax.training.presets import PRESETS
+from srgan_jax.weights import store
 
 
 def test_the_recipe_is_the_paper_s():
-    config = settings.resolve(srgan.get_config())
+    config = configuration.resolve(srgan.get_config())
     pretrain, adversarial = config.stages
     assert (pretrain.steps, pretrain.learning_rate) == (1_000_000, 1e-4)
     assert (pretrain.content, pretrain.adversarial) == ("mse", False)
     assert adversarial.steps == 200_000
     assert adversarial.content == "vgg54"
     assert (config.batch_size, config.data.crop) == (16, 96)
-    recipe = settings.recipe(config, adversarial, "caffe")
+    recipe = stages.make_recipe(config, adversarial, "caffe")
     (term,) = recipe.content
     assert (term.weight, term.vgg) == (1, VGG19((5, 4), "caffe"))
     assert recipe.adversarial_weight == 1e-3
@@ -27,7 +32,7 @@ def test_the_recipe_is_the_paper_s():
 
 def test_the_rate_falls_to_a_tenth_within_one_stage():
     config = srgan.get_config()
-    rate = settings.learning_rate(config.stages[1])
+    rate = stages.learning_rate(configuration.resolve(config).stages[1])
     assert rate(99_999) == pytest.approx(1e-4)
     assert rate(100_000) == pytest.approx(1e-5)
 
@@ -51,13 +56,13 @@ def test_a_preset_fills_in_and_explicit_overrides_win():
     config = srgan.get_config()
     config.preset = "krasserm"
     config.generator.bn_epsilon = 0.5
-    resolved = settings.resolve(config, ["generator.bn_epsilon"])
-    expected = catalog.PRESETS["krasserm"]["generator"]
-    assert resolved.generator.prelu == expected["prelu"] == "per_channel"
-    assert resolved.generator.bn_epsilon == 0.5
+    resolved = configuration.resolve(config, ["generator.bn_epsilon"])
+    expected = PRESETS["krasserm"]["generator"]
+    assert resolved.generator["prelu"] == expected["prelu"] == "per_channel"
+    assert resolved.generator["bn_epsilon"] == 0.5
     config.preset = "keras"
-    with pytest.raises(settings.ConfigError, match="unknown preset 'keras'"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="unknown preset 'keras'"):
+        configuration.resolve(config)
 
 
 def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
@@ -67,12 +72,14 @@ def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
     store.save_generator(tmp_path / "g.safetensors", given, variables)
     config = srgan.get_config()
     config.init_from = str(tmp_path / "g.safetensors")
-    resolved = settings.resolve(config)
-    assert resolved.generator.blocks == 1
+    resolved = configuration.resolve(config)
+    assert resolved.generator["blocks"] == 1
     assert [stage.name for stage in resolved.stages] == ["adversarial"]
     config.generator.blocks = 8
-    with pytest.raises(settings.ConfigError, match=r"generator\.blocks=8 conflicts"):
-        settings.resolve(config, ["generator.blocks"])
+    with pytest.raises(
+        configuration.ConfigError, match=r"generator\.blocks=8 conflicts"
+    ):
+        configuration.resolve(config, ["generator.blocks"])
 
 
 @pytest.fixture
@@ -89,26 +96,26 @@ def test_init_discriminator_from_brings_its_settings_and_refuses_a_conflict(
 ):
     config = srgan.get_config()
     config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
-    assert settings.resolve(config).discriminator.hidden == 4
+    assert configuration.resolve(config).discriminator["hidden"] == 4
     config.discriminator.hidden = 8
     with pytest.raises(
-        settings.ConfigError, match=r"discriminator\.hidden=8 conflicts"
+        configuration.ConfigError, match=r"discriminator\.hidden=8 conflicts"
     ):
-        settings.resolve(config, ["discriminator.hidden"])
+        configuration.resolve(config, ["discriminator.hidden"])
 
 
 def test_a_discriminator_for_another_crop_is_refused(discriminator):
     config = srgan.get_config()
     config.init_discriminator_from = discriminator
-    with pytest.raises(settings.ConfigError, match="is not for crops of 96x96"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="is not for crops of 96x96"):
+        configuration.resolve(config)
 
 
 def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
     config = srresnet.get_config()
     config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
-    with pytest.raises(settings.ConfigError, match="no stage is adversarial"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="no stage is adversarial"):
+        configuration.resolve(config)
 
 
 @pytest.mark.parametrize(
@@ -127,13 +134,63 @@ def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
         ("ema_decay", 1.5, r"ema_decay is 1\.5"),
         ("data.exposure", -1.0, r"data\.exposure is -1\.0"),
         ("data.graded", 1.5, r"data\.graded is 1\.5"),
+        ("parallel.transform", "xmap", r"parallel\.transform is 'xmap'"),
+        ("seed", -1, "seed is -1"),
+        ("accumulate", 0, "accumulate is 0"),
+        ("adversarial.weight", math.nan, r"adversarial\.weight is nan"),
+        ("optimizer.b1", 1.0, r"optimizer\.b1 is 1\.0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(field, value, message):
     config = srgan.get_config()
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(settings.ConfigError, match=message):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.resolve(config)
+
+
+def test_accumulation_needs_the_generator_s_step_first():
+    config = srgan.get_config()
+    config.accumulate, config.adversarial.order = 2, "discriminator_first"
+    with pytest.raises(configuration.ConfigError, match="use 'generator_first'"):
+        configuration.resolve(config)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("learning_rate", -1e-4, r"learning_rate is -0\.0001; expected 0 or more"),
+        ("learning_rate", math.nan, "learning_rate is nan; expected a finite number"),
+        ("decay_factor", math.inf, "decay_factor is inf"),
+        ("decay_at", (-1,), r"decay_at is \(-1,\)"),
+        ("steps", 0, "steps is 0; expected 1 or more"),
+        ("tv_weight", -1.0, r"tv_weight is -1\.0"),
+    ],
+)
+def test_values_of_a_stage_that_cannot_be_are_refused(stage, field, value, message):
+    config = srgan.get_config()
+    config.stages[stage].update({field: value})
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.resolve(config)
+
+
+def test_unknown_missing_and_mistyped_fields_are_named():
+    config = srgan.get_config()
+    config.data.crops = 3
+    with pytest.raises(
+        configuration.ConfigError, match=r"data has no field crops; did you mean crop\?"
+    ):
+        configuration.resolve(config)
+    config = srgan.get_config()
+    del config.data.crop
+    with pytest.raises(configuration.ConfigError, match="data lacks the field crop"):
+        configuration.resolve(config)
+    config = srgan.get_config().to_dict()
+    config["batch_size"] = True
+    with pytest.raises(
+        configuration.ConfigError, match="batch_size is True; expected a whole number"
+    ):
+        configuration.resolve(ConfigDict(config))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +202,7 @@ def test_values_that_cannot_be_are_refused(field, value, message):
     ],
 )
 def test_a_content_loss_is_a_weighted_sum(content, terms):
-    assert settings.content_terms(content) == terms
+    assert configuration.content_terms(content) == terms
 
 
 @pytest.mark.parametrize(
@@ -166,8 +223,8 @@ def test_a_content_loss_is_a_weighted_sum(content, terms):
 def test_an_unknown_content_loss_is_refused(content):
     config = srgan.get_config()
     config.stages[1].content = content
-    with pytest.raises(settings.ConfigError, match="or a weighted sum of these"):
-        settings.resolve(config)
+    with pytest.raises(configuration.ConfigError, match="or a weighted sum of these"):
+        configuration.resolve(config)
 
 
 def test_a_layer_that_vgg19_does_not_have_is_refused():

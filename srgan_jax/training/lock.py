@@ -1,0 +1,147 @@
+"""A lock that keeps a second run out of a run's directory.
+
+The lock is a file that names the host and the process of its holder, who touches it
+every few seconds. It is stale once it has not been touched for a minute, or if its
+process has ended on this host. The clocks of hosts that share the directory have to
+agree to within half a minute.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = "lock.json"
+HEARTBEAT = 10.0  # seconds
+STALE_AFTER = 60.0  # seconds
+
+
+class LockError(ValueError):
+    """The directory is in use; the message names the process that uses it."""
+
+
+class _Holder(NamedTuple):
+    """What a lock file says; host and pid are unknown while it is being written."""
+
+    text: str
+    touched: float
+    host: str
+    pid: int
+
+    @property
+    def is_here(self) -> bool:
+        return self.host == socket.gethostname()
+
+    @property
+    def is_stale(self) -> bool:
+        if time.time() - self.touched > STALE_AFTER:
+            return True
+        return self.is_here and not _is_running(self.pid)
+
+
+class Lock:
+    """Holds the lock of a directory; a context manager.
+
+    On entry it waits for a lock of another host to become stale.
+
+    Args:
+      workdir: an existing directory.
+      say: prints why it waits.
+
+    Raises:
+      LockError: on entry, if another run holds the lock.
+    """
+
+    def __init__(self, workdir: Path, say: Callable[[str], None]) -> None:
+        self._path = workdir / NAME
+        self._say = say
+        self._text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "Lock":
+        while not self._create():
+            self._remove_stale()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._released.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            if self._path.read_text() == self._text:
+                self._path.unlink()
+
+    def _create(self) -> bool:
+        """Creates the lock; False if there is one already."""
+        try:
+            with self._path.open("x") as file:
+                file.write(self._text)
+        except FileExistsError:
+            return False
+        return True
+
+    def _beat(self) -> None:
+        while not self._released.wait(HEARTBEAT):
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
+    def _remove_stale(self) -> None:
+        """Waits until the lock is stale and removes it.
+
+        Raises:
+          LockError: its holder is alive.
+        """
+        first = holder = self._read()
+        if holder and not holder.is_stale and not holder.is_here:
+            self._say(
+                f"{self._path} is held by process {holder.pid} on {holder.host}; "
+                f"waiting up to {STALE_AFTER:.0f} s to see whether it is still running"
+            )
+        while first and holder and not holder.is_stale:
+            if holder.is_here or holder.touched != first.touched:
+                raise LockError(
+                    f"{self._path.parent} is in use by process {holder.pid} on "
+                    f"{holder.host}; stop that run or choose another --workdir"
+                )
+            time.sleep(min(HEARTBEAT / 10, 1))
+            holder = self._read()
+        if holder is None:
+            return  # released in the meantime
+        # Another process may remove it too: what was moved aside must be what was read.
+        aside = self._path.with_name(f".{NAME}.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._path, aside)
+            if aside.read_text() == holder.text:
+                aside.unlink()
+            else:
+                os.rename(aside, self._path)
+
+    def _read(self) -> _Holder | None:
+        try:
+            text, touched = self._path.read_text(), self._path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        try:
+            content = json.loads(text)
+            return _Holder(text, touched, content["host"], content["pid"])
+        except (ValueError, TypeError, KeyError):
+            return _Holder(text, touched, "an unknown host", 0)
+
+
+def _is_running(pid: int) -> bool:
+    """True if another process of this host has this number."""
+    if pid == os.getpid():
+        return False  # a container that was restarted may give it again
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

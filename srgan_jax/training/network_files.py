@@ -1,0 +1,87 @@
+"""The files of networks in a run's directory.
+
+    generator.safetensors            of the newest finished stage
+    generator-STAGE.safetensors      of each finished stage
+    generator-best.safetensors       the best-scored of the current stage
+    generator-start.safetensors      the copy of init_from
+    discriminator.safetensors        of the newest finished stage
+    discriminator-start.safetensors  the copy of init_discriminator_from
+
+A run starts from the copies, so it can be resumed and reported without the originals.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from srgan_jax.training.config import Config
+from srgan_jax.training.state import Variables
+from srgan_jax.weights import store
+from srgan_jax.weights.layout import WeightsError
+
+START, BEST = "start", "best"
+ORIGINS = {"generator": "init_from", "discriminator": "init_discriminator_from"}
+LOAD = {"generator": store.load_generator, "discriminator": store.load_discriminator}
+SAVE = {"generator": store.save_generator, "discriminator": store.save_discriminator}
+
+
+def file_of(workdir: Path, network: str, name: str | None = None) -> Path:
+    """The file of a `network` by the name of its stage, `START`, `BEST` or none."""
+    return workdir / f"{network}{f'-{name}' if name else ''}.safetensors"
+
+
+def copy_start(workdir: Path, config: Config) -> None:
+    """Copies the networks that a new run starts from into its directory.
+
+    Raises:
+      WeightsError: one of them cannot be loaded.
+    """
+    for network, field in ORIGINS.items():
+        path, origin = file_of(workdir, network, START), getattr(config, field)
+        path.unlink(missing_ok=True)  # of a run that was begun anew
+        if origin is not None:
+            SAVE[network](path, *LOAD[network](origin))
+
+
+def load_start(workdir: Path, config: Config, network: str) -> Variables | None:
+    """The network that the run starts from; None for a random one.
+
+    Raises:
+      WeightsError: there is no copy of it (as in runs of version 0.1), and the original
+        is missing or damaged.
+    """
+    path, origin = file_of(workdir, network, START), getattr(config, ORIGINS[network])
+    if origin is None:
+        return None
+    _, variables = LOAD[network](path if is_readable(network, path) else origin)
+    return variables
+
+
+def is_readable(network: str, path: Path) -> bool:
+    """True if the file is there and holds such a network."""
+    try:
+        LOAD[network](path)
+    except (OSError, WeightsError):
+        return False
+    return True
+
+
+def save_generator(
+    workdir: Path,
+    config: Config,
+    variables: Variables,
+    *names: str | None,
+    **metadata: Any,
+) -> None:
+    """Writes a generator to the files of these names."""
+    for name in names:
+        path = file_of(workdir, "generator", name)
+        variables = jax.device_get(variables)
+        store.save_generator(path, config.generator, variables, **metadata)
+
+
+def save_discriminator(workdir: Path, config: Config, variables: Variables) -> None:
+    """Writes the discriminator."""
+    path = file_of(workdir, "discriminator")
+    store.save_discriminator(path, config.discriminator, jax.device_get(variables))

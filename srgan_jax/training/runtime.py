@@ -1,0 +1,185 @@
+"""What a process sets up before it trains, and how it is told to stop.
+
+Distributed start, agreement between processes, compiler options, memory, the
+compilation cache, signals.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import signal
+import sys
+import warnings
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from srgan_jax.weights import store
+
+# By default XLA gives convolutions to YNNPACK, whose kernel gradient is slow. The first
+# option keeps YNNPACK for dot products and reductions only.
+CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": (
+        "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+    ),
+    "xla_cpu_prefer_vector_width": 512,  # the default is 256, even with AVX-512
+}
+# glibc's M_MMAP_MAX (allocate on the heap only) and M_TRIM_THRESHOLD (never shrink it)
+KEEP_MEMORY = {-4: 0, -1: -1}
+# JAX ends all processes when one of them has been silent for so long.
+HEARTBEAT_TIMEOUT = 60  # seconds
+
+
+class DistributedError(ValueError):
+    """Processes that cannot work together; the message says what each must be told."""
+
+
+class StopRequest:
+    """SIGTERM and SIGINT ask for a save and an end; a context manager.
+
+    A second signal ends the process at once. Processes of a distributed run stop at the
+    same step, whichever of them was asked.
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._distributed = jax.distributed.is_initialized()
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # JAX listens to SIGTERM itself in a distributed run.
+            if number != signal.SIGTERM or not self._distributed:
+                self._handlers[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def reached(self, step: int) -> bool:
+        """True if the run has to stop after `step`; collective."""
+        if self._distributed:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._requested
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._requested = True
+        for handled in self._handlers:
+            signal.signal(handled, signal.SIG_DFL)
+        if self._distributed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def initialize_distributed() -> None:
+    """Joins the other processes; call it before anything else uses JAX.
+
+    On a TPU pod, under Slurm and under Open MPI, JAX knows their address, number and
+    index; elsewhere they come from COORDINATOR_ADDRESS, PROCESS_COUNT and
+    PROCESS_INDEX.
+
+    Raises:
+      DistributedError: they are neither known nor given.
+    """
+    address = os.environ.get("COORDINATOR_ADDRESS")
+    given: dict[str, Any] = {}
+    try:
+        if address is not None:
+            count, index = (
+                int(os.environ[name]) for name in ("PROCESS_COUNT", "PROCESS_INDEX")
+            )
+            given = {"num_processes": count, "process_id": index}
+            # JAX ends the process if the others do not join within five minutes.
+            print(f"process {index} of {count}: joining {address}", file=sys.stderr)
+        jax.distributed.initialize(
+            address, **given, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT
+        )
+    except (KeyError, ValueError) as error:
+        raise DistributedError(
+            "--distributed needs to know the other processes: on a TPU pod, under "
+            "Slurm and under Open MPI it does; elsewhere set COORDINATOR_ADDRESS "
+            "(HOST:PORT of process 0, free there), PROCESS_COUNT and PROCESS_INDEX "
+            f"(from 0) in the environment of each ({error})"
+        ) from error
+
+
+def check_agreement(**values: str) -> None:
+    """Raises a DistributedError if a value differs between processes; collective."""
+    if jax.process_count() == 1:
+        return
+    digests = [hashlib.sha256(value.encode()).digest() for value in values.values()]
+    own = np.stack([np.frombuffer(digest, np.uint8) for digest in digests])
+    all_processes = multihost_utils.process_allgather(own)
+    for i, name in enumerate(values):
+        if (all_processes[:, i] != own[i]).any():
+            raise DistributedError(
+                f"{name} differs between the processes: all need the same command, "
+                "the same photographs and a --workdir that they share"
+            )
+
+
+def wait_for_all(occasion: str) -> None:
+    """Returns once every process has called it, however long that takes."""
+    multihost_utils.sync_global_devices(occasion)
+
+
+def compile_step(mapped: Any, *arguments: Any) -> Any:
+    """Compiles the result of `parallel.map_step` for arguments of these shapes."""
+    lowered = mapped.lower(*arguments)
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    try:
+        return lowered.compile(compiler_options=CPU_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        print(f"{error}: steps will be slower than they could be", file=sys.stderr)
+        return lowered.compile()
+
+
+def reuse_memory() -> None:
+    """Stops glibc returning freed memory to the OS between steps.
+
+    Otherwise the OS clears the memory of each step page by page before the next one.
+    Call it before anything else uses JAX. It has an effect on a CPU only, and the
+    process does not shrink before it ends. glibc keeps the memory of the main thread,
+    so steps have to run on the thread that asks for them: they do if the process has
+    one device and the batch has arrived. Don't call it in a distributed run: a step
+    that loses another process would raise another kind of error.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        return
+    try:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    except AttributeError as error:  # a version of JAX without this option
+        print(f"{error}: on a CPU steps will be slower", file=sys.stderr)
+        return
+    if jax.default_backend() == "cpu":
+        for option, value in KEEP_MEMORY.items():
+            libc.mallopt(option, value)
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that a resumed run starts at once."""
+    jax.config.update("jax_compilation_cache_dir", str(store.cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def silence_libraries() -> None:
+    """Stops libraries logging the traces of errors that become one sentence."""
+    logging.getLogger().setLevel("WARNING")  # absl sets INFO
+    for name in ("absl", "asyncio"):  # as Orbax uses them
+        logging.getLogger(name).setLevel("CRITICAL")
+
+    def ignore_closed_loop(raised: "sys.UnraisableHookArgs") -> None:
+        """Where one of Orbax's writers fails, it leaves the others behind."""
+        if "Event loop is closed" not in str(raised.exc_value):
+            sys.__unraisablehook__(raised)
+
+    sys.unraisablehook = ignore_closed_loop
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

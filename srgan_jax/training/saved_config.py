@@ -1,0 +1,38 @@
+"""A run's config.json as a configuration file: --config=RUN/config.json.
+
+ml_collections reads Python files alone, so `command_line.parse` gives it this file,
+with the path of the JSON after a colon.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+# Fields that may be None; a ConfigDict has to know their type for an override.
+OPTIONAL = ("preset", "init_from", "init_discriminator_from")
+
+
+def get_config(path: str) -> ConfigDict:
+    """The configuration of a run, every field as it was resolved."""
+    from srgan_jax.training.config import with_later_fields  # takes seconds
+
+    try:
+        values = with_later_fields(json.loads(Path(path).read_text()))
+        values["stages"] = tuple(map(ConfigDict, _tuples(values["stages"])))
+    except (ValueError, TypeError, KeyError) as error:
+        raise OSError(f"{path} is not the config.json of a run ({error})") from error
+    values |= {
+        field: config_dict.placeholder(str)
+        for field in OPTIONAL
+        if values.get(field) is None
+    }
+    return ConfigDict(values)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, which can be set on the command line."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
