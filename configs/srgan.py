@@ -41,6 +41,9 @@ def base() -> ConfigDict:
             # the same for the first adversarial stage's discriminator
             "init_discriminator_from": config_dict.placeholder(str),
             "batch_size": 16,  # global (sec. 3.2)
+            # micro-batches that a device computes in turn to save memory; each
+            # is normalised by its own batch statistics
+            "accumulate": 1,
             "dtype": "float32",  # of the computation: float32 or bfloat16
             "generator": {
                 "scale": 4,

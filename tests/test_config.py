@@ -5,6 +5,7 @@ import math
 import jax
 import pytest
 import tiny
+from ml_collections import ConfigDict
 
 from configs import srgan, srresnet
 from srgan_jax.models.vgg import VGG19
@@ -135,6 +136,7 @@ def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
         ("data.graded", 1.5, r"data\.graded is 1\.5"),
         ("parallel.transform", "xmap", r"parallel\.transform is 'xmap'"),
         ("seed", -1, "seed is -1"),
+        ("accumulate", 0, "accumulate is 0"),
         ("adversarial.weight", math.nan, r"adversarial\.weight is nan"),
         ("optimizer.b1", 1.0, r"optimizer\.b1 is 1\.0"),
     ],
@@ -144,6 +146,51 @@ def test_values_that_cannot_be_are_refused(field, value, message):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(configuration.ConfigError, match=message):
         configuration.resolve(config)
+
+
+def test_accumulation_needs_the_generator_s_step_first():
+    config = srgan.get_config()
+    config.accumulate, config.adversarial.order = 2, "discriminator_first"
+    with pytest.raises(configuration.ConfigError, match="use 'generator_first'"):
+        configuration.resolve(config)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("learning_rate", -1e-4, r"learning_rate is -0\.0001; expected 0 or more"),
+        ("learning_rate", math.nan, "learning_rate is nan; expected a finite number"),
+        ("decay_factor", math.inf, "decay_factor is inf"),
+        ("decay_at", (-1,), r"decay_at is \(-1,\)"),
+        ("steps", 0, "steps is 0; expected 1 or more"),
+        ("tv_weight", -1.0, r"tv_weight is -1\.0"),
+    ],
+)
+def test_values_of_a_stage_that_cannot_be_are_refused(stage, field, value, message):
+    config = srgan.get_config()
+    config.stages[stage].update({field: value})
+    with pytest.raises(configuration.ConfigError, match=message):
+        configuration.resolve(config)
+
+
+def test_unknown_missing_and_mistyped_fields_are_named():
+    config = srgan.get_config()
+    config.data.crops = 3
+    with pytest.raises(
+        configuration.ConfigError, match=r"data has no field crops; did you mean crop\?"
+    ):
+        configuration.resolve(config)
+    config = srgan.get_config()
+    del config.data.crop
+    with pytest.raises(configuration.ConfigError, match="data lacks the field crop"):
+        configuration.resolve(config)
+    config = srgan.get_config().to_dict()
+    config["batch_size"] = True
+    with pytest.raises(
+        configuration.ConfigError, match="batch_size is True; expected a whole number"
+    ):
+        configuration.resolve(ConfigDict(config))
 
 
 @pytest.mark.parametrize(

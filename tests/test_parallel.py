@@ -101,6 +101,12 @@ def test_a_batch_that_does_not_divide_is_refused_in_a_sentence():
         parallel.check(6, "shard_map")
 
 
+def test_micro_batches_that_do_not_divide_a_device_s_batch_are_refused():
+    parallel.check(8, "shard_map", accumulate=2)
+    with pytest.raises(ValueError, match=r"accumulate 3 does not divide the 8 // 4"):
+        parallel.check(8, "shard_map", accumulate=3)
+
+
 FAULTS_OF_A_RESULT = """
 import resource, sys
 from srgan_jax.training import runtime

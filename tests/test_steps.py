@@ -154,6 +154,43 @@ def test_per_replica_differs_from_synchronised_batch_norm():
     assert np.abs(a - four.generator.params["block_0"]["bn1"]["scale"]).max() > 1e-6
 
 
+@pytest.mark.parametrize("name", ["pretrain_step", "adversarial_step"])
+def test_micro_batches_train_like_devices_that_see_one_each(name):
+    """Gradients and metrics are their mean; running statistics see them in turn."""
+    step, batch = getattr(steps, name), tiny.batch(4)
+    recipe = tiny.recipe(optimizer=DESCENT, content=CONTENT)
+    in_turn = tiny.recipe(optimizer=DESCENT, content=CONTENT, accumulate=2)
+    state = tiny.state(recipe, adversarial=name == "adversarial_step")
+    two, expected = run(step, recipe, state, batch, VGG_PARAMS, devices=2)
+    one, metrics = run(step, in_turn, state, batch, VGG_PARAMS)
+    assert_close(
+        moved(state.generator, one.generator),
+        moved(state.generator, two.generator),
+        rtol=1e-3,  # differences of parameters around one
+    )
+    assert metrics.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(metrics[key], value, rtol=1e-4)
+    halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
+    seen = state
+    for half in halves:
+        after, _ = run(step, recipe, seen, half, VGG_PARAMS)
+        stats = after.generator.batch_stats
+        seen = seen.replace(generator=seen.generator.replace(batch_stats=stats))
+        if state.discriminator:
+            stats = after.discriminator.batch_stats
+            network = seen.discriminator.replace(batch_stats=stats)
+            seen = seen.replace(discriminator=network)
+    assert_close(one.generator.batch_stats, seen.generator.batch_stats)
+    if state.discriminator:
+        ours, theirs = (
+            moved(state.discriminator, after.discriminator) for after in (one, two)
+        )
+        assert_close(ours, theirs, rtol=1e-3)
+        assert_close(one.discriminator.batch_stats, seen.discriminator.batch_stats)
+    assert one.step == 1
+
+
 @pytest.mark.parametrize(
     ("stage_step", "decay"), [(0, 1 / 10), (5, 6 / 15), (1000, 0.75)]
 )

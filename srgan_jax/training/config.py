@@ -31,6 +31,7 @@ CONTENT_TERM = re.compile(
 # Fields that version 0.1 did not have, and the values that mean what it did.
 SINCE_VERSION_0_1: Mapping[str, Any] = {
     "init_discriminator_from": None,
+    "accumulate": 1,
     "data.exposure": 0.0,
     "data.graded": 0.0,
     "data.degradation": "bicubic",
@@ -58,6 +59,7 @@ BELOW_1 = (0, math.nextafter(1, 0))
 RANGES: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**64 - 1),
     "batch_size": AT_LEAST_1,
+    "accumulate": AT_LEAST_1,
     "content.feature_scale": AT_LEAST_0,
     "adversarial.weight": AT_LEAST_0,
     "optimizer.b1": BELOW_1,
@@ -165,6 +167,7 @@ class Config:
     init_from: str | None
     init_discriminator_from: str | None
     batch_size: int
+    accumulate: int
     dtype: str
     generator: Mapping[str, Any]
     discriminator: Mapping[str, Any]
@@ -404,6 +407,12 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"init_discriminator_from is {config.init_discriminator_from!r}, but no "
             "stage is adversarial; leave it out"
+        )
+    if config.accumulate > 1 and config.adversarial.order != "generator_first":
+        raise ConfigError(
+            f"accumulate is {config.accumulate}, but with adversarial.order="
+            f"{config.adversarial.order!r} G's gradients need D after its whole batch; "
+            "use 'generator_first' or accumulate=1"
         )
     if config.data.crop % config.scale:
         raise ConfigError(

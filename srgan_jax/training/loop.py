@@ -63,7 +63,7 @@ def train_and_evaluate(
     """
     writes = jax.process_index() == 0
     # Everything that can be wrong is found before anything is written.
-    parallel.check(config.batch_size, config.parallel.transform)
+    parallel.check(config.batch_size, config.parallel.transform, config.accumulate)
     evaluation = config.evaluation
     pairs = evaluation_pairs(
         evaluation.source, scale=config.scale, border=evaluation.border

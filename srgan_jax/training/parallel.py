@@ -26,8 +26,14 @@ def create_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(axis_type,))
 
 
-def check(batch_size: int, transform: str) -> None:
-    """Raises a ValueError if the devices of this run cannot share such a batch."""
+def check(batch_size: int, transform: str, accumulate: int = 1) -> None:
+    """Raises a ValueError if the devices of this run cannot share such a batch.
+
+    Args:
+      batch_size: of all devices together.
+      transform: see `map_step`.
+      accumulate: number of micro-batches on each device.
+    """
     if transform == "pmap" and jax.process_count() > 1:
         raise ValueError(
             "parallel.transform 'pmap' supports one process only: several processes "
@@ -37,6 +43,11 @@ def check(batch_size: int, transform: str) -> None:
         raise ValueError(
             f"batch_size {batch_size} is the global batch and does not divide over "
             f"{jax.device_count()} devices; choose a multiple of their number"
+        )
+    if batch_size // jax.device_count() % accumulate:
+        raise ValueError(
+            f"accumulate {accumulate} does not divide the {batch_size} // "
+            f"{jax.device_count()} examples of a device; choose a divisor"
         )
 
 

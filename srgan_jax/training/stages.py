@@ -118,6 +118,7 @@ def make_recipe(
         adversarial_form=config.adversarial.form,
         order=config.adversarial.order,
         ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
     )
 
 

@@ -7,7 +7,9 @@ replicas' states would drift apart otherwise.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -71,6 +73,8 @@ class Recipe:
         if it sees D after it, as in Goodfellow's algorithm 1.
       ema_decay: of the generator's average, once the stage is long enough: see
         state.warmed_up_decay.
+      accumulate: number of micro-batches that a device's batch is divided into. More
+        than one needs the order 'generator_first'.
     """
 
     generator: Any
@@ -87,6 +91,18 @@ class Recipe:
     adversarial_form: str = "non_saturating"
     order: str = "generator_first"
     ema_decay: float = 0.999
+    accumulate: int = 1
+
+
+class Gradients(NamedTuple):
+    """What a step learns from a batch: gradients of G and D, and metrics.
+
+    D's gradient is None in a stage without D.
+    """
+
+    generator: Any
+    discriminator: Any
+    metrics: Metrics
 
 
 def pretrain_step(
@@ -103,11 +119,23 @@ def pretrain_step(
     Returns:
       The next state and the metrics, both equal on all devices.
     """
+    gradients = functools.partial(pretrain_gradients, recipe, vgg_params)
+    return finish(recipe, state, *over_micro_batches(recipe, gradients, state, batch))
+
+
+def pretrain_gradients(
+    recipe: Recipe, vgg_params: Any, state: TrainState, batch: Batch
+) -> tuple[Gradients, TrainState]:
+    """G's gradient, and the state with new running statistics."""
     lr, hr = paper_ranges(batch)
     sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
     metrics, sr_gradient = image_losses(recipe, vgg_params, sr, hr)
     gradient, _ = generator_vjp(sr_gradient)
-    return finish(recipe, state, gradient, stats, state.discriminator, metrics)
+    generator = dataclasses.replace(state.generator, batch_stats=stats)
+    return (
+        Gradients(gradient, None, metrics),
+        dataclasses.replace(state, generator=generator),
+    )
 
 
 def adversarial_step(
@@ -117,10 +145,18 @@ def adversarial_step(
 
     Arguments and results are those of `pretrain_step`.
     """
+    gradients = functools.partial(adversarial_gradients, recipe, vgg_params)
+    return finish(recipe, state, *over_micro_batches(recipe, gradients, state, batch))
+
+
+def adversarial_gradients(
+    recipe: Recipe, vgg_params: Any, state: TrainState, batch: Batch
+) -> tuple[Gradients, TrainState]:
+    """Gradients of G and D, and the state with new running statistics."""
     lr, hr = paper_ranges(batch)
     sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
 
-    # D's loss on HR and SR, its gradient, its step
+    # D's loss on HR and SR, its gradient
     before = state.discriminator
     assert before is not None
     hr_logits, hr_vjp, hr_stats = forward(recipe.discriminator, before, hr)
@@ -129,7 +165,6 @@ def adversarial_step(
         hr_logits, sr_logits
     )
     gradient_d = optax.tree.add(hr_vjp(cotangents[0])[0], sr_vjp(cotangents[1])[0])
-    gradient_d = average_over_devices(gradient_d)
     # The running statistics see D's passes in the order of the PyTorch references.
     passes = [hr_stats, sr_stats]
     if recipe.order == "generator_first":  # G's and D's steps show SR to the same D
@@ -137,19 +172,18 @@ def adversarial_step(
     stats_d = update_running_stats(
         before.batch_stats, passes, recipe.discriminator.bn_momentum
     )
-    discriminator = apply_gradient(recipe.optimizer, before, gradient_d, stats_d)
     metrics = {
         "discriminator": loss,
         "d_hr": jnp.mean(jax.nn.sigmoid(hr_logits)),
         "d_sr": jnp.mean(jax.nn.sigmoid(sr_logits)),
-        "discriminator_gradient": optax.tree.norm(gradient_d),
     }
 
-    # G's loss on SR, its gradient, its step
+    # G's loss on SR, its gradient
     if recipe.order == "discriminator_first":
-        sr_logits, sr_vjp, stats_d = forward(recipe.discriminator, discriminator, sr)
-    stats_d = average_over_devices(stats_d)
-    discriminator = dataclasses.replace(discriminator, batch_stats=stats_d)
+        after = apply_gradient(
+            recipe.optimizer, before, average_over_devices(gradient_d), stats_d
+        )
+        sr_logits, sr_vjp, stats_d = forward(recipe.discriminator, after, sr)
     adversarial, cotangent = jax.value_and_grad(losses.adversarial_loss)(
         sr_logits, recipe.adversarial_form
     )
@@ -157,7 +191,42 @@ def adversarial_step(
     sr_gradient += recipe.adversarial_weight * sr_vjp(cotangent)[1]
     gradient, _ = generator_vjp(sr_gradient)
     metrics |= parts | {"adversarial": adversarial}
-    return finish(recipe, state, gradient, stats, discriminator, metrics)
+    generator = dataclasses.replace(state.generator, batch_stats=stats)
+    discriminator = dataclasses.replace(before, batch_stats=stats_d)
+    return (
+        Gradients(gradient, gradient_d, metrics),
+        dataclasses.replace(state, generator=generator, discriminator=discriminator),
+    )
+
+
+def over_micro_batches(
+    recipe: Recipe,
+    gradients: Callable[[TrainState, Batch], tuple[Gradients, TrainState]],
+    state: TrainState,
+    batch: Batch,
+) -> tuple[Gradients, TrainState]:
+    """The mean of the gradients and metrics of a device's micro-batches.
+
+    They are computed one after another, so that memory holds the activations of one.
+    Each is normalised by its own batch statistics; the running statistics see all of
+    them in turn.
+    """
+    if recipe.accumulate == 1:
+        return gradients(state, batch)
+
+    def add(
+        carry: tuple[Gradients, TrainState], micro_batch: Batch
+    ) -> tuple[tuple[Gradients, TrainState], None]:
+        total, state = carry
+        found, state = gradients(state, micro_batch)
+        return (optax.tree.add(total, found), state), None
+
+    count = recipe.accumulate
+    batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+    first = jax.tree.map(lambda x: x[0], batch)
+    zeros = optax.tree.zeros_like(jax.eval_shape(gradients, state, first)[0])
+    (total, state), _ = lax.scan(add, (zeros, state), batch)
+    return optax.tree.scale(1 / count, total), state
 
 
 def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -234,20 +303,31 @@ def content_distance(
 
 
 def finish(
-    recipe: Recipe,
-    state: TrainState,
-    gradient: Any,
-    stats: Any,
-    discriminator: Network | None,
-    metrics: Metrics,
+    recipe: Recipe, before: TrainState, gradients: Gradients, after: TrainState
 ) -> tuple[TrainState, Metrics]:
-    """G's step and its moving average, and the metrics of all devices."""
-    parts = gradient, stats, metrics
+    """The optimiser's steps, G's moving average, and the metrics of all devices.
+
+    Args:
+      recipe: of the stage.
+      before: the state at the start of the step.
+      gradients: of this device.
+      after: the same state with the running statistics of this device.
+    """
+    discriminator = after.discriminator
+    metrics = dict(gradients.metrics)
+    if discriminator is not None and gradients.discriminator is not None:
+        gradient, stats = (
+            average_over_devices(gradients.discriminator),
+            average_over_devices(discriminator.batch_stats),
+        )
+        discriminator = apply_gradient(recipe.optimizer, discriminator, gradient, stats)
+        metrics["discriminator_gradient"] = optax.tree.norm(gradient)
+    parts = gradients.generator, after.generator.batch_stats, metrics
     gradient, stats, metrics = average_over_devices(parts)
-    generator = apply_gradient(recipe.optimizer, state.generator, gradient, stats)
-    step = state.step - recipe.first_step
+    generator = apply_gradient(recipe.optimizer, before.generator, gradient, stats)
+    step = before.step - recipe.first_step
     decay = warmed_up_decay(recipe.ema_decay, step)
-    ema = optax.incremental_update(generator.variables, state.ema, 1.0 - decay)
+    ema = optax.incremental_update(generator.variables, before.ema, 1.0 - decay)
     metrics["generator_gradient"] = optax.tree.norm(gradient)
     metrics["learning_rate"] = jnp.asarray(recipe.learning_rate(step), jnp.float32)
-    return TrainState(state.step + 1, generator, discriminator, ema), metrics
+    return TrainState(before.step + 1, generator, discriminator, ema), metrics
