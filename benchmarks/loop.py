@@ -19,8 +19,8 @@ from pathlib import Path
 from train_step import STAGES, batch_of, our_update, seconds
 
 from configs import srgan
-from srgan_jax.training import config as configuration
 from srgan_jax.training import loop, runtime
+from srgan_jax.training.resolve import resolve_config
 
 
 def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:
@@ -33,7 +33,7 @@ def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:
     config.evaluation.lpips = "none"
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
-        loop.train_and_evaluate(configuration.resolve(config), workdir)
+        loop.train_and_evaluate(resolve_config(config), workdir)
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
     rates = [json.loads(line).get("images_per_second") for line in lines]
     return statistics.harmonic_mean([rate for rate in rates if rate is not None])

@@ -31,8 +31,8 @@ from torch import nn
 
 from configs import srgan
 from srgan_jax.models.vgg import VGG19
-from srgan_jax.training import config as configuration
 from srgan_jax.training import parallel, runtime, stages
+from srgan_jax.training.resolve import resolve_config
 
 LAYOUTS = {
     "torch": torch.contiguous_format,
@@ -143,7 +143,7 @@ def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     """The step that training runs, and how many seconds it took to compile."""
     given = srgan.get_config()
     given.batch_size = len(batch["hr"])
-    config = configuration.resolve(given)
+    config = resolve_config(given)
     stage_config = next(stage for stage in config.stages if stage.name == name)
     recipe = stages.make_recipe(config, stage_config, "caffe")
     vgg_params = None

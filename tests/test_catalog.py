@@ -10,9 +10,9 @@ from srgan_jax.models import registry
 from srgan_jax.models.discriminator import Discriminator
 from srgan_jax.models.generator import Generator
 from srgan_jax.models.registry import EXECUTION, NETWORKS
-from srgan_jax.training import config as configuration
 from srgan_jax.training import stages
 from srgan_jax.training.presets import PRESETS
+from srgan_jax.training.resolve import resolve_config
 from srgan_jax.weights import store
 from srgan_jax.weights.catalog import CATALOG, Address, Package
 
@@ -70,7 +70,7 @@ def test_presets_set_every_attribute(name: str, network: type) -> None:
 def test_presets_fit_the_configuration(name: str) -> None:
     config = srgan.get_config()
     config.preset = name
-    expanded = configuration.resolve(config)
+    expanded = resolve_config(config)
     for section, fields in PRESETS[name].items():
         for field, value in fields.items():
             assert expanded.to_dict()[section][field] == value

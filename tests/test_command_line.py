@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from srgan_jax.training import command_line, saved_config
 from srgan_jax.training import config as configuration
+from srgan_jax.training.resolve import resolve_config
 
 CONFIG = "--config=configs/srgan.py"
 
@@ -21,7 +22,7 @@ def saved(tmp_path):
     folder = tmp_path / "a run"
     folder.mkdir()
     path = folder / "config.json"
-    path.write_text(configuration.resolve(tiny.config("photographs")).to_json())
+    path.write_text(resolve_config(tiny.config("photographs")).to_json())
     return path
 
 
@@ -88,7 +89,7 @@ def test_the_config_json_of_a_run_is_taken_back(saved):
     loaded.init_from = "a name"  # of which the JSON has null
     loaded.init_from = None
     loaded.stages[1].decay_at = (2,)
-    assert configuration.resolve(loaded).to_json() == saved.read_text()
+    assert resolve_config(loaded).to_json() == saved.read_text()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
@@ -107,4 +108,4 @@ def test_a_saved_configuration_of_version_0_1_gets_the_later_fields(saved):
     saved.write_text(json.dumps(values))
     loaded = saved_config.get_config(str(saved))
     assert loaded.data.exposure == 0
-    configuration.resolve(loaded)
+    resolve_config(loaded)

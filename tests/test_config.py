@@ -12,11 +12,12 @@ from srgan_jax.models.vgg import VGG19
 from srgan_jax.training import config as configuration
 from srgan_jax.training import stages
 from srgan_jax.training.presets import PRESETS
+from srgan_jax.training.resolve import resolve_config
 from srgan_jax.weights import store
 
 
 def test_the_recipe_is_the_paper_s():
-    config = configuration.resolve(srgan.get_config())
+    config = resolve_config(srgan.get_config())
     pretrain, adversarial = config.stages
     assert (pretrain.steps, pretrain.learning_rate) == (1_000_000, 1e-4)
     assert (pretrain.content, pretrain.adversarial) == ("mse", False)
@@ -32,7 +33,7 @@ def test_the_recipe_is_the_paper_s():
 
 def test_the_rate_falls_to_a_tenth_within_one_stage():
     config = srgan.get_config()
-    rate = stages.learning_rate(configuration.resolve(config).stages[1])
+    rate = stages.learning_rate(resolve_config(config).stages[1])
     assert rate(99_999) == pytest.approx(1e-4)
     assert rate(100_000) == pytest.approx(1e-5)
 
@@ -56,13 +57,13 @@ def test_a_preset_fills_in_and_explicit_overrides_win():
     config = srgan.get_config()
     config.preset = "krasserm"
     config.generator.bn_epsilon = 0.5
-    resolved = configuration.resolve(config, ["generator.bn_epsilon"])
+    resolved = resolve_config(config, ["generator.bn_epsilon"])
     expected = PRESETS["krasserm"]["generator"]
     assert resolved.generator["prelu"] == expected["prelu"] == "per_channel"
     assert resolved.generator["bn_epsilon"] == 0.5
     config.preset = "keras"
     with pytest.raises(configuration.ConfigError, match="unknown preset 'keras'"):
-        configuration.resolve(config)
+        resolve_config(config)
 
 
 def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
@@ -72,14 +73,14 @@ def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
     store.save_generator(tmp_path / "g.safetensors", given, variables)
     config = srgan.get_config()
     config.init_from = str(tmp_path / "g.safetensors")
-    resolved = configuration.resolve(config)
+    resolved = resolve_config(config)
     assert resolved.generator["blocks"] == 1
     assert [stage.name for stage in resolved.stages] == ["adversarial"]
     config.generator.blocks = 8
     with pytest.raises(
         configuration.ConfigError, match=r"generator\.blocks=8 conflicts"
     ):
-        configuration.resolve(config, ["generator.blocks"])
+        resolve_config(config, ["generator.blocks"])
 
 
 @pytest.fixture
@@ -96,26 +97,26 @@ def test_init_discriminator_from_brings_its_settings_and_refuses_a_conflict(
 ):
     config = srgan.get_config()
     config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
-    assert configuration.resolve(config).discriminator["hidden"] == 4
+    assert resolve_config(config).discriminator["hidden"] == 4
     config.discriminator.hidden = 8
     with pytest.raises(
         configuration.ConfigError, match=r"discriminator\.hidden=8 conflicts"
     ):
-        configuration.resolve(config, ["discriminator.hidden"])
+        resolve_config(config, ["discriminator.hidden"])
 
 
 def test_a_discriminator_for_another_crop_is_refused(discriminator):
     config = srgan.get_config()
     config.init_discriminator_from = discriminator
     with pytest.raises(configuration.ConfigError, match="is not for crops of 96x96"):
-        configuration.resolve(config)
+        resolve_config(config)
 
 
 def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
     config = srresnet.get_config()
     config.init_discriminator_from, config.data.crop = discriminator, tiny.CROP
     with pytest.raises(configuration.ConfigError, match="no stage is adversarial"):
-        configuration.resolve(config)
+        resolve_config(config)
 
 
 @pytest.mark.parametrize(
@@ -145,14 +146,14 @@ def test_values_that_cannot_be_are_refused(field, value, message):
     config = srgan.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(configuration.ConfigError, match=message):
-        configuration.resolve(config)
+        resolve_config(config)
 
 
 def test_accumulation_needs_the_generator_s_step_first():
     config = srgan.get_config()
     config.accumulate, config.adversarial.order = 2, "discriminator_first"
     with pytest.raises(configuration.ConfigError, match="use 'generator_first'"):
-        configuration.resolve(config)
+        resolve_config(config)
 
 
 @pytest.mark.parametrize("stage", [0, 1])
@@ -171,7 +172,7 @@ def test_values_of_a_stage_that_cannot_be_are_refused(stage, field, value, messa
     config = srgan.get_config()
     config.stages[stage].update({field: value})
     with pytest.raises(configuration.ConfigError, match=message):
-        configuration.resolve(config)
+        resolve_config(config)
 
 
 def test_unknown_missing_and_mistyped_fields_are_named():
@@ -180,17 +181,17 @@ def test_unknown_missing_and_mistyped_fields_are_named():
     with pytest.raises(
         configuration.ConfigError, match=r"data has no field crops; did you mean crop\?"
     ):
-        configuration.resolve(config)
+        resolve_config(config)
     config = srgan.get_config()
     del config.data.crop
     with pytest.raises(configuration.ConfigError, match="data lacks the field crop"):
-        configuration.resolve(config)
+        resolve_config(config)
     config = srgan.get_config().to_dict()
     config["batch_size"] = True
     with pytest.raises(
         configuration.ConfigError, match="batch_size is True; expected a whole number"
     ):
-        configuration.resolve(ConfigDict(config))
+        resolve_config(ConfigDict(config))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_an_unknown_content_loss_is_refused(content):
     config = srgan.get_config()
     config.stages[1].content = content
     with pytest.raises(configuration.ConfigError, match="or a weighted sum of these"):
-        configuration.resolve(config)
+        resolve_config(config)
 
 
 def test_a_layer_that_vgg19_does_not_have_is_refused():

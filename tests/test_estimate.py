@@ -12,7 +12,7 @@ import srgan_jax
 from configs import srgan
 from srgan_jax.cli.main import app
 from srgan_jax.estimate import hlo, tpu
-from srgan_jax.training import config as configuration
+from srgan_jax.training.resolve import resolve_config
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the extra [pod] is missing"
@@ -71,7 +71,7 @@ def tiny_config():
     config.data.crop = 32
     for stage in config.stages:
         stage.content = "mse"
-    return configuration.resolve(config)
+    return resolve_config(config)
 
 
 @needs_libtpu

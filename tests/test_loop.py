@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from srgan_jax.training import checkpoint, loop, network_files, parallel, report, stages
 from srgan_jax.training import config as configuration
 from srgan_jax.training.checkpoint import CheckpointError
+from srgan_jax.training.resolve import resolve_config
 from srgan_jax.training.run import Run, TrainingError
 from srgan_jax.weights import files, store
 
@@ -34,7 +35,7 @@ def compiled_once(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
-    state = loop.train_and_evaluate(configuration.resolve(tiny.config(folder)), workdir)
+    state = loop.train_and_evaluate(resolve_config(tiny.config(folder)), workdir)
     return workdir, to_host(state)
 
 
@@ -104,7 +105,7 @@ def test_a_run_leaves_everything_that_is_promised(uninterrupted):
 
 
 def test_each_stage_says_how_long_its_compilation_took(folder, tmp_path, capsys):
-    loop.train_and_evaluate(configuration.resolve(tiny.config(folder)), tmp_path)
+    loop.train_and_evaluate(resolve_config(tiny.config(folder)), tmp_path)
     said = capsys.readouterr().err
     for stage in ("pretrain", "adversarial"):
         assert len(re.findall(rf"^{stage}: compiled in \d+\.\d s$", said, re.M)) == 1
@@ -131,7 +132,7 @@ def test_resuming_equals_no_interruption(
     `saved` are the steps from which the resumed run asks for batches: a run that
     silently began anew would end in the same bits.
     """
-    config = configuration.resolve(tiny.config(folder))
+    config = resolve_config(tiny.config(folder))
     with monkeypatch.context() as patch:
         interrupt_after(patch, steps)
         with pytest.raises(Interrupted):
@@ -156,7 +157,7 @@ def test_a_finished_run_prints_its_table_again(
     workdir, expected = uninterrupted
     before = (workdir / "summary.json").stat().st_mtime_ns
     asked = watch_batches(monkeypatch)
-    state = loop.train_and_evaluate(configuration.resolve(tiny.config(folder)), workdir)
+    state = loop.train_and_evaluate(resolve_config(tiny.config(folder)), workdir)
     assert_same(state, expected)
     assert (workdir / "summary.json").stat().st_mtime_ns == before
     assert "bicubic" in capsys.readouterr().out
@@ -166,7 +167,7 @@ def test_a_finished_run_prints_its_table_again(
 def test_sigterm_saves_at_once_and_the_run_resumes(
     folder, uninterrupted, tmp_path, monkeypatch
 ):
-    config = configuration.resolve(tiny.config(folder))
+    config = resolve_config(tiny.config(folder))
     original = loop.training_batches
 
     def terminated(run, step):
@@ -185,12 +186,12 @@ def test_sigterm_saves_at_once_and_the_run_resumes(
 
 def test_more_steps_continue_a_run(folder, tmp_path):
     config = tiny.config(folder)
-    loop.train_and_evaluate(configuration.resolve(config), tmp_path)
+    loop.train_and_evaluate(resolve_config(config), tmp_path)
     config.stages[1].steps = 4
-    assert loop.train_and_evaluate(configuration.resolve(config), tmp_path).step == 7
+    assert loop.train_and_evaluate(resolve_config(config), tmp_path).step == 7
     config.stages[0].steps = 4
     with pytest.raises(CheckpointError, match="former number of steps"):
-        loop.train_and_evaluate(configuration.resolve(config), tmp_path)
+        loop.train_and_evaluate(resolve_config(config), tmp_path)
 
 
 def test_another_configuration_is_refused_with_the_field(folder, uninterrupted):
@@ -199,7 +200,7 @@ def test_another_configuration_is_refused_with_the_field(folder, uninterrupted):
     with pytest.raises(
         configuration.ConfigError, match=r"config\.adversarial\.weight=0\.001"
     ):
-        loop.train_and_evaluate(configuration.resolve(config), uninterrupted[0])
+        loop.train_and_evaluate(resolve_config(config), uninterrupted[0])
 
 
 def test_what_is_wrong_with_the_last_stage_is_said_before_the_first(folder, tmp_path):
@@ -211,12 +212,12 @@ def test_what_is_wrong_with_the_last_stage_is_said_before_the_first(folder, tmp_
         config = tiny.config(folder)
         config.update_from_flattened_dict(fields)
         with pytest.raises(ValueError, match=message):
-            loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
+            loop.train_and_evaluate(resolve_config(config), tmp_path / "run")
     config = tiny.config(folder)
     config.stages[1].content = "vgg55"
     config.content.weights = "vgg20"
     with pytest.raises(ValueError, match="vgg20"):
-        loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
+        loop.train_and_evaluate(resolve_config(config), tmp_path / "run")
     # nothing was written that the corrected command would trip over
     assert not (tmp_path / "run").exists()
 
@@ -225,17 +226,17 @@ def test_fewer_steps_than_are_done_are_refused(folder, uninterrupted):
     config = tiny.config(folder)
     config.stages[1].steps = 2
     with pytest.raises(CheckpointError, match="beyond the last step 5"):
-        loop.train_and_evaluate(configuration.resolve(config), uninterrupted[0])
+        loop.train_and_evaluate(resolve_config(config), uninterrupted[0])
 
 
 def test_photographs_that_changed_are_refused(tmp_path):
     folder = tiny.photographs(tmp_path / "photographs")
     config = tiny.config(folder)
     config.stages[1].steps = 1
-    loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
+    loop.train_and_evaluate(resolve_config(config), tmp_path / "run")
     (folder / "0.png").unlink()
     with pytest.raises(CheckpointError, match="photographs have changed"):
-        loop.train_and_evaluate(configuration.resolve(config), tmp_path / "run")
+        loop.train_and_evaluate(resolve_config(config), tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
@@ -243,7 +244,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
     config = tiny.config(folder)
     config.stages[0].update({"steps": 8, "decay_at": (2,), "decay_factor": 1e33})
     with pytest.raises(TrainingError) as caught:
-        loop.train_and_evaluate(configuration.resolve(config), tmp_path)
+        loop.train_and_evaluate(resolve_config(config), tmp_path)
     said = str(caught.value)
     assert said.startswith("step 4 of stage pretrain: content")
     assert f"the newest checkpoint in {tmp_path} is that of step 2" in said
@@ -297,7 +298,7 @@ def test_the_discriminator_s_file_continues_in_another_run(
     config = tiny.config(folder)
     config.init_from = str(generator_file(workdir))
     config.init_discriminator_from = str(path)
-    resolved = configuration.resolve(config)
+    resolved = resolve_config(config)
     (stage,) = stages.prepare_stages(resolved)
     network_files.copy_start(tmp_path, resolved)
     run = SimpleNamespace(
@@ -312,7 +313,7 @@ def test_init_from_skips_what_is_only_from_scratch(folder, uninterrupted, tmp_pa
     config = tiny.config(folder)
     config.init_from = str(generator_file(uninterrupted[0], "pretrain"))
     config.stages[1].steps = 1
-    loop.train_and_evaluate(configuration.resolve(config), tmp_path)
+    loop.train_and_evaluate(resolve_config(config), tmp_path)
     scores = json.loads((tmp_path / "summary.json").read_text())["scores"]
     assert list(scores) == ["bicubic", "start", "adversarial"]
     before = json.loads((uninterrupted[0] / "summary.json").read_text())["scores"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import tiny
 
-from srgan_jax.training import config as configuration
 from srgan_jax.training import loop, resume, saved_config
+from srgan_jax.training.resolve import resolve_config
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -29,7 +29,7 @@ def test_a_run_of_an_earlier_version_resumes_and_ends_as_it_would_have(
     photographs = tiny.photographs(tmp_path / "elsewhere")
     given.data.source = given.evaluation.source = f"folder:{photographs}"
     recorded = resume.recorded_config(workdir)
-    config = configuration.resolve(given, recorded=recorded)
+    config = resolve_config(given, recorded=recorded)
     state = loop.train_and_evaluate(config, workdir)
     assert state.step == 6
     assert "resuming at step 4 of 6" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import tiny
 
 from srgan_jax.training import config as configuration
 from srgan_jax.training import resume
+from srgan_jax.training.resolve import resolve_config
 
 FREE = {
     "evaluation.every": 7,
@@ -27,13 +28,13 @@ REFUSED = {"seed": 1, "dtype": "bfloat16", "data.flips": True, "optimizer.b1": 0
 def resolve(**fields):
     config = tiny.config("photographs")
     config.update_from_flattened_dict(fields)
-    return configuration.resolve(config)
+    return resolve_config(config)
 
 
 def resolve_stage(**fields):
     config = tiny.config("photographs")
     config.stages[1].update(fields)
-    return configuration.resolve(config)
+    return resolve_config(config)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from srgan_jax.training import config as configuration
 from srgan_jax.training import lock, loop, network_files, resume
 from srgan_jax.training.checkpoint import CheckpointError
+from srgan_jax.training.resolve import resolve_config
 from srgan_jax.training.run import TrainingError
 from srgan_jax.weights import store
 
@@ -46,7 +47,7 @@ def tiny_config(folder, **fields):
 def train(config, workdir, **options):
     """Trains as the command line does."""
     recorded = resume.recorded_config(workdir)
-    resolved = configuration.resolve(config, recorded=recorded)
+    resolved = resolve_config(config, recorded=recorded)
     return loop.train_and_evaluate(resolved, workdir, **options)
 
 

@@ -25,9 +25,9 @@ from jax.sharding import Mesh
 from rich.table import Table
 
 from srgan_jax.estimate import hlo
-from srgan_jax.training import config as configuration
 from srgan_jax.training import parallel, stages, steps
 from srgan_jax.training.config import Config, StageConfig
+from srgan_jax.training.resolve import resolve_config
 from srgan_jax.training.state import TrainState
 
 SHOWN_OPERATIONS = 10
@@ -80,7 +80,7 @@ def read_config(spec: str, dtype: str | None = None) -> Config:
         raise PodError(f"config {spec!r}: {file} has no function get_config")
     config = get_config(variant) if variant else get_config()
     config.dtype = dtype or config.dtype
-    return configuration.resolve(config)
+    return resolve_config(config)
 
 
 def estimate(
@@ -89,7 +89,7 @@ def estimate(
     """Compiles one stage's step for a topology.
 
     Args:
-      config: as `config.resolve` returns it. Its batch_size is ignored.
+      config: as `resolve_config` returns it. Its batch_size is ignored.
       stage: one of `config.stages`.
       topology: chip and layout, such as 'v5e:16x16'.
       batch_per_chip: HR crops per chip and step.

@@ -152,8 +152,8 @@ def main(_: Sequence[str]) -> int | None:
 
 
 def _run(given: flags.FlagValues) -> None:
-    from srgan_jax.training import config as configuration
     from srgan_jax.training import loop, resume, runtime
+    from srgan_jax.training.resolve import resolve_config
 
     overrides = set(config_flags.get_override_values(given["config"]))
     file = Path(config_flags.get_config_filename(given["config"]).partition(":")[0])
@@ -164,7 +164,7 @@ def _run(given: flags.FlagValues) -> None:
     if is_saved and "preset" not in overrides:  # its fields are resolved already
         overrides |= set(_leaves(given.config.to_dict()))
     recorded = resume.recorded_config(workdir)
-    config = configuration.resolve(given.config, overrides, recorded)
+    config = resolve_config(given.config, overrides, recorded)
     if given.print_config:
         print(config.to_json(), end="")
         return

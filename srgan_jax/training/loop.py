@@ -46,7 +46,7 @@ def train_and_evaluate(
     """Trains all stages, or what is left of them, and writes the report.
 
     Args:
-      config: as `config.resolve` returns it.
+      config: as `resolve_config` returns it.
       workdir: the run's directory. It is made, or resumed if it holds this run.
       traced: steps to trace with JAX's profiler.
       from_step: step of an older checkpoint to go back to. Newer ones are deleted.
