@@ -197,7 +197,7 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, folder):
     with pytest.raises(ValueError, match="no folder"):
         open_datasets([tmp_path / "missing"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no picture"):
+    with pytest.raises(ValueError, match="holds no image"):
         open_datasets([tmp_path / "empty"])
     with pytest.raises(ValueError, match="one LR folder for each HR folder"):
         open_datasets([folder, folder], [folder])

@@ -82,6 +82,9 @@ def test_tables_and_figures_are_written(folder, weights, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "bicubic" in done.stdout
     assert "standard" in done.stdout
+    for name in ("results.md", "results.html"):
+        assert "padding of the generators: zero" in (out / name).read_text()
+    assert "padding of the generators: zero" in done.stdout
     files = [file for file in out.glob("**/*") if file.is_file()]
     assert sorted(str(file.relative_to(out)) for file in files) == [
         "best/01-set-b.png",
@@ -220,11 +223,14 @@ def test_options_of_upscale_reach_the_generator(folder, weights):
             ("--dtype", "bfloat16"),
             ("--bfloat16",),
             ("--scale", 4),
+            ("--padding", "zero"),
+            ("--padding", "symmetric"),
         ]
     }
     assert rows["--tile", 8] == pytest.approx(rows[()], abs=1e-3)
     assert rows["--dtype", "bfloat16"] == rows["--bfloat16",]
-    assert rows["--scale", 4] == rows[()]
+    assert rows["--scale", 4] == rows["--padding", "zero"] == rows[()]
+    assert rows["--padding", "symmetric"] != rows[()]
     done = _run(*arguments, "--scale", 2)
     assert done.exit_code == 2
     assert "the generators are x4, not x2" in done.stderr

@@ -22,6 +22,7 @@ from srgan_jax.images import decode, encode
 from srgan_jax.images.formats import BY_SUFFIX
 from srgan_jax.images.image import Image as DecodedImage
 from srgan_jax.images.image import ImageError
+from srgan_jax.inference import jobs
 from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
@@ -263,7 +264,7 @@ def test_standard_input_and_output(weights: Path, tmp_path: Path) -> None:
     assert decode.read(tmp_path / "b.png").pixels.shape == (24, 28, 3)
     result = CliRunner().invoke(app, piped, input=b"no image")
     assert result.exit_code == 1
-    assert result.stderr.startswith("left out: standard input: not a picture")
+    assert result.stderr.startswith("left out: standard input: not an image")
     assert result.stdout_bytes == b""
 
 
@@ -356,6 +357,27 @@ def test_lost_metadata_is_noted_once_per_image(weights: Path, tmp_path: Path) ->
         f"note: {tmp_path / 'a.png'}: left out, as a JPEG holds 64 kB of each kind: "
         "MakerNote"
     ]
+
+
+def test_devices_and_names_that_fail_stop_no_other(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b" * 251 + ".png", "c.png"):
+        save(tmp_path / "in" / name)
+    ours = jobs.upscale
+
+    def upscale_or_fail(image: DecodedImage, *others: object) -> DecodedImage:
+        if np.array_equal(image.pixels, first):
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return ours(image, *others)
+
+    first = decode.read(tmp_path / "in/a.png").pixels
+    monkeypatch.setattr(jobs, "upscale", upscale_or_fail)
+    result = upscale(weights, tmp_path / "in", "-o", tmp_path / "o", "--suffix=-x2")
+    assert result.exit_code == 1
+    assert "a.png: the device could not upscale it; a smaller --tile" in result.stderr
+    assert ".png: File name too long" in result.stderr
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["c-x2.png"]
 
 
 @pytest.mark.end_to_end

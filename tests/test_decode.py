@@ -157,7 +157,7 @@ def test_damaged_and_unknown_files_are_refused_by_name(tmp_path: Path) -> None:
     image = Image.fromarray(pixels(8, 8, 3))
     cases = {
         "empty.png": (b"", "the file is empty"),
-        "text.jpg": (b"no image at all", "not a picture"),
+        "text.jpg": (b"no image at all", "not an image"),
         "gif.png": (encoded(image, "GIF"), "is GIF; expected one of PNG"),
         "heic.png": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC; expected one of"),
         "jpeg.png": (encoded(image, "JPEG"), "is JPEG in spite of its name"),
@@ -240,7 +240,7 @@ def test_find_takes_names_of_any_encoding(tmp_path: Path) -> None:
 def test_find_refuses_missing_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no folder"):
         decode.find(tmp_path / "missing")
-    with pytest.raises(ValueError, match="holds no picture"):
+    with pytest.raises(ValueError, match="holds no image"):
         decode.find(tmp_path)
 
 

@@ -9,7 +9,7 @@ from image_files import pixels
 
 from srgan_jax.data.resize import imresize
 from srgan_jax.images.image import Image
-from srgan_jax.inference.jobs import plan, upscale
+from srgan_jax.inference.jobs import prepare, upscale
 
 
 def double(image: np.ndarray) -> np.ndarray:
@@ -56,11 +56,11 @@ def test_smaller_sizes_are_reached_by_matlabs_bicubic() -> None:
     assert small.alpha.shape == (20, 30)
 
 
-def test_plans_name_what_is_not_read(tmp_path: Path) -> None:
+def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
     for name in ("a.gif", "b.HEIC", "sub/c.jxl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    made = plan([str(tmp_path)], str(tmp_path / "out"))
+    made = prepare([str(tmp_path)], str(tmp_path / "out"))
     assert not made.jobs
     assert made.failures == [
         f"{tmp_path / 'a.gif'}: GIF is not read",

@@ -118,7 +118,7 @@ def test_files_without_a_partner_are_refused(tmp_path):
 
 def test_missing_folders_and_files_are_refused(tmp_path):
     assert "no folder" in refusal(tmp_path / "absent")
-    assert "holds no picture" in refusal(tmp_path)
+    assert "holds no image" in refusal(tmp_path)
     save(tmp_path, a=image(8, 8))
     assert "no folder" in refusal(tmp_path, lr_dir=tmp_path / "absent")
     save(tmp_path, a=image(3, 8))

@@ -188,3 +188,18 @@ def test_mod_crop_keeps_the_top_left():
 def test_errors_name_what_was_given(image, scale, border, words):
     with pytest.raises(ValueError, match=words):
         resize.imresize(image, scale, border=border)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(7, 700), (40, 1), (33, 601), (80, 1202)])
+def test_resize_to_takes_a_scale_for_each_side(dtype: type, size: tuple) -> None:
+    """Wider than the stripes it computes in; 8 and 16 bits, rounded after each pass."""
+    top = np.iinfo(dtype).max
+    image = np.random.default_rng(0).integers(0, top, (40, 601), dtype, endpoint=True)
+    expected = image
+    for pixels in size:
+        matrix = resize.resize_matrix(len(expected), Fraction(pixels, len(expected)))
+        expected = np.clip(np.floor(matrix @ expected + 0.5 + 1e-9), 0, top).T
+    found = resize.resize_to(image, *size)
+    assert found.dtype == dtype
+    assert np.array_equal(found, expected)

@@ -101,7 +101,7 @@ def test_a_jpeg_with_bytes_after_its_end_is_usable(tmp_path):
 def test_a_source_without_usable_images_is_refused(tmp_path, caplog):
     with pytest.raises(SourceError, match="no folder"):
         sources.open_source(f"folder:{tmp_path / 'absent'}", minimum_size=8)
-    with pytest.raises(SourceError, match="holds no picture"):
+    with pytest.raises(SourceError, match="holds no image"):
         sources.open_source(f"folder:{tmp_path}", minimum_size=8)
     save(noise(7, 9), tmp_path / "small.png")
     with pytest.raises(SourceError, match=r"8x8 pixels \(of 1 looked at"):
@@ -186,8 +186,8 @@ def test_sixteen_bits_are_rounded(tmp_path):
     ("name", "content", "words"),
     [
         ("absent.png", None, r"absent\.png: No such file"),
-        ("text.png", b"no image", r"text\.png: not a picture"),
-        ("empty.jpg", b"", r"empty\.jpg: not a picture"),
+        ("text.png", b"no image", r"text\.png: not an image"),
+        ("empty.jpg", b"", r"empty\.jpg: not an image"),
         ("cut.png", encoded(noise(40, 40), format="PNG")[:2000], r"cut\.png: "),
         ("cut.jpg", encoded(noise(40, 40), format="JPEG")[:1500], r"cut\.jpg: "),
     ],

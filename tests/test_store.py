@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax.traverse_util import unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -227,9 +228,8 @@ def tiny(kind="generator", crop=32, **attributes):
     """Random variables of a network; Flax's init would compile every layer."""
     rng = np.random.default_rng(0)
     shapes = layout.expected(kind, attributes, crop)
-    return layout.unflatten(
-        {k: rng.random(shape, np.float32) for k, shape in shapes.items()}
-    )
+    leaves = {k: rng.random(shape, np.float32) for k, shape in shapes.items()}
+    return unflatten_dict(leaves, sep="/")
 
 
 @settings(max_examples=8, deadline=None)
@@ -332,6 +332,17 @@ def test_unknown_settings_and_versions_are_refused(tmp_path: Path) -> None:
         store.save_generator(path, TINY | {"colour": 1}, tiny(**TINY))
 
 
+def test_impossible_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    attributes = {"channels": 4, "hidden": 8}
+    variables = tiny("discriminator", **attributes)
+    store.save_discriminator(path, attributes, variables)
+    for changed in ({"channels": 0}, {"channels": "four"}, {"channels": None}):
+        rewrite(path, settings=json.dumps(attributes | changed))
+        with pytest.raises(WeightsError, match="settings are impossible"):
+            store.load_discriminator(path)
+
+
 def test_every_wrong_tensor_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
     variables = tiny(**TINY)
@@ -389,11 +400,6 @@ def test_failed_write_keeps_the_existing_file(tmp_path: Path, monkeypatch) -> No
         store.save_generator(path, TINY, tiny(**TINY))
     assert path.read_bytes() == b"former"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_flatten_and_unflatten_are_inverse() -> None:
-    tree = {"params": {"a": {"kernel": 1}, "b": 2}, "batch_stats": {"c": {"mean": 3}}}
-    assert layout.unflatten(dict(layout.flatten(tree))) == tree
 
 
 @pytest.mark.weights

@@ -112,6 +112,13 @@ def evaluate(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="The same as --dtype bfloat16.")
     ] = False,
+    padding: Annotated[
+        Literal["zero", "symmetric"],
+        typer.Option(
+            help="What generators see beyond the borders of LR: zeros, as in training "
+            "and in other programs, or its mirror image, as upscale has it."
+        ),
+    ] = "zero",
     offline: Annotated[
         bool, typer.Option("--offline", help="Refuse to download.")
     ] = False,
@@ -148,6 +155,7 @@ def evaluate(
             scale=scale,
             tile=tile,
             dtype="bfloat16" if bfloat16 else dtype,
+            padding=padding,
             offline=offline,
         )
         plan = benchmark.Benchmark(
@@ -167,6 +175,7 @@ def evaluate(
             return
         if out:
             out.mkdir(parents=True, exist_ok=True)
+    note = f"padding of the generators: {padding}" if generators else ""
     total = sum(len(dataset.images) for dataset in opened)
     with progress.Progress(console=notes, transient=True) as bar:
         task = bar.add_task("evaluating", total=total)
@@ -174,9 +183,9 @@ def evaluate(
     if json:
         typer.echo(tables.as_json(report.results), nl=False)
     else:
-        console.figures().print(tables.terminal(report.results, lpips))
-    for note in report.notes():
-        notes.print(note)
+        console.figures().print(tables.terminal(report.results, lpips, note))
+    for sentence in report.notes():
+        notes.print(sentence)
     with usage_errors():  # too few images to compare, a region outside its image
         if compare:
             typer.echo(bootstrap.describe(report.results, *compare), err=json)
@@ -186,6 +195,7 @@ def evaluate(
                 out,
                 subject=plan.subject,
                 network=lpips,
+                note=note,
                 insets={full_names[name]: inset for name, inset in insets.items()},
                 blends=rows.find_blends(weights or []),
             )

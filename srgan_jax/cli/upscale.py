@@ -14,7 +14,7 @@ from srgan_jax.console import notes, progress_bars
 
 if TYPE_CHECKING:
     from srgan_jax.images.encode import Settings
-    from srgan_jax.inference.jobs import Plan
+    from srgan_jax.inference.jobs import Batch
     from srgan_jax.inference.sizes import Size
     from srgan_jax.inference.upscaler import Upscaler
 
@@ -126,7 +126,7 @@ def upscale(
             raise ValueError("--overwrite and --skip-existing contradict each other")
         if json and out == jobs.STANDARD:
             raise ValueError("--json and the image cannot share standard output")
-        plan = jobs.plan(
+        batch = jobs.prepare(
             inputs,
             out,
             kind=kind,
@@ -137,32 +137,32 @@ def upscale(
         )
         weights = weights or DEFAULT_GENERATOR
         upscaler = None
-        if plan.jobs:
+        if batch.jobs:
             import srgan_jax
 
             dtype = "bfloat16" if bfloat16 else "float32"
             upscaler = srgan_jax.load(weights, tile=tile, dtype=dtype, offline=offline)
-    total = len(plan.jobs) + len(plan.failures)
-    for failure in plan.failures:
+    total = len(batch.jobs) + len(batch.failures)
+    for failure in batch.failures:
         notes.print(f"left out: {failure}")
-    if plan.skipped:
-        notes.print(f"skipped, as they exist: {len(plan.skipped)}")
+    if batch.skipped:
+        notes.print(f"skipped, as they exist: {len(batch.skipped)}")
     records: list[dict[str, Any]] = []
     if upscaler:
         with clean_termination():
-            records = _run(plan, upscaler, size, settings, max_pixels)
+            records = _run(batch, upscaler, size, settings, max_pixels)
     if json:
         done = {
             "weights": weights,
             "scale": upscaler.scale if upscaler else None,
             "pictures": records,
-            "skipped": [str(path) for path in plan.skipped],
-            "failures": plan.failures,
+            "skipped": [str(path) for path in batch.skipped],
+            "failures": batch.failures,
         }
         typer.echo(json_.dumps(done, indent=2))
-    if plan.failures:
+    if batch.failures:
         if total > 1:
-            notes.print(f"{len(plan.failures)} of {total} could not be upscaled")
+            notes.print(f"{len(batch.failures)} of {total} could not be upscaled")
         raise typer.Exit(1)
 
 
@@ -191,7 +191,7 @@ def _check(
 
 
 def _run(
-    plan: "Plan",
+    batch: "Batch",
     upscaler: "Upscaler",
     size: "Size",
     settings: "Settings",
@@ -203,9 +203,9 @@ def _run(
 
     records = []
     with progress_bars() as bars:
-        images = bars.add_task("images", total=len(plan.jobs))
+        images = bars.add_task("images", total=len(batch.jobs))
         windows = bars.add_task("")
-        for number, job in enumerate(plan.jobs, 1):
+        for number, job in enumerate(batch.jobs, 1):
             bars.reset(windows, description=job.source_name)
             start = time.perf_counter()
             try:
@@ -220,7 +220,7 @@ def _run(
                     ),
                 )
             except ImageError as error:
-                plan.failures.append(str(error))
+                batch.failures.append(str(error))
                 notes.print(f"left out: {error}")
             else:
                 rows, columns = image.pixels.shape[:2]
@@ -236,7 +236,7 @@ def _run(
                     }
                 )
                 done = f"{columns}x{rows} in {seconds:.1f} s"
-                notes.print(f"{number}/{len(plan.jobs)} {job.target_name}: {done}")
+                notes.print(f"{number}/{len(batch.jobs)} {job.target_name}: {done}")
                 if image.notes:
                     notes.print(f"note: {job.source_name}: {'; '.join(image.notes)}")
             bars.advance(images)

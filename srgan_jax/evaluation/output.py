@@ -24,6 +24,7 @@ def write(
     *,
     subject: str,
     network: str | None = None,
+    note: str = "",
     insets: Mapping[str, figures.Region | None] | None = None,
     blends: Mapping[str, Blend] | None = None,
 ) -> None:
@@ -38,6 +39,7 @@ def write(
       directory: where to write; it is created if it is missing.
       subject: the row that ranks the images.
       network: behind LPIPS, or None.
+      note: text beneath the tables.
       insets: image name to the region of a figure of its own; see `figures.insets`.
       blends: which rows lie between which two; see `rows.find_blends`. The plot joins
         them by a line.
@@ -46,7 +48,7 @@ def write(
       ValueError: a region is not inside its image.
     """
     folder = Path(directory)
-    tables.write(report.results, folder, network)
+    tables.write(report.results, folder, network, note)
     if not report.results:
         return
     plotted = {} if network is None else _plots(report, network, blends or {})
@@ -60,6 +62,7 @@ def write(
     ranking = f"{'PSNR' if network is None else 'LPIPS'} of {subject}"
     sections = [
         ("", page.table(*tables.mean_rows(report.results, network))),
+        *([("", page.paragraph(note))] if note else []),
         ("Images", _comparison(report, worst, best, ranking)),
     ]
     if plotted:

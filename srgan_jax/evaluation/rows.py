@@ -23,6 +23,7 @@ def load_generators(
     scale: int | None = None,
     tile: int | None = None,
     dtype: str = "float32",
+    padding: str = "zero",
     offline: bool = False,
 ) -> tuple[dict[str, Upscale], int]:
     """Loads generators that share a scale.
@@ -30,8 +31,9 @@ def load_generators(
     Args:
       names: of the catalog, or of files; built-in rows need no loading.
       scale: the scale they must have; None takes theirs, or 4 without generators.
-      tile: see `srgan_jax.load`, also for `dtype` and `offline`.
+      tile: see `srgan_jax.load`, also for `dtype` and `padding`.
       dtype: `float32` or `bfloat16`.
+      padding: `zero`, as in training and in other programs, or `symmetric`.
       offline: refuse to download.
 
     Returns:
@@ -41,7 +43,9 @@ def load_generators(
       ValueError: the weights are not available, or the scales differ.
     """
     generators = {
-        name: srgan_jax.load(name, tile=tile, dtype=dtype, offline=offline)
+        name: srgan_jax.load(
+            name, tile=tile, dtype=dtype, padding=padding, offline=offline
+        )
         for name in names
         if name not in BUILT_IN
     }

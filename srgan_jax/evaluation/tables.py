@@ -16,15 +16,18 @@ from srgan_jax.evaluation.scores import Result
 from srgan_jax.paths import replacing
 
 
-def terminal(results: Sequence[Result], lpips: str | None = None) -> Table:
+def terminal(
+    results: Sequence[Result], lpips: str | None = None, note: str = ""
+) -> Table:
     """Returns the mean scores as a table for a `rich` console.
 
     Args:
       results: one row each.
       lpips: the network of the LPIPS column; None leaves the column out.
+      note: text beneath the table.
     """
     header, rows = mean_rows(results, lpips)
-    table = Table()
+    table = Table(caption=note or None, caption_justify="left")
     for index, name in enumerate(header):
         justify: JustifyMethod = "left" if index < 3 else "right"
         table.add_column(name, justify=justify, overflow="fold")
@@ -33,11 +36,14 @@ def terminal(results: Sequence[Result], lpips: str | None = None) -> Table:
     return table
 
 
-def markdown(results: Sequence[Result], lpips: str | None = None) -> str:
+def markdown(
+    results: Sequence[Result], lpips: str | None = None, note: str = ""
+) -> str:
     """Returns the mean scores as a Markdown table; see `terminal`."""
     header, rows = mean_rows(results, lpips)
     rule = ["---"] * 3 + ["---:"] * (len(header) - 3)
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+    table = "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+    return f"{table}\n{note}\n" if note else table
 
 
 def as_csv(results: Sequence[Result]) -> str:
@@ -82,12 +88,13 @@ def write(
     results: Sequence[Result],
     directory: str | os.PathLike[str],
     lpips: str | None = None,
+    note: str = "",
 ) -> None:
     """Writes `results.md`, `results.csv` and `results.json` into a folder."""
     folder = pathlib.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("results.md", markdown(results, lpips)),
+        ("results.md", markdown(results, lpips, note)),
         ("results.csv", as_csv(results)),
         ("results.json", as_json(results)),
     ):

@@ -49,7 +49,7 @@ def find(folder: Path) -> list[Path]:
     found = [path for path in scan(folder) if path.suffix.lower() in BY_SUFFIX]
     if not found:
         raise ValueError(
-            f"The folder {str(folder)!r} holds no picture ({', '.join(BY_SUFFIX)})."
+            f"the folder {str(folder)!r} holds no image ({', '.join(BY_SUFFIX)})"
         )
     return found
 
@@ -64,7 +64,7 @@ def scan(folder: Path) -> list[Path]:
         ValueError: there is no such folder.
     """
     if not folder.is_dir():
-        raise ValueError(f"There is no folder {str(folder)!r}.")
+        raise ValueError(f"there is no folder {str(folder)!r}")
     files: list[str] = []
     visited: set[tuple[int, int]] = set()
     folders = [""]
@@ -150,7 +150,7 @@ def decode_image(data: bytes, label: str, max_pixels: int | None = None) -> Imag
     """
     try:
         if not data:
-            raise Refusal("not a picture: the file is empty")
+            raise Refusal("not an image: the file is empty")
         return FORMATS[_known(identify(data[:_START]))].decode(data, max_pixels)
     except Exception as error:  # decoders raise what they like
         raise describe_error(label, error) from error
@@ -166,7 +166,7 @@ def check(path: Path, max_pixels: int | None = MAX_PIXELS) -> None:
         with open(path, "rb") as file:
             start = file.read(_START)
             if not start:
-                raise Refusal("not a picture: the file is empty")
+                raise Refusal("not an image: the file is empty")
             kind = identify(start)
             _check_suffix(path, kind)
             file.seek(0)
@@ -240,7 +240,7 @@ def describe_error(label: str, error: Exception) -> ImageError:
 
 def _known(kind: str | None) -> str:
     if kind is None:
-        raise Refusal(f"not a picture: expected one of {EXPECTED}")
+        raise Refusal(f"not an image: expected one of {EXPECTED}")
     if kind not in FORMATS:
         raise Refusal(f"is {kind}; expected one of {EXPECTED}")
     return kind

@@ -14,6 +14,8 @@ from srgan_jax.images.formats import BY_SUFFIX, FORMATS, Format
 from srgan_jax.images.image import Image, ImageError, Metadata, to_8_bits
 from srgan_jax.paths import replacing
 
+_NAMES = {"exif": "EXIF", "xmp": "XMP", "comment": "the comment"}
+
 
 class Settings(NamedTuple):
     """How to encode.
@@ -159,9 +161,6 @@ def fit(image: Image, kind: str) -> tuple[Image, list[str]]:
     if names:
         notes.append(f"left out, as {kind} cannot hold it: {', '.join(names)}")
     return dataclasses.replace(image, metadata=metadata), notes
-
-
-_NAMES = {"exif": "EXIF", "xmp": "XMP", "comment": "the comment"}
 
 
 def _keyword(chunk: tuple[bytes, bytes]) -> str:

@@ -51,8 +51,8 @@ class Job(NamedTuple):
 
 
 @dataclasses.dataclass
-class Plan:
-    """What there is to do.
+class Batch:
+    """What one call of the command has to do.
 
     Attributes:
       jobs: with outputs of their own.
@@ -65,7 +65,7 @@ class Plan:
     failures: list[str]
 
 
-def plan(
+def prepare(
     inputs: Sequence[str],
     out: str,
     *,
@@ -74,7 +74,7 @@ def plan(
     overwrite: bool = False,
     skip_existing: bool = False,
     max_pixels: int = decode.MAX_PIXELS,
-) -> Plan:
+) -> Batch:
     """Matches inputs with outputs and checks both, by the inputs' headers alone.
 
     Args:
@@ -97,14 +97,15 @@ def plan(
     else:
         listed, failures = _listed(inputs, Path(out), kind, suffix)
     jobs, clashes = _without_clashes(listed)
-    result = Plan([], [], failures + clashes)
+    result = Batch([], [], failures + clashes)
     for job in jobs:
         try:
-            if job.target and job.target.exists() and skip_existing:
-                result.skipped.append(job.target)
-                continue
-            if job.target and job.target.exists() and not overwrite:
-                raise ImageError(f"{job.target}: exists; --overwrite replaces it")
+            if job.target and os.path.exists(job.target):
+                if skip_existing:
+                    result.skipped.append(job.target)
+                    continue
+                if not overwrite:
+                    raise ImageError(f"{job.target}: exists; --overwrite replaces it")
             if job.source:
                 decode.check(job.source, max_pixels)
             result.jobs.append(job)
@@ -145,6 +146,11 @@ def run(
         image = upscale(image, lambda pixels: upscaler(pixels, progress), shape)
     except (OSError, MemoryError) as error:
         raise decode.describe_error(job.target_name, error) from error
+    except RuntimeError as error:  # JAX's, of which memory is the usual cause
+        raise ImageError(
+            f"{job.source_name}: the device could not upscale it; a smaller --tile "
+            "takes less memory"
+        ) from error
     if job.target:
         notes = encode.write(job.target, image, settings)
     else:

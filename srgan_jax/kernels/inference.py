@@ -15,6 +15,7 @@ from srgan_jax.kernels.convolution import Padding
 from srgan_jax.kernels.convolution import convolve as convolve_array
 from srgan_jax.kernels.layouts import (
     FEW,
+    KEEP_ZERO,
     Image,
     Layout,
     Unshuffled,
@@ -117,7 +118,8 @@ class Window(Inference):
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "Window":
         values = elementwise(function, self.values, *per_channel)
-        return dataclasses.replace(self, values=values).masked()
+        window = dataclasses.replace(self, values=values)
+        return window if function in KEEP_ZERO else window.masked()
 
     def pixel_shuffle(self) -> "Window":
         values = super().pixel_shuffle().values

@@ -29,6 +29,9 @@ from srgan_jax.kernels.strided import strided_convolution
 HALF_FULL = 64  # channels that fill half of a TPU's lanes
 FEW = 4  # features; an image has 3
 
+# Elementwise functions that map zero to zero: see `keeps_zero`
+KEEP_ZERO: set[Callable] = set()
+
 Image = Union[jax.Array, "Layout"]
 
 
@@ -106,6 +109,12 @@ def elementwise(function: Callable, x: Image, *per_channel: Any) -> Image:
     if isinstance(x, Layout):
         return x.elementwise(function, *per_channel)
     return function(x, *per_channel)
+
+
+def keeps_zero(function: Callable) -> Callable:
+    """Declares that an elementwise function maps zero to zero, which spares a mask."""
+    KEEP_ZERO.add(function)
+    return function
 
 
 def pixel_shuffle(x: Image) -> Image:

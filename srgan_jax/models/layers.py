@@ -216,6 +216,7 @@ def leaky_relu(x: Image, slope: jax.Array | float) -> Image:
     return layouts.elementwise(prelu, x, slope)
 
 
+@layouts.keeps_zero
 def prelu(x: jax.Array, slope: jax.Array | float) -> jax.Array:
     """`leaky_relu` of an array: one product, whose gradient at x is one product too."""
     return x * jnp.where(x >= 0, 1, jnp.asarray(slope, x.dtype))

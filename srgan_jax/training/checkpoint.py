@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import unflatten_dict
 from orbax.checkpoint import args
 
 from srgan_jax.training.stages import Stage
@@ -240,12 +241,8 @@ def load_generator(
         )
     settings = json.loads(config.read_text())["generator"]
     shapes = layout.expected("generator", settings)
-    abstract = layout.unflatten(
-        {
-            name: jax.ShapeDtypeStruct(shape, np.float32)
-            for name, shape in shapes.items()
-        }
-    )
+    leaves = {k: jax.ShapeDtypeStruct(s, np.float32) for k, s in shapes.items()}
+    abstract = unflatten_dict(leaves, sep="/")
     with Checkpoints(directory, keep=1, fingerprint="") as checkpoints:
         saved = checkpoints.all_steps()
         step = step if step is not None or not saved else saved[-1]

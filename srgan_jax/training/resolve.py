@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from srgan_jax.training.config import Config, ConfigError, with_later_fields
@@ -91,7 +92,8 @@ def _check_crop(
     """Refuses a discriminator whose dense head is for crops of another size."""
     crop = values["data"]["crop"]
     expected = layout.expected("discriminator", settings, crop)
-    if expected != {name: leaf.shape for name, leaf in layout.flatten(variables)}:
+    leaves = flatten_dict(variables, sep="/")
+    if expected != {name: leaf.shape for name, leaf in leaves.items()}:
         raise ConfigError(
             f"init_discriminator_from={values['init_discriminator_from']!r} is not for "
             f"crops of {crop}x{crop}; give data.crop the size that it was trained on"

@@ -5,11 +5,12 @@ one of another shape is refused, and all such tensors are listed.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 
 from srgan_jax.models import registry
 
@@ -35,27 +36,6 @@ class Weights(NamedTuple):
     variables: dict[str, Any]
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dicts as (`params/conv_in/kernel`, array)."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{name}/")
-        else:
-            yield prefix + name, value
-
-
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`: nested dicts."""
-    tree: dict[str, Any] = {}
-    for path, value in leaves.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = value
-    return tree
-
-
 def expected(
     kind: str, settings: Mapping[str, Any], crop: int = 96
 ) -> dict[str, tuple[int, ...]]:
@@ -78,7 +58,7 @@ def expected(
         tree = jax.eval_shape(init)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise WeightsError(f"the {kind}'s settings are impossible: {error}") from error
-    return {name: leaf.shape for name, leaf in flatten(tree)}
+    return {name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()}
 
 
 def check(weights: Weights, source: str) -> Weights:
@@ -92,9 +72,12 @@ def check(weights: Weights, source: str) -> Weights:
       WeightsError: a variable is missing, left over or of another shape.
     """
     kind, settings, variables = weights
-    found = {name: tuple(leaf.shape) for name, leaf in flatten(variables)}
-    flat = found.get("params/dense_0/kernel")
-    crop = crop_of(flat[0], settings) if flat else 96
+    leaves = flatten_dict(variables, sep="/")
+    found = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+    crop = 96
+    if dense := found.get("params/dense_0/kernel"):
+        expected(kind, settings)  # refuses settings that crop_of cannot compute with
+        crop = crop_of(dense[0], settings)
     compare(found, expected(kind, settings, crop), f"{source} does not fit the {kind}")
     return weights
 
