@@ -12,15 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
+from srgan_jax.data.source import printable
 from srgan_jax.images import decode
 
 
-def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
+def find_images(
+    labels: Sequence[str], folder: Path, dataset: str = ""
+) -> dict[str, Path]:
     """Matches each label to an image file.
 
     Args:
       labels: the originals' paths below their folder, without extension.
       folder: the images, or a pattern of files such as `FOLDER/*_SRGAN.png`.
+      dataset: if there are images below a sub-folder of this name, only they count.
 
     Returns:
       Label to file.
@@ -29,8 +33,14 @@ def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
       ValueError: there is no such folder, or a label has no file or several.
     """
     stems: dict[str, list[Path]] = {}
-    for place, path in _list(folder):
-        stems.setdefault(place.with_suffix("").as_posix(), []).append(path)
+    listed = _list(folder)
+    inside = [
+        (place, path)
+        for place, path in listed
+        if f"/{dataset}/" in f"/{place.parent.as_posix()}/"
+    ]
+    for place, path in inside or listed:
+        stems.setdefault(printable(place.with_suffix("")), []).append(path)
     affixes = [_affixes(label, stems) for label in labels]
     shared = set.intersection(*affixes)
     if not shared:
@@ -49,27 +59,28 @@ def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
     return {label: paths[0] for label, paths in found.items()}
 
 
-def cut_to(image: np.ndarray, hr: np.ndarray, scale: int) -> np.ndarray:
+def cut_to(image: np.ndarray, hr: np.ndarray, whole: tuple[int, ...]) -> np.ndarray:
     """Cuts an image to the original's size if only the mod-crop tells them apart.
 
     Args:
       image: `[h, w, 3]`, as another program wrote it.
-      hr: the original `[height, width, 3]`, cut to multiples of `scale`.
-      scale: of the super-resolution.
+      hr: the original `[height, width, 3]`, cut to multiples of the scale.
+      whole: height and width of the original before that.
 
     Returns:
       The top-left part of `image`, of the original's size.
 
     Raises:
-      ValueError: the image is smaller, or larger by `scale` pixels or more.
+      ValueError: the image has neither of the two sizes.
     """
     height, width = hr.shape[:2]
-    extra = image.shape[0] - height, image.shape[1] - width
-    if not all(0 <= pixels < scale for pixels in extra):
+    if not (
+        image.shape[0] in (height, whole[0]) and image.shape[1] in (width, whole[1])
+    ):
         raise ValueError(
             f"is {image.shape[1]}x{image.shape[0]} but its original "
             f"{width}x{height}: expected this size, or the original's size before it "
-            f"was cut to a multiple of {scale}"
+            f"was cut to a multiple of the scale, {whole[1]}x{whole[0]}"
         )
     return image[:height, :width]
 
