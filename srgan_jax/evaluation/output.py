@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,22 @@ from srgan_jax.paths import replacing
 EXTREMES = 10  # how many of the worst and of the best images are shown
 
 Key = tuple[str, str]  # data set, image
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder for `write`, and finds out whether files can be written there.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"results cannot be written to {folder}: {error.strerror}"
+        ) from error
 
 
 def write(
