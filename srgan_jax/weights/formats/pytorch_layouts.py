@@ -100,7 +100,7 @@ UNSUPPORTED = {
         "RRDBNet, the generator of ESRGAN and Real-ESRGAN, which is another "
         "architecture than SRGAN's; its own project can run it"
     ),
-    r"(^|\.)conv_first\.weight$": (
+    r"(^|\.)(upconv1|upsample1\.upsample_conv)\.weight$": (
         "MSRResNet, the generator of BasicSR and mmagic, which has no batch "
         "normalisation and is not supported; its own project can run it"
     ),
