@@ -57,10 +57,10 @@ def test_the_next_image_of_the_epoch_that_decodes_takes_the_place(
         place = next(k for k, image in enumerate(order) if image not in damaged)
         met |= {str(image) for image in order[:place]}
         assert (crops.read(example) == order[place]).all()
-    told = tally.take_untold()
-    assert sorted(name for name, _ in told) == sorted(met)
-    assert all(reason == f"{name}: damaged" for name, reason in told)
-    assert not tally.take_untold()
+    reported = tally.take_unreported()
+    assert sorted(name for name, _ in reported) == sorted(met)
+    assert all(reason == f"{name}: damaged" for name, reason in reported)
+    assert not tally.take_unreported()
 
 
 @pytest.mark.parametrize(("count", "limit"), [(5, 1), (199, 1), (200, 2), (350, 3)])
