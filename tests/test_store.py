@@ -258,7 +258,7 @@ def test_discriminator_file_round_trip_is_exact(tmp_path: Path) -> None:
     assert loaded == attributes
     jax.tree.map(np.testing.assert_array_equal, variables, back)
     with pytest.raises(
-        WeightsError, match="holds a discriminator, expected a generator"
+        WeightsError, match="holds a discriminator; expected a generator"
     ):
         store.load_generator(tmp_path / "d.safetensors")
 
@@ -293,7 +293,7 @@ def test_tensors_of_other_types_are_refused(tmp_path: Path) -> None:
     tensors = safetensors.numpy.load_file(path)
     tensors["params/prelu_in/slope"] = np.ones(1, np.int32)
     safetensors.numpy.save_file(tensors, path, metadata)
-    with pytest.raises(WeightsError, match="prelu_in/slope is int32, expected float"):
+    with pytest.raises(WeightsError, match="prelu_in/slope is int32; expected float"):
         store.load_generator(path)
 
 
@@ -339,7 +339,7 @@ def test_impossible_settings_are_refused(tmp_path: Path) -> None:
     store.save_discriminator(path, attributes, variables)
     for changed in ({"channels": 0}, {"channels": "four"}, {"channels": None}):
         rewrite(path, settings=json.dumps(attributes | changed))
-        with pytest.raises(WeightsError, match="settings are impossible"):
+        with pytest.raises(WeightsError, match="settings are invalid"):
             store.load_discriminator(path)
 
 
