@@ -91,7 +91,7 @@ def test_output_folder_above_the_input_folder(weights: Path, tmp_path: Path) -> 
     assert (tmp_path / "a.png").exists()
     same = upscale(weights, tmp_path / "in", "-o", tmp_path / "in", "--overwrite")
     assert same.exit_code == 1
-    assert "is an input" in same.stderr
+    assert "is also an input" in same.stderr
 
 
 def test_existing_outputs_need_overwrite(weights: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_inputs_are_never_written(weights: Path, tmp_path: Path) -> None:
     for out in (source, tmp_path, tmp_path / "link.png"):
         result = upscale(weights, source, "-o", out, "--overwrite")
         assert result.exit_code == 1
-        assert "is an input" in result.stderr
+        assert "is also an input" in result.stderr
     assert source.read_bytes() == before
 
 
@@ -121,7 +121,7 @@ def test_one_output_for_two_inputs_is_refused(weights: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     result = upscale(weights, first, second, "-o", out, "--format", "png")
     assert result.exit_code == 1
-    assert f"{second}: its output {out / 'a.png'} is that of {first} too" in (
+    assert f"{second}: its output {out / 'a.png'} is also that of {first}" in (
         result.stderr
     )
     assert (out / "a.png").exists()

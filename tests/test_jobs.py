@@ -63,7 +63,7 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
     made = prepare([str(tmp_path)], str(tmp_path / "out"))
     assert not made.jobs
     assert made.failures == [
-        f"{tmp_path / 'a.gif'}: GIF is not read",
-        f"{tmp_path / 'b.HEIC'}: HEIC is not read",
-        f"{tmp_path / 'sub/c.jxl'}: JPEG XL is not read",
+        f"{tmp_path / 'a.gif'}: GIF cannot be read",
+        f"{tmp_path / 'b.HEIC'}: HEIC cannot be read",
+        f"{tmp_path / 'sub/c.jxl'}: JPEG XL cannot be read",
     ]

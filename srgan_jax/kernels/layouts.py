@@ -247,7 +247,7 @@ def _suits_pairs(kernel: jax.Array) -> bool:
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    return x + bias.astype(x.dtype)
+    return x + bias.astype(x.dtype)[None, None, None]
 
 
 def _repeated(value: Any, repeat: Callable) -> Any:
