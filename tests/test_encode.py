@@ -159,9 +159,7 @@ def profile_of_gamma_1() -> bytes:
     for i in range(struct.unpack_from(">I", data, 128)[0]):
         tag, at, _ = struct.unpack_from(">4sII", data, 132 + 12 * i)
         if tag in (b"rTRC", b"gTRC", b"bTRC"):
-            data[at : at + 12] = b"curv" + bytes(
-                8
-            )  # a curve without entries is the identity
+            data[at : at + 12] = b"curv" + bytes(8)  # no entries: linear
     return bytes(data)
 
 

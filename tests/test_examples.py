@@ -69,9 +69,7 @@ def test_one_percent_of_the_images_but_at_least_one_may_be_damaged(count, limit)
     tally = examples.DamagedImages(images, skip=True)
     for index in range(limit):
         tally.add(index, ImageError(f"{index}: damaged"))
-        tally.add(
-            index, ImageError(f"{index}: damaged")
-        )  # the same image again, in the next epoch
+        tally.add(index, ImageError(f"{index}: damaged"))  # once more
     with pytest.raises(SourceError, match=f"{limit + 1} of {count} images of memory"):
         tally.add(limit, ImageError("damaged"))
 

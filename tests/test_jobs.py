@@ -39,9 +39,7 @@ def test_alpha_of_16_bits_is_bicubic() -> None:
     big = upscale(Image(np.zeros((8, 8), np.uint16), alpha), double).alpha
     assert big.dtype == np.uint16
     expected = cv2.resize(alpha, (16, 16), interpolation=cv2.INTER_CUBIC)
-    assert (
-        np.abs(big.astype(int) - expected).max() < 1200
-    )  # Pillow's cubic kernel differs
+    assert np.abs(big.astype(int) - expected).max() < 1200  # another kernel
 
 
 def test_a_fully_transparent_image_stays_transparent() -> None:

@@ -84,9 +84,7 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def test_generator_matches_keras(tmp_path: Path) -> None:
-    model = krasserm_generator(
-        blocks=11, channels=4
-    )  # eleven blocks, since keys sort as 1, 10, 2
+    model = krasserm_generator(blocks=11, channels=4)  # keys sort as 1, 10, 2
     model.save(tmp_path / "g.h5")
     attributes, variables = store.load_generator(tmp_path / "g.h5")
     assert (attributes["blocks"], attributes["channels"], attributes["scale"]) == (

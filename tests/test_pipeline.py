@@ -185,9 +185,7 @@ def test_exposure_changes_hr_and_lr_equally(source):
         for k, row in enumerate(sampler.examples(step).tolist()):
             hr = augment.expose(plain[step]["hr"][k], 3.0, row[5])
             np.testing.assert_array_equal(exposed[step]["hr"][k], hr)
-            lr = imresize(hr, 1 / 4)[
-                3:-3, 3:-3
-            ]  # without the border that the kernel affects
+            lr = imresize(hr, 1 / 4)[3:-3, 3:-3]  # away from the border
             np.testing.assert_array_equal(exposed[step]["lr"][k, 3:-3, 3:-3], lr)
 
 

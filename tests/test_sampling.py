@@ -34,9 +34,7 @@ def test_counts_of_images_in_a_batch_differ_by_at_most_one(
     images, batch_size, seed, first
 ):
     order = sampling.Order(images, batch_size, seed)
-    for step in range(
-        first, first + images + 3
-    ):  # epochs begin at any place in a batch
+    for step in range(first, first + images + 3):  # every alignment
         times = np.bincount(order.batch(step), minlength=images)
         assert times.max() - times.min() <= 1
         assert times.sum() == batch_size

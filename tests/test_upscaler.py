@@ -79,7 +79,7 @@ def photo(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
 
 
 def assert_same(sr: np.ndarray, truth: np.ndarray) -> None:
-    """Allows one level of difference at one value in 10,000, but at least at one value."""
+    """Allows a difference of one level at one value in 10,000, and at least at one."""
     assert (sr.shape, sr.dtype) == (truth.shape, truth.dtype)
     difference = np.abs(sr.astype(int) - truth.astype(int))
     assert difference.max() <= 1
