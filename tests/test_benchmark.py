@@ -259,7 +259,7 @@ def test_images_of_another_program_are_scored_as_they_are(folder, tmp_path):
         "2_SRGAN.png",
     ]
     assert "theirs" not in report.cut
-    assert any("ours: 3 images are cut" in note for note in report.notes())
+    assert any("ours: 3 images are cropped" in note for note in report.notes())
     assert len(report.kept) == 2  # the worst and the best
 
 

@@ -233,7 +233,7 @@ def test_options_of_upscale_reach_the_generator(folder, weights):
     assert rows["--padding", "symmetric"] != rows[()]
     done = _run(*arguments, "--scale", 2)
     assert done.exit_code == 2
-    assert "the generators are x4, not x2" in done.stderr
+    assert "--scale is 2, but the generators are x4" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_more_steps_continue_a_run(folder, tmp_path):
     config.stages[1].steps = 4
     assert loop.train_and_evaluate(resolve_config(config), tmp_path).step == 7
     config.stages[0].steps = 4
-    with pytest.raises(CheckpointError, match="former number of steps"):
+    with pytest.raises(CheckpointError, match="restore the numbers of steps"):
         loop.train_and_evaluate(resolve_config(config), tmp_path)
 
 

@@ -119,7 +119,7 @@ def test_an_error_on_one_host_ends_the_others(start, folder, tmp_path):
     ("field", "message"),
     [
         ("config.seed=1", "configuration differs"),
-        ("workdir={}/another", "not a directory that all hosts share"),
+        ("workdir={}/another", "is not visible on all hosts"),
     ],
 )
 def test_processes_that_were_told_different_things_are_refused(

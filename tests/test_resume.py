@@ -149,7 +149,7 @@ def test_each_change_is_recorded_once_with_its_step(workdir):
     assert find(workdir, config) == []
     (sentence,) = resume.describe_recipe_changes(changes)
     assert sentence == (
-        "this run is not one recipe: config.batch_size was 4 until step 2, then 8"
+        "this run changed its recipe: config.batch_size was 4 until step 2, then 8"
     )
 
 

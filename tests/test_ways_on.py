@@ -105,7 +105,7 @@ def test_after_a_nan_a_lower_rate_continues_from_an_older_checkpoint(
     assert [line["before"] for line in history] == [[3], 1e33]
     capsys.readouterr()
     train(right, tmp_path)
-    assert f"not one recipe: config.{fields[0]} was [3] until step 2" in (
+    assert f"changed its recipe: config.{fields[0]} was [3] until step 2" in (
         capsys.readouterr().err
     )
 
@@ -139,7 +139,7 @@ def test_a_moved_or_damaged_generator_is_written_again(folder, workdir, capsys):
     said = capsys.readouterr().err
     for restored in (path, other):
         assert_same(store.load_generator(restored)[1], expected)
-        assert f"{restored} was missing or damaged; written again" in said
+        assert f"{restored} was missing or damaged; restored from a checkpoint" in said
 
 
 def test_the_table_tells_the_number_of_images(folder, workdir, capsys):

@@ -1,4 +1,4 @@
-"""Which values the fields of a configuration may have."""
+"""Checks the types and values of a configuration's fields."""
 
 import dataclasses
 import difflib
@@ -29,7 +29,7 @@ CHOICES = {
     "evaluation.protocol": metrics.PROTOCOLS,
     "parallel.transform": parallel.TRANSFORMS,
 }
-# Smallest and largest value. A number never may be NaN or infinite.
+# Smallest and largest value of each field. `build` refuses NaN and infinity.
 AT_LEAST_0, AT_LEAST_1 = (0, math.inf), (1, math.inf)
 BELOW_1 = (0, math.nextafter(1, 0))
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -59,13 +59,22 @@ STAGE_RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """'; did you mean ...?', or what is known where nothing is near."""
+    """Suggests the nearest known name, or lists all if none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
 
 
 def build(cls: type, values: Any, path: str) -> Any:
-    """A dataclass of these values; refuses unknown, missing and mistyped fields."""
+    """Builds a dataclass from values.
+
+    Args:
+      cls: the dataclass.
+      values: maps field names to values.
+      path: path of this section, such as 'data.', for messages.
+
+    Raises:
+      ConfigError: a field is unknown, missing or of the wrong type.
+    """
     hints = typing.get_type_hints(cls)
     section = path.rstrip(".") or "the configuration"
     if not isinstance(values, Mapping):
@@ -81,7 +90,7 @@ def build(cls: type, values: Any, path: str) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    """A field's value in the type of its annotation."""
+    """Returns a field's value in the type of its annotation."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, f"{path}.")
@@ -133,7 +142,9 @@ def check(config: Config) -> None:
             )
     names = [stage.name for stage in config.stages]
     if len(set(names)) < len(names):
-        raise ConfigError(f"two stages have one name: {', '.join(names)}")
+        raise ConfigError(
+            f"two stages have the same name: {', '.join(names)}; rename one"
+        )
     if config.init_discriminator_from is not None and not any(
         stage.adversarial for stage in config.stages
     ):
@@ -143,14 +154,14 @@ def check(config: Config) -> None:
         )
     if config.accumulate > 1 and config.adversarial.order != "generator_first":
         raise ConfigError(
-            f"accumulate is {config.accumulate}, but with adversarial.order="
-            f"{config.adversarial.order!r} G's gradients need D after its whole batch; "
-            "use 'generator_first' or accumulate=1"
+            f"accumulate is {config.accumulate}, but adversarial.order="
+            f"{config.adversarial.order!r} updates D on its whole batch before G's "
+            "gradients; use 'generator_first' or accumulate=1"
         )
     if config.data.crop % config.scale:
         raise ConfigError(
             f"data.crop {config.data.crop} is not a multiple of generator.scale "
-            f"{config.scale}"
+            f"{config.scale}; choose a multiple"
         )
 
 
