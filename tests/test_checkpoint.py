@@ -163,7 +163,7 @@ def test_a_save_without_room_is_told_and_the_one_before_serves(
         save()
     room_for_small_files(resource.RLIM_INFINITY)
     assert f"no checkpoint could be written to {saved}" in str(caught.value)
-    assert "continues from step 2" in str(caught.value)
+    assert "continue from step 2" in str(caught.value)
     newest, state = restore(saved, states)
     assert newest == 2
     assert_same(state, states[2])

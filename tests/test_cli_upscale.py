@@ -282,7 +282,7 @@ def test_an_interrupted_folder_is_continued(weights: Path, tmp_path: Path) -> No
     assert (out / "a.png").stat().st_mtime_ns == before
     again = upscale(weights, tmp_path / "in", "-o", out, "--skip-existing")
     assert again.exit_code == 0
-    assert "skipped, as they exist: 2" in again.stderr
+    assert "skipped 2 outputs that exist" in again.stderr
 
 
 def test_a_suffix_lets_outputs_lie_beside_inputs(weights: Path, tmp_path: Path) -> None:
