@@ -62,7 +62,7 @@ def base() -> ConfigDict:
             # Generator to start from: a catalog name or a file. Stages that are
             # `only_from_scratch` are then skipped.
             "init_from": config_dict.placeholder(str),
-            # Discriminator to start the first adversarial stage from: a file.
+            # The same for the discriminator of the first adversarial stage.
             "init_discriminator_from": config_dict.placeholder(str),
             "batch_size": 16,  # global batch size (sec. 3.2)
             # Number of micro-batches that a device computes one after another to save

@@ -11,7 +11,7 @@ Expected scores:
   mse: 32.05 dB and SSIM .9019 on Set5 under protocol `paper`; these are the paper's
     scores. The full schedule has not been run with this code.
   mse in 5,000 steps on 1,000 photographs (docs/reproduction.md has the command):
-    28.51 dB and SSIM .8307 on Set5 under protocol `standard` (bicubic: 28.42 dB, .8101).
+    28.51 dB and SSIM .8307 on Set5 under protocol `standard` (bicubic: 28.42, .8101).
 
 Expected duration:
   mse: 1,000,000 steps. The TPU compiler estimates 2.56 ms for a step on a v5e chip
