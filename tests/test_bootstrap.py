@@ -41,7 +41,7 @@ def test_text_says_whether_the_images_tell_the_rows_apart():
     text = bootstrap.describe(rows, "a", "b").splitlines()
     assert text[0] == "set, standard: a minus b, mean of 2 images [95 % interval]"
     assert text[1].strip().startswith("PSNR  +0.000 dB [-1.000, +1.000]")
-    assert text[1].endswith("not told apart by these images")
+    assert text[1].endswith("not significant on these images")
     assert text[3] == "  LPIPS -0.1000 [-0.1000, -0.1000]"
 
 

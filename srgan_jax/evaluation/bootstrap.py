@@ -83,7 +83,7 @@ def describe(results: Sequence[Result], a: str, b: str) -> str:
 def _describe(found: Mapping[str, Difference]) -> Iterator[str]:
     for name, (mean, low, high) in found.items():
         digits, unit = (3, " dB") if name == "psnr" else (4, "")
-        known = "" if low > 0 or high < 0 else ": not told apart by these images"
+        known = "" if low > 0 or high < 0 else ": not significant on these images"
         yield (
             f"  {name.upper():5} {mean:+.{digits}f}{unit} "
             f"[{low:+.{digits}f}, {high:+.{digits}f}]{known}"
