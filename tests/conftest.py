@@ -15,6 +15,8 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+# Broadcasting between arrays of different rank hides mistakes in shapes.
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session")

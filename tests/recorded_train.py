@@ -4,7 +4,7 @@ It writes a digest of each training example into the run's directory, and gives 
 lost process sooner than train.py. Environment variables set the faults:
 
     FAIL_AT=STEP           reading the batch of this step fails
-    KILL=SIGNAL@STEP       sends this signal (or two, as SIGNAL+SIGNAL) when the batch of
+    KILL=SIGNAL@STEP       sends a signal (or two, as SIGNAL+SIGNAL) when the batch of
                            this step is read, and slows down the steps after it
     KILL_SAVE=STEP         sends SIGKILL just before this step's checkpoint is complete
     ROOM=BYTES@STEP        limits the size of files from this step's batch on

@@ -138,6 +138,7 @@ def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
         ("parallel.transform", "xmap", r"parallel\.transform is 'xmap'"),
         ("seed", -1, "seed is -1"),
         ("accumulate", 0, "accumulate is 0"),
+        ("generator.scale", 0, r"generator\.scale is 0"),
         ("adversarial.weight", math.nan, r"adversarial\.weight is nan"),
         ("optimizer.b1", 1.0, r"optimizer\.b1 is 1\.0"),
     ],
@@ -165,6 +166,8 @@ def test_accumulation_requires_the_order_generator_first():
         ("decay_factor", math.inf, "decay_factor is inf"),
         ("decay_at", (-1,), r"decay_at is \(-1,\)"),
         ("steps", 0, "steps is 0; expected 1 or more"),
+        ("name", "best", "name is 'best'"),
+        ("name", "../a", r"name is '\.\./a'"),
         ("tv_weight", -1.0, r"tv_weight is -1\.0"),
     ],
 )

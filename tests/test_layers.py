@@ -65,7 +65,8 @@ def test_batch_norm_normalises_by_the_batch_and_moves_the_statistics(running_var
     np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * kept, rtol=1e-5)
     running = norm.apply({**variables, **changed}, x, True)
-    expected = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+    mean, var = np.asarray(stats["mean"]), np.asarray(stats["var"])
+    expected = (x - mean) / np.sqrt(var + 1e-5)
     np.testing.assert_allclose(running, expected, atol=1e-5)
 
 

@@ -180,7 +180,7 @@ def test_a_layout_computes_what_its_array_does(layout):
         bias = normal(features)
         ours = layouts.convolve(image, kernel, bias, stride, padding)
         both = [padding or (1, 1)] * 2
-        expected = convolve(x, kernel, (stride, stride), both) + bias
+        expected = convolve(x, kernel, (stride, stride), both) + bias[None, None, None]
         np.testing.assert_allclose(to_array(ours), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -92,6 +92,8 @@ def test_a_run_writes_all_documented_files(uninterrupted):
     assert set(summary["scores"]["adversarial"]) == {"psnr", "ssim"}
     names = {path.name for path in workdir.iterdir()}
     assert {"config.json", "checkpoints", "comparison.png", "metrics.jsonl"} <= names
+    page = (workdir / "report.html").read_text()
+    assert all(text in page for text in ("SRResNet", "D(HR)", "learning_rate", "jax"))
     assert any(name.startswith("events.out.tfevents") for name in names)
     lines = [
         json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()

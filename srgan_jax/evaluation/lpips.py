@@ -62,7 +62,7 @@ class Features(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> list[jax.Array]:
-        x = (image - jnp.array(SHIFT)) / jnp.array(SCALE)
+        x = (image - jnp.array([[SHIFT]])) / jnp.array([[SCALE]])
         maps = []
         for i, (window, convolutions) in enumerate(STAGES[self.network]):
             if window:

@@ -71,7 +71,7 @@ def _forward(
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
     channels, dtype = scale.size, jnp.promote_types(x.dtype, scale.dtype)
     scale, bias, centre = (_for_each(v, x) for v in (scale, bias, centre))
-    wide = x.astype(dtype) - centre
+    wide = x.astype(dtype) - _over(centre)
     first = _mean(wide, channels, axis_name)
     var = platform_dependent(
         wide,
@@ -80,10 +80,10 @@ def _forward(
             _mean(jnp.square(x), channels, axis_name) - jnp.square(m), 0
         ),
         # elsewhere a second pass costs little and keeps the last digits
-        default=lambda x, m: _mean(jnp.square(x - m), channels, axis_name),
+        default=lambda x, m: _mean(jnp.square(x - _over(m)), channels, axis_name),
     )
     deviation = lax.rsqrt(var + epsilon)
-    y = (wide - first) * (scale * deviation) + bias
+    y = (wide - _over(first)) * _over(scale * deviation) + _over(bias)
     mean = centre + first
     outputs = y.astype(x.dtype), mean[:channels], var[:channels]
     return outputs, (x, scale[:channels], mean, deviation)
@@ -98,7 +98,7 @@ def _backward(
     x, scale, mean, deviation = residuals
     channels, dtype = scale.size, jnp.promote_types(x.dtype, scale.dtype)
     y_gradient = cotangents[0].astype(dtype)
-    centred = x.astype(dtype) - mean
+    centred = x.astype(dtype) - _over(mean)
     bias_gradient = _sum(y_gradient, channels)
     scale_gradient = _sum(y_gradient * centred, channels) * deviation
     through_mean, through_deviation = bias_gradient, scale_gradient * deviation
@@ -107,9 +107,11 @@ def _backward(
         through_mean, through_deviation = lax.pmean(both, axis_name)
     count = x.size // channels
     x_gradient = (
-        y_gradient - through_mean / count - centred * (through_deviation / count)
+        y_gradient
+        - _over(through_mean / count)
+        - centred * _over(through_deviation / count)
     )
-    x_gradient = x_gradient * (_for_each(scale, x) * deviation)
+    x_gradient = x_gradient * _over(_for_each(scale, x) * deviation)
     scale_gradient, bias_gradient = scale_gradient[:channels], bias_gradient[:channels]
     return (
         x_gradient.astype(x.dtype),
@@ -138,3 +140,8 @@ def _sum(x: jax.Array, channels: int) -> jax.Array:
 def _mean(x: jax.Array, channels: int, axis_name: str | None) -> jax.Array:
     mean = _sum(x, channels) / (x.size // channels)
     return lax.pmean(mean, axis_name) if axis_name else mean
+
+
+def _over(channels: jax.Array) -> jax.Array:
+    """A vector of channels `[c]` as `[1, 1, 1, c]`, to be spread over images."""
+    return channels[None, None, None]

@@ -142,7 +142,7 @@ def _masked(x: jax.Array, start: jax.Array, size: jax.Array) -> jax.Array:
         at = start[axis] + jnp.arange(x.shape[1 + axis])
         return (at >= 0) & (at < size[axis])
 
-    inner = inside(0)[:, None] & inside(1)
+    inner = inside(0)[:, None] & inside(1)[None]
     return jnp.where(inner[None, :, :, None], x, 0)
 
 

@@ -246,7 +246,7 @@ def _is_for_pairs(kernel: jax.Array) -> bool:
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    return x + bias.astype(x.dtype)
+    return x + bias.astype(x.dtype)[None, None, None]
 
 
 def _repeated(value: Any, repeat: Callable) -> Any:

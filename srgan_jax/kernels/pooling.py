@@ -76,9 +76,9 @@ def _spread(
 ) -> jax.Array:
     """Puts the cotangent at the largest of the four pixels, and zeros at the others."""
     b, rows, columns, c = at.shape
-    pixel: np.ndarray = np.arange(4, dtype=np.int8).reshape(2, 1, 2, 1)
+    pixel: np.ndarray = np.arange(4, dtype=np.int8).reshape(1, 1, 2, 1, 2, 1)
     if paired:
-        pixel = np.repeat(pixel, c, axis=-1).reshape(2, 1, 2 * c)
+        pixel = np.repeat(pixel, c, axis=-1).reshape(1, 1, 2, 1, 2 * c)
         views = (jnp.concatenate([v, v], -1)[:, :, None] for v in (at, cotangent))
         shape = b, 2 * rows, columns, 2 * c
     else:

@@ -112,9 +112,8 @@ class Dense(nn.Module):
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
         init = bias_init(self.initializer, x.shape[-1])
         bias = self.param("bias", init, (self.features,), jnp.float32)
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(
-            self.dtype
-        )
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return y + bias.astype(self.dtype)[None]
 
 
 class BatchNorm(nn.Module):
@@ -185,6 +184,7 @@ def normalise(
     x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array
 ) -> jax.Array:
     """(x - mean) * gain + bias in float32 or wider, given back in x's dtype."""
+    mean, gain, bias = (v[None, None, None] for v in (mean, gain, bias))
     return ((wide(x) - mean) * gain + bias).astype(x.dtype)
 
 
@@ -251,7 +251,8 @@ def adaptive_average_pool(x: Image, size: int) -> jax.Array:
     def cells(length: int) -> jax.Array:
         i = jnp.arange(size)[:, None]
         start, end = i * length // size, -((-(i + 1) * length) // size)
-        inside = (jnp.arange(length) >= start) & (jnp.arange(length) < end)
+        at = jnp.arange(length)[None]
+        inside = (at >= start) & (at < end)
         return inside / (end - start)
 
     rows, columns = cells(x.shape[1]), cells(x.shape[2])

@@ -34,12 +34,12 @@ def byte(x: jax.Array) -> jax.Array:
 
 def imagenet(x: jax.Array) -> jax.Array:
     """[0, 1] to torchvision's: ImageNet's mean subtracted, divided by its deviation."""
-    return (x - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+    return (x - jnp.array([[[IMAGENET_MEAN]]])) / jnp.array([[[IMAGENET_STD]]])
 
 
 def caffe(x: jax.Array) -> jax.Array:
     """RGB in [0, 1] to BGR in [0, 255] less ImageNet's mean."""
-    return 255.0 * x[..., ::-1] - jnp.array(CAFFE_MEAN_BGR)
+    return 255.0 * x[..., ::-1] - jnp.array([[[CAFFE_MEAN_BGR]]])
 
 
 RANGES: dict[str, Callable[[jax.Array], jax.Array]] = {

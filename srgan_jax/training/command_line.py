@@ -136,7 +136,8 @@ def main(_: Sequence[str]) -> int | None:
             runtime.initialize_distributed()
         _run(given)
     except Preempted as stop:
-        print(stop, file=sys.stderr)
+        left_out = "" if given.from_step is None else " without --from_step"
+        print(f"{stop}{left_out}", file=sys.stderr)
         return RESUME_ME
     except (ValueError, OSError, TrainingError) as error:
         return _fail(f"error: {error}")

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -13,6 +14,7 @@ from srgan_jax.evaluation import metrics
 from srgan_jax.training import losses, parallel, steps
 from srgan_jax.training.config import Config, ConfigError, content_terms
 
+RESERVED_NAMES = ("start", "best")  # names of generators' files, see network_files
 BORDERS = ("mirrored", "clamped")
 CHOICES = {
     "dtype": ("float32", "bfloat16"),
@@ -130,6 +132,24 @@ def check(config: Config) -> None:
                 f"{field} is {flat[field]!r}; expected one of {', '.join(choices)}"
             )
     _check_ranges(flat, RANGES, "")
+    _check_stages(config)
+    if config.accumulate > 1 and config.adversarial.order != "generator_first":
+        raise ConfigError(
+            f"accumulate is {config.accumulate}, but adversarial.order="
+            f"{config.adversarial.order!r} updates D on its whole batch before G's "
+            "gradients; use 'generator_first' or accumulate=1"
+        )
+    scale = config.generator.get("scale")
+    if not isinstance(scale, int) or scale < 1:
+        raise ConfigError(f"generator.scale is {scale!r}; expected 2, 4 or 8")
+    if config.data.crop % scale:
+        raise ConfigError(
+            f"data.crop {config.data.crop} is not a multiple of generator.scale "
+            f"{scale}; choose a multiple"
+        )
+
+
+def _check_stages(config: Config) -> None:
     if not config.stages:
         raise ConfigError("stages is empty: nothing to train")
     for index, stage in enumerate(config.stages):
@@ -139,6 +159,12 @@ def check(config: Config) -> None:
             raise ConfigError(
                 f"stages[{index}].decay_at is {stage.decay_at}; expected steps of the "
                 "stage, 0 or later"
+            )
+        if not re.fullmatch(r"[\w-]+", stage.name) or stage.name in RESERVED_NAMES:
+            raise ConfigError(
+                f"stages[{index}].name is {stage.name!r}; it becomes part of a file "
+                "name, so expected letters and digits, but none of "
+                f"{', '.join(RESERVED_NAMES)}"
             )
     names = [stage.name for stage in config.stages]
     if len(set(names)) < len(names):
@@ -151,17 +177,6 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"init_discriminator_from is {config.init_discriminator_from!r}, but no "
             "stage is adversarial; leave it out"
-        )
-    if config.accumulate > 1 and config.adversarial.order != "generator_first":
-        raise ConfigError(
-            f"accumulate is {config.accumulate}, but adversarial.order="
-            f"{config.adversarial.order!r} updates D on its whole batch before G's "
-            "gradients; use 'generator_first' or accumulate=1"
-        )
-    if config.data.crop % config.scale:
-        raise ConfigError(
-            f"data.crop {config.data.crop} is not a multiple of generator.scale "
-            f"{config.scale}; choose a multiple"
         )
 
 

@@ -6,6 +6,7 @@ configuration names.
 
 import json
 import math
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,22 @@ from typing import Any
 import jax
 import numpy as np
 
+import srgan_jax
 from srgan_jax import console as terminal
 from srgan_jax import paths
 from srgan_jax.data import resize
 from srgan_jax.data.pairs import Pair
-from srgan_jax.evaluation import figures, lpips, tables
+from srgan_jax.evaluation import figures, lpips, page, tables
 from srgan_jax.evaluation.scores import Result, Score, score_image
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.training.config import Config, Evaluation, StageConfig
 from srgan_jax.training.network_files import START, file_of, is_readable
-from srgan_jax.training.run_log import SCORE, RunLog, finite
+from srgan_jax.training.run_log import SCORE, RunLog, finite, read_metrics
 from srgan_jax.training.state import Variables
 from srgan_jax.weights import store
 
 BICUBIC = "bicubic"
+SHOWN_IMAGES = 5  # in report.html, which includes their pixels
 LABELS = {"pretrain": "SRResNet", "adversarial": "SRGAN"}
 
 Upscale = Callable[[np.ndarray], np.ndarray]
@@ -127,9 +130,10 @@ def write(
     pairs: Sequence[Pair],
     images_per_second: float,
 ) -> None:
-    """Scores the run's generators and writes summary.json and comparison.png.
+    """Scores the run's generators; writes comparison.png, report.html, summary.json.
 
-    A generator whose file is missing or damaged is left out.
+    A generator whose file is missing or damaged is left out. summary.json is written
+    last, since it marks the report as complete.
     """
     upscalers: dict[str, Upscale] = {BICUBIC: bicubic(config)}
     for name in (START, *(stage.name for stage in config.stages)):
@@ -137,14 +141,19 @@ def write(
         if is_readable("generator", path):
             upscalers[name] = Upscaler(*store.load_generator(path))
     results, panels = [], []
+    shown: dict[str, dict[str, np.ndarray]] = {p.name: {} for p in pairs[:SHOWN_IMAGES]}
     for name, upscale in upscalers.items():
         result, images = score(name, upscale, pairs, config.evaluation)
         results.append(result)
         caption = result.per_image[0].caption()
         panels.append((_label(config, name), images[0], caption))
+        for rows, image in zip(shown.values(), images, strict=False):
+            rows[_label(config, name)] = image
     original = f"{pairs[0].name}\n{config.evaluation.protocol}"
     panels.append(("original", pairs[0].hr, original))
     figures.comparison(panels, workdir / "comparison.png")
+    for rows, pair in zip(shown.values(), pairs, strict=False):
+        rows["original"] = pair.hr
     summary = {
         "protocol": config.evaluation.protocol,
         "source": config.evaluation.source,
@@ -153,8 +162,30 @@ def write(
         **finite({"images_per_second": images_per_second}),
         "scores": {r.weights: finite(r.mean.measured()) for r in results},
     }
+    page.run_report(
+        workdir / "report.html",
+        title=f"Run {workdir.name}",
+        metrics=read_metrics(workdir)[0],
+        summary=summary,
+        config=config.to_dict(),
+        environment=_environment(),
+        images=shown,
+    )
     with paths.replacing(workdir / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def _environment() -> dict[str, str]:
+    """Returns versions and devices."""
+    devices = jax.devices()
+    return {
+        "srgan_jax": srgan_jax.__version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "processes": str(jax.process_count()),
+    }
 
 
 def is_written(workdir: Path, config: Config) -> bool:
@@ -185,6 +216,7 @@ def show(workdir: Path, config: Config) -> None:
     console.print(tables.terminal(results, None if network == "none" else network))
     console.print(f"generator: {file_of(workdir, 'generator')}", soft_wrap=True)
     console.print(f"image:     {workdir / 'comparison.png'}", soft_wrap=True)
+    console.print(f"report:    {workdir / 'report.html'}", soft_wrap=True)
 
 
 def _label(config: Config, name: str) -> str:

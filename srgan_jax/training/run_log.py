@@ -27,6 +27,7 @@ from rich.progress import (
 from srgan_jax import paths
 from srgan_jax.data.quiet_tf import import_tensorflow
 
+METRICS = "metrics.jsonl"
 SECONDS_BETWEEN_LINES = 10.0
 SCORE = "evaluation_psnr"  # a line of metrics.jsonl with this key holds scores
 SHOWN = ("content", "adversarial", "discriminator", "d_hr", "d_sr", "images_per_second")
@@ -50,11 +51,11 @@ class RunLog:
         self._said = time.monotonic()
         if not active:
             return
-        path = workdir / "metrics.jsonl"
+        path = workdir / METRICS
         self._workdir = workdir
         self._tf = import_tensorflow()  # only for event files
         with self._writing():
-            kept, damaged = _cut(path, first_step)
+            kept, damaged = _cut(workdir, first_step)
             self._lines = path.open("a")
             self._events = self._tf.summary.create_file_writer(str(workdir))
         self._scores = [line for line in kept if SCORE in line]
@@ -193,22 +194,30 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
     return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
-def _cut(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
-    """Removes damaged lines and those after `last_step` from metrics.jsonl.
+def read_metrics(workdir: Path) -> tuple[list[dict[str, Any]], int]:
+    """Reads a run's metrics.jsonl.
 
     Returns:
-      The kept lines, and the number of damaged ones. An incomplete last line does not
+      The intact lines, and the number of damaged ones. An incomplete last line does not
       count as damaged, since a killed process leaves one.
     """
-    kept, damaged = [], 0
+    path = workdir / METRICS
+    lines, damaged = [], 0
     text = path.read_text(errors="replace") if path.exists() else ""
     for line in text.split("\n")[:-1]:
         try:
             values = json.loads(line)
-            if values["step"] <= last_step and values["stage"]:
-                kept.append(values)
+            if values["step"] >= 0 and values["stage"]:
+                lines.append(values)
         except (ValueError, TypeError, KeyError):
             damaged += 1
-    with paths.replacing(path) as unfinished:
+    return lines, damaged
+
+
+def _cut(workdir: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
+    """Removes lines after `last_step`; returns the rest and the damaged count."""
+    lines, damaged = read_metrics(workdir)
+    kept = [line for line in lines if line["step"] <= last_step]
+    with paths.replacing(workdir / METRICS) as unfinished:
         unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
     return kept, damaged
