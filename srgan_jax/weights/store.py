@@ -205,7 +205,7 @@ def _download(name: str, entry: Entry, target: Path) -> None:
             failures.append(f"{mirror}: {error}")
             notes.print(f"Failed: {error}")
     raise WeightsError(
-        f"could not get {name} from any mirror. {'. '.join(failures)}. If another "
+        f"could not get {name} from any mirror ({'; '.join(failures)}); if another "
         f"machine has the file, copy it to {target}"
     )
 
