@@ -164,7 +164,9 @@ class _Value(Layout):
         if function is jnp.clip:
             return self._node("Clip", *map(constant, per_channel))
         if function in (ranges.symmetric, ranges.byte, ranges.imagenet):
-            black, white = (np.asarray(function(jnp.full(3, v))) for v in (0.0, 1.0))
+            black, white = (
+                np.ravel(function(jnp.full((1, 1, 1, 3), v))) for v in (0.0, 1.0)
+            )
             scaled = self._node("Mul", constant((white - black)[:, None, None]))
             return scaled._node("Add", constant(black[:, None, None]))
         raise ValueError(
