@@ -77,7 +77,7 @@ def test_a_run_continues_with_another_number_of_processes(
         assert (f"resuming at step {reached} of" in said) == (reached > 0)
         if step:
             reached = saved(workdir)[-1]
-            assert f"stopped at step {reached}; the same command resumes" in said
+            assert f"stopped at step {reached}; run the same command to resume" in said
     assert_alike(workdir, shapes / "1x1")
 
 

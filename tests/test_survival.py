@@ -51,7 +51,7 @@ def terminate(run, workdir, **when):
     status, said = run(workdir, **when)
     assert status == 75, said
     newest = saved(workdir)[-1]
-    assert said.endswith(f"stopped at step {newest}; the same command resumes\n")
+    assert said.endswith(f"stopped at step {newest}; run the same command to resume\n")
     assert [line["step"] for line in losses(workdir)] == list(range(1, newest + 1))
     return newest
 

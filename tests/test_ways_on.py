@@ -203,7 +203,7 @@ def test_sigint_saves_and_the_handler_is_restored(folder, tmp_path, monkeypatch)
             yield batch
 
     monkeypatch.setattr(loop, "training_batches", interrupted)
-    with pytest.raises(loop.Preempted, match="stopped at step 1; the same command"):
+    with pytest.raises(loop.Preempted, match="stopped at step 1; run the same command"):
         train(tiny_config(folder), tmp_path)
     assert (tmp_path / "checkpoints" / "1").is_dir()
     assert signal.getsignal(signal.SIGINT) is before
