@@ -189,7 +189,7 @@ def _environment() -> dict[str, str]:
 
 
 def is_written(workdir: Path, config: Config) -> bool:
-    """True if the directory holds a summary of the last step under this evaluation."""
+    """True if summary.json is of the run's last step and of this evaluation."""
     try:
         summary = json.loads((workdir / "summary.json").read_text())
         return (summary["steps"], summary["source"], summary["protocol"]) == (
