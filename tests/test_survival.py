@@ -47,7 +47,7 @@ def run(start, folder):
 
 
 def terminate(run, workdir, **when):
-    """SIGTERM must save a checkpoint at once and give status 75."""
+    """Sends SIGTERM; the run must save a checkpoint at once and end with status 75."""
     status, said = run(workdir, **when)
     assert status == 75, said
     newest = saved(workdir)[-1]
@@ -57,7 +57,7 @@ def terminate(run, workdir, **when):
 
 
 def kill(run, workdir, **when):
-    """After SIGKILL the newest complete checkpoint must remain."""
+    """Sends SIGKILL; the newest complete checkpoint must remain."""
     status, said = run(workdir, **when)
     assert status == -signal.SIGKILL, said
     return saved(workdir)[-1]
