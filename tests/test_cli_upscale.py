@@ -93,7 +93,7 @@ def test_the_output_folder_may_contain_the_input_folder(
     assert (tmp_path / "a.png").exists()
     same = upscale(weights, tmp_path / "in", "-o", tmp_path / "in", "--overwrite")
     assert same.exit_code == 1
-    assert "is an input" in same.stderr
+    assert "is also an input" in same.stderr
 
 
 def test_existing_outputs_need_overwrite(weights: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_inputs_are_never_written(weights: Path, tmp_path: Path) -> None:
     for out in (source, tmp_path, tmp_path / "link.png"):
         result = upscale(weights, source, "-o", out, "--overwrite")
         assert result.exit_code == 1
-        assert "is an input" in result.stderr
+        assert "is also an input" in result.stderr
     assert source.read_bytes() == before
 
 
@@ -123,7 +123,7 @@ def test_one_output_for_two_inputs_is_refused(weights: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     result = upscale(weights, first, second, "-o", out, "--format", "png")
     assert result.exit_code == 1
-    assert f"{second}: its output {out / 'a.png'} is that of {first} too" in (
+    assert f"{second}: its output {out / 'a.png'} is also that of {first}" in (
         result.stderr
     )
     assert (out / "a.png").exists()

@@ -92,7 +92,7 @@ def test_convert_to_half_precision(generator: Path, tmp_path: Path) -> None:
     assert record["settings"]["blocks"] == 1
     result = run("convert", generator, tmp_path / "g.pth", "--dtype", "float16")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "float32 only" in result.stderr
+    assert "hold float32 only" in result.stderr
 
 
 def test_a_run_s_folder_is_refused_and_its_generator_file_suggested(
@@ -140,7 +140,7 @@ def test_blend_writes_the_interpolation(generator: Path, tmp_path: Path) -> None
     absent = tmp_path / "absent.safetensors"
     refused = run("blend", generator, other, "--alpha", "2", "-o", absent)
     assert refused.exit_code == 2
-    assert "alpha is 2.0, expected a number from 0 to 1" in refused.stderr
+    assert "alpha is 2.0; expected a number from 0 to 1" in refused.stderr
     assert not absent.exists()
 
 
