@@ -1,6 +1,7 @@
 """The `weights` commands: their output, their files and their exit status."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import jax
@@ -170,6 +171,20 @@ def test_export_writes_the_generator_of_a_checkpoint(
     refused = run("export", tmp_path, "-o", tmp_path / "x.pth")
     assert "expected a name that ends in .safetensors" in refused.stderr
     assert "--overwrite" in run("export", tmp_path).stderr
+
+
+def test_export_reads_checkpoints_of_machines_with_other_devices(
+    tmp_path: Path,
+) -> None:
+    """The stored run was trained on four devices."""
+    archive = Path(__file__).with_name("fixtures") / "run-0.1.tar.xz"
+    with tarfile.open(archive) as stored:
+        stored.extractall(tmp_path, filter="data")
+    result = run("export", tmp_path / "run", "-o", tmp_path / "x.safetensors")
+    assert result.exit_code == 0, result.stderr
+    settings, variables = store.load_generator(tmp_path / "x.safetensors")
+    assert (settings["blocks"], settings["channels"]) == (1, 4)
+    assert variables["params"]["prelu_in"]["slope"] == pytest.approx(0.25, abs=0.01)
 
 
 def test_export_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
