@@ -194,11 +194,13 @@ def _scores(report: Report) -> dict[tuple[Key, str], Score]:
 
 
 def _label(weights: str) -> str:
-    """Returns the file's name, or the run's name if it is a run's generator."""
+    """Returns the file's name, with the run's name if it is a run's generator."""
     path = Path(weights)
-    if path.name == "generator.safetensors":
-        return path.parent.name
-    return path.name.removesuffix(".safetensors")
+    name = path.name.removesuffix(".safetensors")
+    if path.suffix and name.startswith("generator"):
+        run = path.absolute().parent.name
+        return f"{run} {name.removeprefix('generator').lstrip('-')}".rstrip()
+    return name
 
 
 def _file_name(text: str) -> str:
