@@ -1,6 +1,9 @@
 """The `weights` commands: their output, their files and their exit status."""
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -180,8 +183,15 @@ def test_export_reads_checkpoints_of_machines_with_other_devices(
     archive = Path(__file__).with_name("fixtures") / "run-0.1.tar.xz"
     with tarfile.open(archive) as stored:
         stored.extractall(tmp_path, filter="data")
-    result = run("export", tmp_path / "run", "-o", tmp_path / "x.safetensors")
-    assert result.exit_code == 0, result.stderr
+    command = [sys.executable, "-m", "srgan_jax", "weights", "export", tmp_path / "run"]
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"}
+    result = subprocess.run(
+        [*command, "-o", tmp_path / "x.safetensors"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
     settings, variables = store.load_generator(tmp_path / "x.safetensors")
     assert (settings["blocks"], settings["channels"]) == (1, 4)
     assert variables["params"]["prelu_in"]["slope"] == pytest.approx(0.25, abs=0.01)
