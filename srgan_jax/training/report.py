@@ -147,7 +147,7 @@ def write(
     page.run_report(
         workdir / "report.html",
         title=f"Run {workdir.name}",
-        metrics=read_metrics(workdir)[0],
+        metrics=read_metrics(workdir),
         summary=summary,
         config=config.to_dict(),
         environment=_environment(),
