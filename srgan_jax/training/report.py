@@ -29,6 +29,7 @@ from srgan_jax.training.state import Variables
 from srgan_jax.weights import store
 
 BICUBIC = "bicubic"
+PICTURE, PAGE = "comparison.png", "report.html"
 SHOWN_IMAGES = 5  # in report.html, which holds them all
 LABELS = {"pretrain": "SRResNet", "adversarial": "SRGAN"}
 
@@ -133,7 +134,7 @@ def write(
             rows[_label(config, name)] = image
     original = f"{pairs[0].name}\n{config.evaluation.protocol}"
     panels.append(("original", pairs[0].hr, original))
-    figures.comparison(panels, workdir / "comparison.png")
+    figures.comparison(panels, workdir / PICTURE)
     for rows, pair in zip(shown.values(), pairs, strict=False):
         rows["original"] = pair.hr
     summary = {
@@ -145,7 +146,7 @@ def write(
         "scores": {r.weights: finite(r.mean.measured()) for r in results},
     }
     page.run_report(
-        workdir / "report.html",
+        workdir / PAGE,
         title=f"Run {workdir.name}",
         metrics=read_metrics(workdir),
         summary=summary,
@@ -171,7 +172,9 @@ def _environment() -> dict[str, str]:
 
 
 def is_written(workdir: Path, config: Config) -> bool:
-    """True if the directory holds the summary of this run's end and evaluation."""
+    """True if the directory holds the report of this run's end and evaluation."""
+    if not all((workdir / name).exists() for name in (PICTURE, PAGE)):
+        return False  # deleted, or a run of version 0.1
     try:
         summary = json.loads((workdir / "summary.json").read_text())
         return (summary["steps"], summary["source"], summary["protocol"]) == (
