@@ -81,8 +81,7 @@ def train_and_evaluate(
 
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        if writes:
-            stack.enter_context(Lock(workdir, say))
+        lock = stack.enter_context(Lock(workdir, say)) if writes else None
         stop = stack.enter_context(runtime.StopRequest())
         checkpoints = stack.enter_context(
             Checkpoints(
@@ -118,7 +117,8 @@ def train_and_evaluate(
         history = resume.read_history(workdir)
         run = Run(
             *(config, workdir, profile, parallel.create_mesh(), source),
-            *(pairs, enlarged, checkpoints, log, stop),
+            *(pairs, enlarged, lock, checkpoints),
+            *(log, stop),
             comparable_after=resume.evaluation_changed_at(history),
         )
         with log, profile:
@@ -183,7 +183,7 @@ def train_stage(run: Run, stage: Stage, resumed_at: int) -> tuple[TrainState, fl
     clock = Clock(config.batch_size)
     waiting: tuple[int, steps.Metrics] | None = None
     for step in range(start + 1, end + 1):
-        run.checkpoints.check()
+        run.check()
         run.profile.before(step, state)
         batch = next(batches)
         if step == start + 1:
