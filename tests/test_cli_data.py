@@ -1,4 +1,4 @@
-"""`srgan-jax data preview`: the sheet it draws and its errors."""
+"""`srgan-jax data preview`: its sheet of examples and its errors."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_the_config_json_of_a_run_and_named_stages_are_taken_as_by_train_py(
     assert sheets[0].read_bytes() == sheets[1].read_bytes()
 
 
-def test_what_is_wrong_is_said_in_one_line(tmp_path):
+def test_errors_are_one_line(tmp_path):
     out, torn = tmp_path / "crops.png", tmp_path / "torn.json"
     torn.write_text("{")
     for arguments, words in [
