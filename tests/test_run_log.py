@@ -25,7 +25,7 @@ def test_a_resume_cuts_later_damaged_and_incomplete_lines(tmp_path, capsys):
         assert not log.has_scores(3)
         assert path.read_text() == kept
         log.scalars(3, "pretrain", {"content": 0.5})
-    assert "left out 2 damaged lines" in capsys.readouterr().err
+    assert "removed 2 damaged lines" in capsys.readouterr().err
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2, 3]
 
 
