@@ -92,7 +92,7 @@ def test_after_a_nan_a_lower_rate_continues_from_an_older_checkpoint(
 ):
     """The weights in the checkpoint of step 4 already cause the NaN."""
     wrong = tiny_config(folder, decay_at=(3,), decay_factor=1e33)
-    with pytest.raises(TrainingError, match=r"that of step 4\. Continue from it") as e:
+    with pytest.raises(TrainingError, match=r"that of step 4: continue from it") as e:
         train(wrong, tmp_path)
     assert "with --from_step (there are 2, 4)" in str(e.value)
     right = tiny_config(folder)

@@ -93,7 +93,9 @@ def train_and_evaluate(
         )
         resumed_at = checkpoints.starting_step(from_step)
         changes = resume.find_changes(
-            workdir, config, resumed_at, allow=allow_config_change
+            *(workdir, config, resumed_at),
+            allow=allow_config_change,
+            goes_back=from_step is not None,
         )
         checkpoints.check_run(resumed_at, stages)
         ahead = range(resumed_at + 1, config.last_step + 1)
@@ -104,7 +106,7 @@ def train_and_evaluate(
             checkpoint=str(resumed_at),
         )
         if writes:
-            resume.write_config(workdir, config, changes)
+            resume.write_config(workdir, config, changes, resumed_at)
             if not resumed_at:
                 network_files.copy_start(workdir, config)
         runtime.wait_for_all("configuration")
