@@ -7,7 +7,6 @@ contain the generator's settings.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from srgan_jax import paths
 from srgan_jax.inference.fold import fold
 from srgan_jax.kernels.layouts import Layout
 from srgan_jax.models import layers, ranges, registry
@@ -89,13 +89,9 @@ def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
 
 
 def save(path: Path, exported: bytes) -> None:
-    """Writes an exported generator, whole or not at all."""
-    part = path.with_name(f".{os.getpid()}.part")
-    try:
-        part.write_bytes(exported)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Writes an exported generator atomically."""
+    with paths.replacing(path) as unfinished:
+        unfinished.write_bytes(exported)
 
 
 class _Graph:
@@ -168,7 +164,9 @@ class _Value(Layout):
         if function is jnp.clip:
             return self._node("Clip", *map(constant, per_channel))
         if function in (ranges.symmetric, ranges.byte, ranges.imagenet):
-            black, white = (np.asarray(function(jnp.full(3, v))) for v in (0.0, 1.0))
+            black, white = (
+                np.ravel(function(jnp.full((1, 1, 1, 3), v))) for v in (0.0, 1.0)
+            )
             scaled = self._node("Mul", constant((white - black)[:, None, None]))
             return scaled._node("Add", constant(black[:, None, None]))
         raise ValueError(

@@ -94,8 +94,8 @@ def plan(height: int, width: int, halo: int, tile: int | None, border: int = 0) 
       width: width of the image, in LR pixels.
       halo: radius of the receptive field, in LR pixels.
       tile: side of each core. None takes one window for the whole image, with sides
-        rounded up to multiples of `STEP`; for an image above about `SIDE` it takes as
-        few windows as possible.
+        rounded up to multiples of `STEP`, or, if the image is larger than about `SIDE`,
+        as few windows as possible.
       border: width of the padding of the image: `halo`, or 0 for none.
     """
     padded = height + 2 * border, width + 2 * border

@@ -145,7 +145,7 @@ def write_config(
         for change in read_history(workdir)
         if change.step <= step
     ]
-    # A run killed between the two files has recorded the changes already.
+    # If a run was killed between writing the two files, the changes are there already.
     new = [line for line in lines if line not in known]
     if new or path.exists():
         with paths.replacing(path) as unfinished:
