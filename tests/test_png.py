@@ -120,3 +120,11 @@ def test_damaged_metadata_does_not_cost_the_image() -> None:
         assert image.notes == (note,)
         assert image.metadata.icc is None
         assert image.metadata.chunks == ()
+
+
+def test_one_column_of_any_strides_is_written() -> None:
+    column = np.ascontiguousarray(pixels(1, 9, 3).swapaxes(0, 1))
+    assert column.strides != (3, 3, 1)
+    file = io.BytesIO()
+    png_.encode(file, Decoded(column))
+    assert np.array_equal(np.asarray(Image.open(file)), column)

@@ -60,7 +60,9 @@ def encode(file: BinaryIO, image: Image, **_: object) -> None:
     samples = image.pixels
     if image.alpha is not None:
         samples = np.dstack((samples, image.alpha))
-    data = imagecodecs.png_encode(np.ascontiguousarray(samples), level=_COMPRESSION)
+    # libpng needs the strides of a flat array, for sides of one pixel too.
+    samples = samples.reshape(-1).reshape(samples.shape)
+    data = imagecodecs.png_encode(samples, level=_COMPRESSION)
     after_header = len(SIGNATURE) + 25
     file.write(data[:after_header])
     for kind, body in _chunks(image.metadata):
