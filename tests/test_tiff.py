@@ -268,3 +268,12 @@ def test_tags_that_are_lost_are_named(tmp_path: Path) -> None:
     encode.write(tmp_path / "b.tif", image)
     with tifffile.TiffFile(tmp_path / "b.tif") as saved:
         assert saved.pages[0].tags["Artist"].value == "Me"
+
+
+@pytest.mark.parametrize("ome", [False, True])
+def test_descriptions_of_the_array_are_left_out(ome: bool) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels(8, 9, 3), photometric="rgb", ome=ome)
+    image = tiff.decode(file.getvalue(), None)
+    assert image.notes == ("left out tags: ImageDescription",)
+    assert image.metadata.exif is None or b"shape" not in image.metadata.exif
