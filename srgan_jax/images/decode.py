@@ -8,6 +8,7 @@ a format's decoder does not know.
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -54,14 +55,21 @@ def find(folder: Path) -> list[Path]:
     return found
 
 
-def scan(folder: Path) -> list[Path]:
+def scan(
+    folder: Path, on_error: Callable[[OSError], object] | None = None
+) -> list[Path]:
     """All files below `folder` in the order of names, as `find` looks for them.
 
     A folder that can be reached both by its own name and by a link is listed under its
-    own name.
+    own name. A link that leads nowhere is listed as a file.
+
+    Args:
+        folder: to begin at.
+        on_error: takes the error of a folder that cannot be listed; None raises it.
 
     Raises:
         ValueError: there is no such folder.
+        OSError: a folder below it cannot be listed.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
@@ -71,21 +79,27 @@ def scan(folder: Path) -> list[Path]:
     links: list[str] = []
     while folders or links:
         here = folders.pop() if folders else links.pop(0)
-        status = os.stat(os.path.join(folder, here))
-        if (status.st_dev, status.st_ino) in visited:
+        try:
+            status = os.stat(os.path.join(folder, here))
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(os.path.join(folder, here)))
+        except OSError as error:
+            if on_error is None:
+                raise
+            on_error(error)
             continue
-        visited.add((status.st_dev, status.st_ino))
-        with os.scandir(os.path.join(folder, here)) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                name = os.path.join(here, entry.name)
-                if not entry.is_dir():
-                    files.append(name)
-                elif entry.is_symlink():
-                    links.append(name)
-                else:
-                    folders.append(name)
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = os.path.join(here, entry.name)
+            link = entry.is_symlink()
+            # Of a link that leads in a circle, `entry.is_dir` raises an error.
+            if not (os.path.isdir(entry.path) if link else entry.is_dir()):
+                files.append(name)
+            else:
+                (links if link else folders).append(name)
         links.sort()
     return [folder / name for name in sorted(files)]
 
