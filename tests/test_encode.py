@@ -123,6 +123,15 @@ def test_xmp_comments_and_dpi_travel(tmp_path: Path) -> None:
         assert np.allclose(saved.info["dpi"], (300, 150), atol=0.1)
 
 
+@pytest.mark.parametrize("suffix", BY_SUFFIX)
+def test_no_resolution_costs_the_image(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    for dpi in ((1e8, 0.03), (70_000.0, 300.0)):
+        notes = encode.write(path, Decoded(pixels(4, 4, 3), metadata=Metadata(dpi=dpi)))
+        assert len(notes) == (suffix in (".jpg", ".jpeg", ".bmp"))
+        assert decode.read(path).pixels.shape == (4, 4, 3)
+
+
 def test_metadata_larger_than_a_jpeg_segment(tmp_path: Path) -> None:
     tags = exif()
     tags[ExifTags.IFD.Exif][ExifTags.Base.MakerNote] = b"m" * 70_000

@@ -114,6 +114,8 @@ def test_damaged_metadata_does_not_cost_the_image() -> None:
         (broken, "chunk tEXt is damaged and left out"),
         (icc, "the colour profile is damaged and left out"),
         (short, "the colour profile is damaged and left out"),
+        (chunk(b"gAMA", b"\1"), "chunk gAMA is damaged and left out"),
+        (chunk(b"pHYs", b"\1\1"), "chunk pHYs is damaged and left out"),
     ):
         data = png([bytes(24)] * 8, 8, 8, 2, chunks)
         image = decode.decode_image(data, "a.png")

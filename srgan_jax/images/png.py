@@ -18,6 +18,7 @@ logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_LENGTHS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"pHYs": 9}
 _XMP = b"XML:com.adobe.xmp\0"
 _METRE = 0.0254  # metres in an inch
 _MAX_ICC = 16 << 20  # bytes that a compressed profile may expand to
@@ -93,7 +94,8 @@ def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
         if kind not in wanted:
             continue
         body, crc = file.read(length), file.read(4)
-        if crc != struct.pack(">I", zlib.crc32(kind + body)):
+        checked = struct.pack(">I", zlib.crc32(kind + body))
+        if crc != checked or length != _LENGTHS.get(kind, length):
             notes.append(f"chunk {kind.decode()} is damaged and left out")
         elif kind == b"iCCP":
             profile = _inflated(body.partition(b"\0")[2][1:])
