@@ -219,6 +219,7 @@ def test_sizes_above_the_networks_are_refused(weights: Path, tmp_path: Path) -> 
         ["-o", "out", "--quality", "101"],
         ["-o", "-"],
         ["-o", "-", "--format", "png", "--json"],
+        ["-o", "out", "--quality", "50"],
         ["-o", ""],
         ["-o", "x.gif"],
         ["-o", "in/notes.txt"],
