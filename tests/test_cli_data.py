@@ -1,4 +1,4 @@
-"""`srgan-jax data preview`: the sheet it draws and its errors."""
+"""`srgan-jax data preview`: its sheet of examples and its errors."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_the_preview_shows_the_first_twelve_examples(folder, tmp_path):
         np.testing.assert_array_equal(cell[:, 32:], hr)
 
 
-def test_what_is_wrong_is_said_in_one_line(tmp_path):
+def test_errors_are_one_line(tmp_path):
     out = tmp_path / "crops.png"
     for arguments, words in [
         (["--config=absent.py"], "there is no configuration file absent.py"),
@@ -63,7 +63,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
 def test_the_format_is_checked_before_any_image_is_read(tmp_path):
     done = run(f"--config={CONFIG}", "-o", tmp_path / "crops.gif")
     assert done.exit_code == 2
-    assert "crops.gif: expected a name that ends in .png" in done.stderr
+    assert "crops.gif: the suffix names no format; expected .png" in done.stderr
 
 
 def test_a_missing_folder_is_named(folder, tmp_path):

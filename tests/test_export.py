@@ -1,4 +1,4 @@
-"""Exported files against the generator itself, under the runtimes they are for."""
+"""Exported files in their runtimes, compared with the generator itself."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def network(**variant: Any) -> tuple[Generator, dict[str, Any]]:
 
 
 def photographs() -> list[np.ndarray]:
-    """LR in [0, 1] of two sizes, so that neither can have been built in."""
+    """LR in [0, 1] of two sizes, so that neither size can be fixed in the file."""
     astronaut = skimage.data.astronaut()[::4, ::4].astype(np.float32) / 255
     return [astronaut[None, 8:45, 30:71], np.stack([astronaut[:20, :33]] * 2)]
 
@@ -52,7 +52,7 @@ def run_onnx(model: bytes, lr: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_onnx_gives_the_same(variant: dict[str, Any]) -> None:
+def test_onnx_equals_the_generator(variant: dict[str, Any]) -> None:
     model, variables = network(**variant)
     exported = export.to_onnx(tiny.settings_of(model), variables)
     for lr in photographs():
@@ -61,7 +61,7 @@ def test_onnx_gives_the_same(variant: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS[:2], ids=str)
-def test_stablehlo_gives_the_same(variant: dict[str, Any]) -> None:
+def test_stablehlo_equals_the_generator(variant: dict[str, Any]) -> None:
     model, variables = network(**variant)
     data = export.to_stablehlo(tiny.settings_of(model), variables)
     exported = jax.export.deserialize(bytearray(data))
@@ -74,7 +74,7 @@ def test_stablehlo_gives_the_same(variant: dict[str, Any]) -> None:
 @pytest.mark.skipif(
     not store.is_cached("krasserm-srgan"), reason="needs krasserm-srgan in the cache"
 )
-def test_pretrained_weights_in_onnx_on_a_photograph() -> None:
+def test_pretrained_weights_in_onnx_equal_the_generator() -> None:
     settings, variables = store.load_generator("krasserm-srgan")
     model = registry.create("generator", settings)
     lr = skimage.data.astronaut()[None, ::4, ::4].astype(np.float32) / 255
@@ -92,7 +92,7 @@ def settings_in(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("to", ["onnx", "stablehlo"])
-def test_command_writes_a_file_that_knows_its_settings(to: str, tmp_path: Path) -> None:
+def test_the_command_writes_a_file_with_its_settings(to: str, tmp_path: Path) -> None:
     model, variables = network(scale=2)
     settings = tiny.settings_of(model)
     weights, out = tmp_path / "tiny.safetensors", tmp_path / f"tiny.{to}"

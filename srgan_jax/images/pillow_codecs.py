@@ -1,6 +1,6 @@
-"""JPEG, WebP, AVIF and BMP, which Pillow decodes and encodes: 8 bits each.
+"""Decodes and encodes JPEG, WebP, AVIF and BMP with Pillow, in 8 bits.
 
-Metadata passes through as bytes. AVIF of 10 and 12 bits is read as 8.
+Metadata is copied as bytes. AVIF of 10 or 12 bits is read as 8 bits.
 """
 
 import io
@@ -21,8 +21,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 from srgan_jax.images import colour
 from srgan_jax.images.image import Image, Metadata, Refusal, check_pixels, split_alpha
 
-_PREFIX = b"Exif\0\0"  # before EXIF in a JPEG
-_INCHES = {1: 1.0, 2: 2.54}  # units of a JPEG's density, in an inch
+_PREFIX = b"Exif\0\0"  # stands before the EXIF block in a JPEG
+_INCHES = {1: 1.0, 2: 2.54}  # length of an inch in the units of JPEG's density
 _OPENERS: dict[str, Callable[[BinaryIO], PIL.ImageFile.ImageFile]] = {
     "JPEG": jpeg_factory,
     "WEBP": WebPImageFile,
@@ -37,7 +37,7 @@ JPEG_MAX_COMMENT = 65_533
 
 
 def size(kind: str, file: BinaryIO) -> tuple[int, int]:
-    """Width and height by the header.
+    """Reads width and height from the header.
 
     Raises:
       Refusal: the file is an animation.
@@ -47,7 +47,7 @@ def size(kind: str, file: BinaryIO) -> tuple[int, int]:
 
 
 def jpeg_header(file: BinaryIO) -> tuple[int, int, bool]:
-    """Width and height of a JPEG, and whether any part can be decoded by itself."""
+    """A JPEG's width and height, and whether regions can be decoded on their own."""
     with _opened("JPEG", file) as image:
         croppable = image.format == "JPEG" and image.mode in ("L", "RGB")
         return image.width, image.height, croppable
@@ -77,7 +77,7 @@ def decode(kind: str, data: bytes, max_pixels: int | None) -> Image:
 def encode_jpeg(
     file: BinaryIO, image: Image, *, quality: int | None = None, **_: object
 ) -> None:
-    """Encodes without subsampling of chroma; quality 95 unless given."""
+    """Encodes without chroma subsampling; the default quality is 95."""
     known = image.metadata
     options: dict[str, Any] = {}
     if known.exif:
@@ -101,7 +101,7 @@ def encode_jpeg(
 def encode_webp(
     file: BinaryIO, image: Image, *, quality: int | None = None, lossless: bool = False
 ) -> None:
-    """Encodes with quality 95 unless given, or without loss."""
+    """Encodes losslessly or with the given quality, by default 95."""
     lossy = {"quality": 95 if quality is None else quality}
     options = {"lossless": True, "exact": True} if lossless else lossy
     _save(file, image, "WEBP", **_carried(image), **options)
@@ -110,7 +110,7 @@ def encode_webp(
 def encode_avif(
     file: BinaryIO, image: Image, *, quality: int | None = None, **_: object
 ) -> None:
-    """Encodes without subsampling of chroma; quality 90 unless given."""
+    """Encodes without chroma subsampling; the default quality is 90."""
     chroma = {} if image.pixels.ndim == 2 else {"subsampling": "4:4:4"}
     quality = 90 if quality is None else quality
     options = _carried(image) | chroma | {"exif": _RawExif(image.metadata.exif or b"")}
@@ -124,7 +124,7 @@ def encode_bmp(file: BinaryIO, image: Image, **_: object) -> None:
 
 
 class _RawExif(PIL.Image.Exif):
-    """EXIF that Pillow writes into an AVIF as it is, where it would interpret bytes."""
+    """An EXIF block that Pillow writes unchanged; it would re-encode plain bytes."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
@@ -155,16 +155,16 @@ def _save(file: BinaryIO, image: Image, kind: str, **options: Any) -> None:
 
 @contextmanager
 def _opened(kind: str, file: BinaryIO) -> Iterator[PIL.Image.Image]:
-    """An image of a single frame.
+    """Opens an image and checks that it has a single frame.
 
-    Pillow's own limit on pixels, which `PIL.Image.open` applies, does not count here.
+    Pillow's own limit on pixels does not apply: only `PIL.Image.open` checks it.
     """
-    with _LOCK, warnings.catch_warnings():  # which is not safe among threads
-        warnings.simplefilter("ignore")  # of odd EXIF, which is kept as bytes
+    with _LOCK, warnings.catch_warnings():  # catch_warnings is not thread-safe
+        warnings.simplefilter("ignore")  # odd EXIF causes warnings; it is kept as is
         image = _OPENERS[kind](file)
     with image:
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # previews
+        if frames > 1 and image.format != "MPO":  # an MPO's other frames are previews
             raise Refusal(f"has {frames} frames or pages; extract one of them first")
         yield image
 

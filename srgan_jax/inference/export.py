@@ -1,13 +1,12 @@
-"""A generator as one file for other runtimes: StableHLO or ONNX, for any image size.
+"""Exports a generator to StableHLO or ONNX, for images of any size.
 
-Both take LR in [0, 1] and give SR in [-1, 1], in float32. StableHLO has colours last
-(`[batch, h, w, 3]`), ONNX has colours first, as is usual there. Both carry the settings
-of the generator.
+Both formats take LR in [0, 1] and return SR in [-1, 1], in float32. StableHLO has
+channels last (`[batch, h, w, 3]`), ONNX has channels first, as is usual there. Both
+contain the generator's settings.
 """
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,20 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from srgan_jax import paths
 from srgan_jax.inference.fold import fold
 from srgan_jax.kernels.layouts import Layout
 from srgan_jax.models import layers, ranges, registry
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-OPSET = 17  # of ONNX: of 2022, which all runtimes in use know
-IR_VERSION = 8  # of ONNX, of the same age
+OPSET = 17  # ONNX operators of 2022, which all current runtimes support
+IR_VERSION = 8  # ONNX file format of the same year
 
 
 def to_stablehlo(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
-    """A module for all `PLATFORMS`, which `jax.export.deserialize` reads.
+    """Exports to StableHLO for all `PLATFORMS`, as `jax.export.deserialize` reads it.
 
-    The settings, as JSON, are the name of the exported function.
+    The exported function's name is the settings as JSON.
     """
     network, variables = fold(registry.create("generator", settings), variables)
 
@@ -44,18 +44,20 @@ def to_stablehlo(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> b
 
 
 def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
-    """An ONNX model, `lr` `[batch, 3, h, w]` to `sr`, with its settings as metadata.
+    """Exports to ONNX, with the settings as metadata.
+
+    The model maps `lr`, `[batch, 3, h, w]`, to `sr`, `[batch, 3, scale h, scale w]`.
 
     Raises:
-      ValueError: the package onnx is not installed, or the generator computes something
-        that has no counterpart here.
+      ValueError: the package onnx is not installed, or the generator uses an operation
+        that this module cannot write to ONNX.
     """
     try:
         import onnx
         from onnx import helper
     except ImportError:
         raise ValueError(
-            "ONNX needs the package onnx: pip install 'srgan-jax[export]'"
+            "ONNX needs the package onnx; run pip install 'srgan-jax[export]'"
         ) from None
 
     network, variables = fold(registry.create("generator", settings), variables)
@@ -87,17 +89,16 @@ def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
 
 
 def save(path: Path, exported: bytes) -> None:
-    """Writes an exported generator, whole or not at all."""
-    part = path.with_name(f".{os.getpid()}.part")
-    try:
-        part.write_bytes(exported)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Writes an exported generator atomically."""
+    with paths.replacing(path) as unfinished:
+        unfinished.write_bytes(exported)
 
 
 class _Graph:
-    """Nodes and constants of an ONNX graph; each method names what it adds."""
+    """Nodes and constants of an ONNX graph.
+
+    Each method adds one and returns its name.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -118,9 +119,10 @@ class _Graph:
 
 @dataclasses.dataclass(frozen=True)
 class _Value(Layout):
-    """A value of an ONNX graph, which a network is applied to in place of an image.
+    """A value of an ONNX graph.
 
-    Each operation of the network adds nodes to the graph.
+    A network that is applied to such a value instead of an image adds a node to the
+    graph for each of its operations.
     """
 
     graph: _Graph
@@ -162,7 +164,9 @@ class _Value(Layout):
         if function is jnp.clip:
             return self._node("Clip", *map(constant, per_channel))
         if function in (ranges.symmetric, ranges.byte, ranges.imagenet):
-            black, white = (np.asarray(function(jnp.full(3, v))) for v in (0.0, 1.0))
+            black, white = (
+                np.ravel(function(jnp.full((1, 1, 1, 3), v))) for v in (0.0, 1.0)
+            )
             scaled = self._node("Mul", constant((white - black)[:, None, None]))
             return scaled._node("Add", constant(black[:, None, None]))
         raise ValueError(

@@ -1,13 +1,13 @@
-"""Where windows and cells lie: how an image of any size goes through fixed shapes.
+"""Divides an image of any size into windows and cells of fixed shapes.
 
-A window is what the network sees at a time: a core, whose pixels it computes, and a
-halo of the receptive field around the core. A window reaches beyond the image only
-where the image is smaller than the window. So each edge of a window is either an edge
-of the image, where zero padding belongs, or cuts the image a halo away from the core.
-The core is reconstructed cell by cell.
+A window is the input of one call of the network. It consists of a core, for which SR is
+computed, and a halo around it as wide as the receptive field. A window extends beyond
+the image only if the image is smaller than the window. Each edge of a window is
+therefore either an edge of the image, where zero padding belongs, or a halo away from
+the core. SR of the core is reconstructed cell by cell.
 
-An image may be continued beyond its borders. All positions count from the image's own
-first pixel, so that those of a continued image begin below zero.
+An image may be padded at its borders. Positions are relative to the first pixel of the
+image without padding, so that positions in the padding may be negative.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIDE = 768  # of the largest window chosen here: 0.15 GB for each array of features
-STEP = 32  # window sides are multiples of it, so that few programs serve all sizes
-CELL = 64  # largest side of a cell: its HR feature maps stay near the cache
-BATCH_PIXELS = 256 * 256  # small windows are gathered up to about as many
+SIDE = 768  # largest side of an automatic window: feature maps take 0.15 GB each
+STEP = 32  # sides of automatic windows are multiples, to compile few programs
+CELL = 64  # largest side of a cell, so that its HR feature maps fit into the cache
+BATCH_PIXELS = 256 * 256  # small windows are batched up to about this number of pixels
 
 
 class Part(NamedTuple):
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     Attributes:
       start: first pixel of the window.
       first: first pixel of the core.
-      end: pixel behind the last one of the core.
+      end: last pixel of the core plus one.
     """
 
     start: int
@@ -36,11 +36,11 @@ class Part(NamedTuple):
     end: int
 
     def core(self, scale: int) -> slice:
-        """The core in the upscaled image."""
+        """The slice of the core in the upscaled image."""
         return slice(scale * self.first, scale * self.end)
 
     def core_within(self, scale: int) -> slice:
-        """The core in the upscaled window."""
+        """The slice of the core in the upscaled window."""
         start = self.start
         return slice(scale * (self.first - start), scale * (self.end - start))
 
@@ -49,13 +49,13 @@ Window = tuple[Part, Part]  # rows, columns
 
 
 class Plan(NamedTuple):
-    """How an image is covered.
+    """How an image is divided into windows and cells.
 
     Attributes:
-      windows: all of them.
+      windows: all windows of the image.
       sides: height and width of every window.
       cell: height and width of every cell.
-      batch: number of windows that are computed at a time.
+      batch: number of windows in a batch.
     """
 
     windows: list[Window]
@@ -64,7 +64,11 @@ class Plan(NamedTuple):
     batch: int
 
     def cells(self, windows: Sequence[Window]) -> np.ndarray:
-        """int32 `[n, 3]`: index of the window, row and column in it of each cell."""
+        """The cells of a batch of windows, int32 `[n, 3]`.
+
+        The columns are the index of the window, and the cell's first row and column
+        within the window.
+        """
         listed = [
             (i, row, column)
             for i, (rows, columns) in enumerate(windows)
@@ -77,30 +81,31 @@ class Plan(NamedTuple):
 
     @property
     def most_cells(self) -> int:
-        """How many cells a batch of windows may have."""
+        """The largest number of cells in a batch of windows."""
         rows, columns = map(_count, self.sides, self.cell)
         return self.batch * rows * columns
 
 
 def plan(height: int, width: int, halo: int, tile: int | None, border: int = 0) -> Plan:
-    """Covers an image by windows.
+    """Covers an image with windows.
 
     Args:
-      height: of the image, in LR pixels.
-      width: likewise.
-      halo: radius of the receptive field.
-      tile: side of each core. None takes the whole image in one window, its sides
-        rounded up to `STEP`, or in as few windows as sides of about `SIDE` allow.
-      border: pixels by which the image is continued to each side: `halo` or none.
+      height: height of the image, in LR pixels.
+      width: width of the image, in LR pixels.
+      halo: radius of the receptive field, in LR pixels.
+      tile: side of each core. None takes one window for the whole image, with sides
+        rounded up to multiples of `STEP`, or, if the image is larger than about `SIDE`,
+        as few windows as possible.
+      border: width of the padding of the image: `halo`, or 0 for none.
     """
-    continued = height + 2 * border, width + 2 * border
+    padded = height + 2 * border, width + 2 * border
     if tile is None:
-        sides = _automatic_side(continued[0], halo), _automatic_side(continued[1], halo)
-        cell = _equal(sides[0], CELL), _equal(sides[1], CELL)
+        sides = _automatic_side(padded[0], halo), _automatic_side(padded[1], halo)
+        cell = _equal_part(sides[0], CELL), _equal_part(sides[1], CELL)
         batch = 1
     else:
         side = tile + 2 * halo
-        side_cell = min(side, _equal(max(tile, STEP), CELL))
+        side_cell = min(side, _equal_part(max(tile, STEP), CELL))
         sides, cell = (side, side), (side_cell, side_cell)
         batch = max(1, BATCH_PIXELS // side**2)
     rows, columns = (
@@ -117,24 +122,24 @@ def _automatic_side(length: int, halo: int) -> int:
 
 
 def _parts(length: int, side: int, halo: int, border: int) -> list[Part]:
-    continued = length + 2 * border
-    if continued <= side:
+    padded = length + 2 * border
+    if padded <= side:
         return [Part(-border, 0, length)]
     step = side - 2 * halo
-    count = 1 + _count(continued - side, step)
+    count = 1 + _count(padded - side, step)
     first_edge = halo - border + step
     edges = [0, *range(first_edge, first_edge + (count - 1) * step, step), length]
     return [
-        Part(min(i * step, continued - side) - border, first, end)
+        Part(min(i * step, padded - side) - border, first, end)
         for i, (first, end) in enumerate(itertools.pairwise(edges))
     ]
 
 
 def _count(length: int, side: int) -> int:
-    """How many parts of at most `side` make up `length`."""
+    """The number of parts with at most `side` pixels that make up `length`."""
     return -(-length // side)
 
 
-def _equal(length: int, side: int) -> int:
-    """The side of equal parts of `length` that are at most `side`."""
+def _equal_part(length: int, side: int) -> int:
+    """The size of equal parts of `length` that have at most `side` pixels."""
     return _count(length, _count(length, side))

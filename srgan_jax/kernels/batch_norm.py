@@ -1,9 +1,10 @@
-"""Batch normalisation in training: one pass over the batch, gradient in closed form.
+"""Batch normalisation in training, with its gradient in closed form.
 
-It computes the same function as a mean, then a variance, then automatic
-differentiation. These read the batch once more in each direction, which costs a TPU
-more than the convolutions in between. On other platforms the variance keeps its own
-pass. The statistics themselves have no gradient.
+Automatic differentiation of a mean and a variance gives the same result, but reads the
+batch once more in the forward and in the backward pass. On a TPU this costs more time
+than the convolutions in between, so that mean and variance are computed in one pass
+there; elsewhere the variance takes a second pass. No gradient flows through the
+returned mean and variance.
 """
 
 import functools
@@ -31,15 +32,15 @@ def batch_normalise(
     Args:
       x: `[b, h, w, c]`.
       scale: `[c]`, float32 or wider.
-      bias: `[c]`, as `scale`.
-      centre: `[c]`, a guess of the mean. The variance is taken around it, which makes
-        one pass as accurate as two: E(x - m)^2 = E(x - centre)^2 - (m - centre)^2
-        loses digits only where the mean lies many deviations away from it.
+      bias: `[c]`, in the dtype of `scale`.
+      centre: `[c]`, an estimate of the mean. One pass computes the variance as
+        E(x - m)^2 = E(x - centre)^2 - (m - centre)^2, which loses digits only where the
+        mean lies many deviations away from `centre`.
       epsilon: added to the variance.
-      axis_name: mapped axis to take the statistics over, or None.
+      axis_name: mapped axis over which statistics are synchronised, or None.
 
     Returns:
-      The result in the dtype and layout of x, and mean and variance, `[c]`.
+      The result in the dtype and layout of x, the mean `[c]` and the variance `[c]`.
     """
     arguments = scale, bias, centre, epsilon, axis_name
     if isinstance(x, Paired):
@@ -57,7 +58,7 @@ def _batch_normalise(
     epsilon: float,
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`batch_normalise` of an array `[b, h, w, c]` or of pairs `[b, h, w / 2, 2 c]`."""
+    """`batch_normalise` of an array `[b, h, w, c]` or pairs `[b, h, w / 2, 2 c]`."""
     return _forward(x, scale, bias, centre, epsilon, axis_name)[0]
 
 
@@ -70,21 +71,21 @@ def _forward(
     axis_name: str | None,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
     channels, dtype = scale.size, jnp.promote_types(x.dtype, scale.dtype)
-    scale, bias, centre = (_for_each(v, x) for v in (scale, bias, centre))
+    scale, bias, centre = (_repeat_for_pairs(v, x) for v in (scale, bias, centre))
     wide = x.astype(dtype) - _over(centre)
-    first = _mean(wide, channels, axis_name)
+    offset = _mean(wide, channels, axis_name)
     var = platform_dependent(
         wide,
-        first,
+        offset,
         tpu=lambda x, m: jnp.maximum(
             _mean(jnp.square(x), channels, axis_name) - jnp.square(m), 0
         ),
-        # elsewhere a second pass costs little and keeps the last digits
+        # elsewhere a second pass costs little and is more accurate
         default=lambda x, m: _mean(jnp.square(x - _over(m)), channels, axis_name),
     )
     deviation = lax.rsqrt(var + epsilon)
-    y = (wide - _over(first)) * _over(scale * deviation) + _over(bias)
-    mean = centre + first
+    y = (wide - _over(offset)) * _over(scale * deviation) + _over(bias)
+    mean = centre + offset
     outputs = y.astype(x.dtype), mean[:channels], var[:channels]
     return outputs, (x, scale[:channels], mean, deviation)
 
@@ -111,7 +112,7 @@ def _backward(
         - _over(through_mean / count)
         - centred * _over(through_deviation / count)
     )
-    x_gradient = x_gradient * _over(_for_each(scale, x) * deviation)
+    x_gradient = x_gradient * _over(_repeat_for_pairs(scale, x) * deviation)
     scale_gradient, bias_gradient = scale_gradient[:channels], bias_gradient[:channels]
     return (
         x_gradient.astype(x.dtype),
@@ -124,13 +125,13 @@ def _backward(
 _batch_normalise.defvjp(_forward, _backward)
 
 
-def _for_each(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """`[c]` itself, or `[2 c]` where x holds pairs."""
+def _repeat_for_pairs(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns a vector `[c]` unchanged, or as `[2 c]` if x holds pairs of pixels."""
     return jnp.concatenate([vector] * (x.shape[-1] // vector.size))
 
 
 def _sum(x: jax.Array, channels: int) -> jax.Array:
-    """Sums over all positions; for pairs over both pixels, once for each pixel."""
+    """Sums over all positions; for pairs, both halves hold the sum over both pixels."""
     total = jnp.sum(x, axis=(0, 1, 2))
     if x.shape[-1] == channels:
         return total
@@ -143,5 +144,5 @@ def _mean(x: jax.Array, channels: int, axis_name: str | None) -> jax.Array:
 
 
 def _over(channels: jax.Array) -> jax.Array:
-    """A vector of channels `[c]` as `[1, 1, 1, c]`, to be spread over images."""
+    """Reshapes a vector of channels `[c]` to `[1, 1, 1, c]`, to broadcast it."""
     return channels[None, None, None]

@@ -1,4 +1,4 @@
-"""Which values the fields of a configuration may have."""
+"""Checks the types and values of a configuration's fields."""
 
 import dataclasses
 import difflib
@@ -14,7 +14,7 @@ from srgan_jax.evaluation import metrics
 from srgan_jax.training import losses, parallel, steps
 from srgan_jax.training.config import Config, ConfigError, content_terms
 
-RESERVED_NAMES = ("start", "best")  # of generators' files, see network_files
+RESERVED_NAMES = ("start", "best")  # names of generators' files, see network_files
 BORDERS = ("mirrored", "clamped")
 CHOICES = {
     "dtype": ("float32", "bfloat16"),
@@ -31,7 +31,7 @@ CHOICES = {
     "evaluation.protocol": metrics.PROTOCOLS,
     "parallel.transform": parallel.TRANSFORMS,
 }
-# Smallest and largest value. A number never may be NaN or infinite.
+# Smallest and largest value of each field. `build` refuses NaN and infinity.
 AT_LEAST_0, AT_LEAST_1 = (0, math.inf), (1, math.inf)
 BELOW_1 = (0, math.nextafter(1, 0))
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -45,7 +45,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "optimizer.eps": AT_LEAST_0,
     "ema_decay": BELOW_1,
     "data.crop": AT_LEAST_1,
-    "data.exposure": AT_LEAST_0,  # stops
+    "data.exposure": AT_LEAST_0,  # in stops
     "data.graded": (0, 1),
     "evaluation.every": AT_LEAST_1,
     "checkpoint.every": AT_LEAST_1,
@@ -61,13 +61,22 @@ STAGE_RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """'; did you mean ...?', or what is known where nothing is near."""
+    """Suggests the nearest known name, or lists all if none is near."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+    return f"; did you mean {near[0]}?" if near else f"; choose from {', '.join(known)}"
 
 
 def build(cls: type, values: Any, path: str) -> Any:
-    """A dataclass of these values; refuses unknown, missing and mistyped fields."""
+    """Builds a dataclass from values.
+
+    Args:
+      cls: the dataclass.
+      values: maps field names to values.
+      path: path of this section, such as 'data.', for messages.
+
+    Raises:
+      ConfigError: a field is unknown, missing or of the wrong type.
+    """
     hints = typing.get_type_hints(cls)
     section = path.rstrip(".") or "the configuration"
     if not isinstance(values, Mapping):
@@ -83,7 +92,7 @@ def build(cls: type, values: Any, path: str) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    """A field's value in the type of its annotation."""
+    """Returns a field's value in the type of its annotation."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, f"{path}.")
@@ -126,22 +135,23 @@ def check(config: Config) -> None:
     _check_stages(config)
     if config.accumulate > 1 and config.adversarial.order != "generator_first":
         raise ConfigError(
-            f"accumulate is {config.accumulate}, but with adversarial.order="
-            f"{config.adversarial.order!r} G's gradients need D after its whole batch; "
-            "use 'generator_first' or accumulate=1"
+            f"accumulate is {config.accumulate}, but adversarial.order="
+            f"{config.adversarial.order!r} updates D on its whole batch before G's "
+            "gradients; use 'generator_first' or accumulate=1"
         )
     scale = config.generator.get("scale")
     if not isinstance(scale, int) or scale < 1:
         raise ConfigError(f"generator.scale is {scale!r}; expected 2, 4 or 8")
     if config.data.crop % scale:
         raise ConfigError(
-            f"data.crop {config.data.crop} is not a multiple of generator.scale {scale}"
+            f"data.crop {config.data.crop} is not a multiple of generator.scale "
+            f"{scale}; choose a multiple"
         )
 
 
 def _check_stages(config: Config) -> None:
     if not config.stages:
-        raise ConfigError("stages is empty: nothing to train")
+        raise ConfigError("stages is empty; expected at least one stage to train")
     for index, stage in enumerate(config.stages):
         content_terms(stage.content)
         _check_ranges(dataclasses.asdict(stage), STAGE_RANGES, f"stages[{index}].")
@@ -152,13 +162,15 @@ def _check_stages(config: Config) -> None:
             )
         if not re.fullmatch(r"[\w-]+", stage.name) or stage.name in RESERVED_NAMES:
             raise ConfigError(
-                f"stages[{index}].name is {stage.name!r}; it becomes part of a file's "
-                f"name: expected letters and digits, and none of "
+                f"stages[{index}].name is {stage.name!r}; it becomes part of a file "
+                "name, so expected letters and digits, but none of "
                 f"{', '.join(RESERVED_NAMES)}"
             )
     names = [stage.name for stage in config.stages]
     if len(set(names)) < len(names):
-        raise ConfigError(f"two stages have one name: {', '.join(names)}")
+        raise ConfigError(
+            f"two stages have the same name: {', '.join(names)}; rename one"
+        )
     if config.init_discriminator_from is not None and not any(
         stage.adversarial for stage in config.stages
     ):
