@@ -157,7 +157,7 @@ def test_no_resolution_costs_the_image(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     for dpi in ((1e8, 0.03), (70_000.0, 300.0)):
         notes = encode.write(path, Decoded(pixels(4, 4, 3), metadata=Metadata(dpi=dpi)))
-        assert len(notes) == (suffix in (".jpg", ".jpeg", ".bmp"))
+        assert len(notes) == (suffix in (".jpg", ".jpeg", ".jfif", ".bmp"))
         assert decode.read(path).pixels.shape == (4, 4, 3)
 
 

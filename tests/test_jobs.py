@@ -66,7 +66,7 @@ def test_smaller_sizes_are_made_by_matlabs_bicubic() -> None:
 
 
 def test_unsupported_formats_are_named(tmp_path: Path) -> None:
-    for name in ("a.gif", "b.HEIC", "sub/c.jxl"):
+    for name in ("a.gif", "b.HEIC", "c.ppm", "sub/c.jxl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     made = prepare([str(tmp_path)], str(tmp_path / "out"))
@@ -74,6 +74,7 @@ def test_unsupported_formats_are_named(tmp_path: Path) -> None:
     assert made.failures == [
         f"{tmp_path / 'a.gif'}: GIF cannot be read",
         f"{tmp_path / 'b.HEIC'}: HEIC cannot be read",
+        f"{tmp_path / 'c.ppm'}: PNM cannot be read",
         f"{tmp_path / 'sub/c.jxl'}: JPEG XL cannot be read",
     ]
 
