@@ -109,8 +109,13 @@ def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
                 found["icc"] = profile
         elif kind == b"eXIf":
             found["exif"] = body
-        elif kind == b"iTXt" and body.startswith(_XMP + b"\0"):
-            found["xmp"] = body[len(_XMP) + 2 :].split(b"\0", 2)[-1]
+        elif kind == b"iTXt" and body.startswith(_XMP):
+            text = body[len(_XMP) + 2 :].split(b"\0", 2)[-1]
+            packet = _inflated(text) if body[len(_XMP) :][:1] == b"\1" else text
+            if packet is None:
+                notes.append("XMP is damaged and left out")
+            else:
+                found["xmp"] = packet
         elif kind == b"pHYs" and body[8:] == b"\x01":
             x, y = struct.unpack(">II", body[:8])
             dpi = x * _METRE, y * _METRE
