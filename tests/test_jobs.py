@@ -117,6 +117,14 @@ def test_a_folder_that_cannot_be_written_costs_no_work(
         run(job, Mock(scale=2, side_effect=AssertionError), size=Size())
 
 
+def test_closed_streams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    for inputs, out in ((["-"], "a.png"), (["a.png"], "-")):
+        with pytest.raises(ValueError, match="is closed; give a file"):
+            prepare(inputs, out, kind="PNG")
+
+
 def test_streams_that_fail_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

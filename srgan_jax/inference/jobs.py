@@ -219,6 +219,12 @@ def _single_target(
     """Returns `out` if it names a file or standard output, None for a folder."""
     if not out or not all(inputs):
         raise ValueError("an input or --out is empty; . is the current folder")
+    for stream, used in (
+        (sys.stdin, STANDARD in inputs),
+        (sys.stdout, out == STANDARD),
+    ):
+        if used and stream is None:
+            raise ValueError("standard input or output is closed; give a file")
     is_file = out == STANDARD or (
         Path(out).suffix.lower() in BY_SUFFIX
         and not out.endswith(os.sep)
