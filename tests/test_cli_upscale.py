@@ -227,6 +227,11 @@ def test_sizes_above_the_networks_are_refused(weights: Path, tmp_path: Path) -> 
         ["-o", "out", "--quality", "101"],
         ["-o", "-"],
         ["-o", "-", "--format", "png", "--json"],
+        ["-o", "out", "--quality", "50"],
+        ["-o", ""],
+        ["-o", "x.gif"],
+        ["-o", "in/notes.txt"],
+        ["-o", "out", ""],
         ["-o", "two.png", "SECOND"],
         ["-o", "two.png", "FOLDER"],
         ["-o", "out", "-"],
@@ -237,6 +242,7 @@ def test_contradictory_options_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     source, second = save(tmp_path / "a.png"), save(tmp_path / "in/b.png")
+    (tmp_path / "in/notes.txt").touch()
     names = {"SECOND": str(second), "FOLDER": str(second.parent)}
     options = [names.get(option, option) for option in options]
     inputs = [] if names["FOLDER"] in options else [source]

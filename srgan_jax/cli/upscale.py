@@ -121,6 +121,7 @@ def upscale(
     """Upscale images. Alpha, 16 bits, metadata and colours are kept."""
     with usage_errors():
         from srgan_jax.images.encode import Settings
+        from srgan_jax.images.formats import FORMATS
         from srgan_jax.inference import jobs
         from srgan_jax.inference.sizes import Size
         from srgan_jax.weights.catalog import DEFAULT_GENERATOR
@@ -146,6 +147,9 @@ def upscale(
             skip_existing=skip_existing,
             max_pixels=max_pixels,
         )
+        lossy = any(FORMATS[job.kind].lossy for job in batch.jobs)
+        if quality is not None and batch.jobs and not lossy:
+            raise ValueError("--quality is for JPEG, WebP and AVIF; choose a --format")
         weights = weights or DEFAULT_GENERATOR
         upscaler = None
         if batch.jobs:

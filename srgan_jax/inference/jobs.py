@@ -8,6 +8,7 @@ sizes above the network's. A refused input does not stop the others.
 import dataclasses
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -140,7 +141,10 @@ def run(
       ImageError: the input cannot be read, or the output cannot be written.
     """
     if job.source is None:
-        data = sys.stdin.buffer.read()
+        try:
+            data = sys.stdin.buffer.read()
+        except OSError as error:
+            raise decode.describe_error(job.source_name, error) from error
         image = decode.decode_upright(data, job.source_name, max_pixels)
     else:
         image = decode.read(job.source, max_pixels)
@@ -154,6 +158,8 @@ def run(
     try:
         if job.target:
             job.target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=job.target.parent):
+                pass  # a folder that cannot be written costs no work
         image = upscale(image, lambda pixels: upscaler(pixels, progress), shape)
     except (OSError, MemoryError) as error:
         raise decode.describe_error(job.target_name, error) from error
@@ -166,8 +172,11 @@ def run(
         notes = encode.write(job.target, image, settings)
     else:
         data, notes = encode.encode(image, job.kind, job.target_name, settings)
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise decode.describe_error(job.target_name, error) from error
     return dataclasses.replace(image, notes=(*image.notes, *notes))
 
 
@@ -208,6 +217,14 @@ def _single_target(
     inputs: Sequence[str], out: str, kind: str | None, suffix: str
 ) -> str | None:
     """Returns `out` if it names a file or standard output, None for a folder."""
+    if not out or not all(inputs):
+        raise ValueError("an input or --out is empty; . is the current folder")
+    for stream, used in (
+        (sys.stdin, STANDARD in inputs),
+        (sys.stdout, out == STANDARD),
+    ):
+        if used and stream is None:
+            raise ValueError("standard input or output is closed; give a file")
     is_file = out == STANDARD or (
         Path(out).suffix.lower() in BY_SUFFIX
         and not out.endswith(os.sep)
@@ -216,6 +233,10 @@ def _single_target(
     if not is_file:
         if STANDARD in inputs:
             raise ValueError("standard input needs a file or - as --out, not a folder")
+        named_unread = Path(out).suffix.lower() in UNREAD and out[-1] != os.sep
+        if Path(out).is_file() or (named_unread and not Path(out).is_dir()):
+            expected = ", ".join(BY_SUFFIX)
+            raise ValueError(f"--out {out} is no folder and no image ({expected})")
         return None
     if len(inputs) > 1 or (inputs[0] != STANDARD and Path(inputs[0]).is_dir()):
         raise ValueError(
@@ -252,7 +273,10 @@ def _listed(
         if not path.is_dir():
             jobs.append(_job(path, out / path.name, kind, suffix))
             continue
-        files = decode.scan(path)
+        files = decode.scan(
+            path,
+            lambda error: failures.append(f"{error.filename}: {error.strerror}"),
+        )
         if path.absolute() in out.absolute().parents:  # skip an earlier call's outputs
             files = [
                 f for f in files if not f.absolute().is_relative_to(out.absolute())
