@@ -1,12 +1,13 @@
 """Measures how fast images are upscaled, here and with the same weights in PyTorch.
 
-    python benchmarks/inference.py [--rounds 5] [--images 24] [--peak]
+    python benchmarks/inference.py [--rounds 5] [--images 24] [--peak] [--many]
 
 All take uint8 images, continue them by zeros and return uint8 images. The contestants
 take turns, and the ratio within a round counts, since the machine may be busy with
 other work. Processor seconds are those of all threads. `--peak` adds the peak memory at
-two sizes, without the finished image, each in a process of its own. Prints a line of
-JSON for each size.
+two sizes, without the finished image, each in a process of its own. `--many` adds 400
+images of 160x120 in a batch beside one of 3200x2400. Prints a line of JSON for each
+size.
 Needs srgan-jax[parity].
 """
 
@@ -95,7 +96,9 @@ def upscaler_of(forward: Callable) -> Callable[[np.ndarray], np.ndarray]:
 
 def photographs(height: int, width: int, count: int) -> list[np.ndarray]:
     """Crops of a photograph, laid side by side where it is too small."""
-    photo = np.tile(skimage.data.astronaut(), (2, 2, 1))
+    photo = skimage.data.astronaut()
+    rows, columns = (-(-(side + count) // len(photo)) for side in (height, width))
+    photo = np.tile(photo, (rows, columns, 1))
     return [
         np.ascontiguousarray(photo[i : i + height, i : i + width]) for i in range(count)
     ]
@@ -174,6 +177,21 @@ def peak(weights: str, height: int, width: int) -> dict[str, Any]:
     return json.loads(subprocess.check_output(command, env=dict(os.environ)))
 
 
+def many(weights: str, rounds: int) -> dict[str, Any]:
+    """Processor seconds of a batch of small images over those of a large one."""
+    (large,) = photographs(2400, 3200, 1)
+    small = large.reshape(20, 120, 20, 160, 3).swapaxes(1, 2).reshape(-1, 120, 160, 3)
+    record: dict[str, Any] = {"sizes": [small.shape, large.shape]}
+    for padding in ("symmetric", "zero"):
+        upscaler = srgan_jax.load(weights, padding=padding)
+        ratios = [
+            seconds(upscaler, [small])[1] / seconds(upscaler, [large])[1]
+            for _ in range(rounds)
+        ]
+        record[padding] = round(statistics.median(ratios), 3)
+    return record
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default=DEFAULT_GENERATOR)
@@ -181,6 +199,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24, help="in the Kodak folder")
     parser.add_argument("--no-compile", action="store_true", help="no torch.compile")
     parser.add_argument("--peak", action="store_true")
+    parser.add_argument("--many", action="store_true")
     parser.add_argument("--peak-of", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
@@ -199,6 +218,8 @@ def main() -> None:
         report(compare(contestants, photographs(*size, count), arguments.rounds))
     for size in PEAK_SIZES if arguments.peak else ():
         report(peak(arguments.weights, *size))
+    if arguments.many:
+        report(many(arguments.weights, arguments.rounds))
 
 
 def report(record: dict[str, Any]) -> None:

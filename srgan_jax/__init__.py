@@ -1,8 +1,8 @@
 """SRGAN on JAX: from a photograph on disk to a trained generator and an upscaled image.
 
 import srgan_jax
-upscaler = srgan_jax.load("krasserm-srgan")
-image = upscaler(image)  # uint8 [h, w, 3] -> [4 h, 4 w, 3]
+upscaler = srgan_jax.load()
+image = upscaler(image)  # uint8 [h, w, 3] to uint8 [4 h, 4 w, 3]
 """
 
 import importlib.metadata
@@ -17,7 +17,7 @@ __version__ = importlib.metadata.version("srgan-jax")
 
 
 def load(
-    name_or_file: str | os.PathLike[str],
+    name_or_file: str | os.PathLike[str] | None = None,
     *,
     tile: int | None = None,
     dtype: str = "float32",
@@ -29,24 +29,34 @@ def load(
     Programs are compiled once for each machine and kept in the cache of the weights,
     unless JAX has been given a directory of its own.
 
+    Example:
+      upscaler = srgan_jax.load()
+      upscaler(PIL.Image.open("small.jpg")).save("large.png")
+      upscaler(array)  # uint8 [h, w, 3] to uint8 [4 h, 4 w, 3]
+
     Args:
       name_or_file: a name of the catalog (`srgan-jax weights list`), or a file that
-        training or `srgan-jax weights convert` wrote.
-      tile: side in LR pixels of what is computed at a time; see Upscaler.
-      dtype: of the computation; 'bfloat16' is faster where the device has it.
+        training or `srgan-jax weights convert` wrote. None takes the default of
+        `srgan-jax upscale`.
+      tile: largest side in LR pixels of what is computed at a time; see Upscaler.
+      dtype: of the computation, 'float32' or 'bfloat16', which is faster where the
+        device has it.
       padding: what lies beyond the borders of an image: its mirror image ('symmetric')
         or zeros ('zero'), as in training; see Upscaler.
       offline: refuse to download.
 
     Raises:
-      ValueError: there are no such weights, or they are not a generator's.
+      ValueError: there are no such weights, they are not a generator's, or an argument
+        has another value.
     """
     import jax  # here, so that importing the package takes no time
 
     from srgan_jax.inference.upscaler import Upscaler
     from srgan_jax.weights import store
+    from srgan_jax.weights.catalog import DEFAULT_GENERATOR
 
-    settings, variables = store.load_generator(str(name_or_file), offline=offline)
+    name = str(DEFAULT_GENERATOR if name_or_file is None else name_or_file)
+    settings, variables = store.load_generator(name, offline=offline)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         programs = store.cache_dir() / "xla"
         jax.config.update("jax_compilation_cache_dir", str(programs))

@@ -1,5 +1,6 @@
 """`srgan-jax export`: a generator as one file for other runtimes."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +22,26 @@ def export(
             help="As for upscale.",
         ),
     ] = None,
+    padding: Annotated[
+        Literal["symmetric", "zero"],
+        typer.Option(help="Beyond the borders of an image, as for upscale."),
+    ] = "symmetric",
+    height: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the images, in pixels; any unless given."),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the images, in pixels; any unless given."),
+    ] = None,
+    fp16: Annotated[
+        bool,
+        typer.Option(
+            "--fp16",
+            help="Weights and computation in half precision, in ONNX; input and output "
+            "stay float32.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an output that exists.")
     ] = False,
@@ -28,20 +49,29 @@ def export(
         bool, typer.Option("--offline", help="Refuse to download.")
     ] = False,
 ) -> None:
-    """Write a generator as one file for other runtimes, for images of any size.
+    """Write a generator as one file for other runtimes.
 
-    LR in [0, 1] to SR in [-1, 1], in float32; `[batch, h, w, 3]` in StableHLO and
+    It takes and gives RGB in [0, 1], in float32; `[batch, h, w, 3]` in StableHLO and
     `[batch, 3, h, w]` in ONNX. The file carries the generator's settings.
     """
     with usage_errors(), clean_termination():
         if out.exists() and not overwrite:
             raise ValueError(f"{out}: exists; --overwrite replaces it")
         if not out.parent.is_dir():
-            raise ValueError(f"{out}: there is no folder {str(out.parent)!r}")
+            raise ValueError(
+                f"{out}: its folder does not exist; create {str(out.parent)!r} first"
+            )
+        if fp16 and to != "onnx":
+            raise ValueError("--fp16 is for --to onnx; leave it out for stablehlo")
         from srgan_jax.inference import export as exports
         from srgan_jax.weights import store
         from srgan_jax.weights.catalog import DEFAULT_GENERATOR
 
         generator = store.load_generator(weights or DEFAULT_GENERATOR, offline=offline)
-        write = {"stablehlo": exports.to_stablehlo, "onnx": exports.to_onnx}[to]
-        exports.save(out, write(*generator))
+        write = (
+            partial(exports.to_onnx, fp16=fp16)
+            if to == "onnx"
+            else (exports.to_stablehlo)
+        )
+        exported = write(*generator, padding=padding, height=height, width=width)
+        exports.save(out, exported)

@@ -52,10 +52,10 @@ class Plan(NamedTuple):
     """How an image is covered.
 
     Attributes:
-      windows: all of them.
+      windows: of each image.
       sides: height and width of every window.
       cell: height and width of every cell.
-      batch: number of windows that are computed at a time.
+      batch: number of windows, of one image or several, that are computed at a time.
     """
 
     windows: list[Window]
@@ -82,44 +82,60 @@ class Plan(NamedTuple):
         return self.batch * rows * columns
 
 
-def plan(height: int, width: int, halo: int, tile: int | None, border: int = 0) -> Plan:
-    """Covers an image by windows.
+def plan(
+    height: int,
+    width: int,
+    halo: int,
+    tile: int | None,
+    border: int = 0,
+    count: int = 1,
+) -> Plan:
+    """Covers images of equal size by windows.
 
     Args:
-      height: of the image, in LR pixels.
+      height: of an image, in LR pixels.
       width: likewise.
       halo: radius of the receptive field.
-      tile: side of each core. None takes the whole image in one window, its sides
-        rounded up to `STEP`, or in as few windows as sides of about `SIDE` allow.
-      border: pixels by which the image is continued to each side: `halo` or none.
+      tile: largest side of a core inside the image. None takes the whole image in one
+        window, or in as few windows as sides of about `SIDE` allow. Without need no
+        window is larger than that.
+      border: pixels by which an image is continued to each side, at most `halo`.
+      count: number of images. The sides of windows of a single image are rounded up to
+        `STEP`; several images are worth a program of their own.
     """
-    continued = height + 2 * border, width + 2 * border
-    if tile is None:
-        sides = _automatic_side(continued[0], halo), _automatic_side(continued[1], halo)
-        cell = _equal(sides[0], CELL), _equal(sides[1], CELL)
-        batch = 1
-    else:
-        side = tile + 2 * halo
-        side_cell = min(side, _equal(max(tile, STEP), CELL))
-        sides, cell = (side, side), (side_cell, side_cell)
-        batch = max(1, BATCH_PIXELS // side**2)
-    rows, columns = (
-        _parts(length, side, halo, border)
-        for length, side in zip((height, width), sides, strict=True)
-    )
-    return Plan(list(itertools.product(rows, columns)), sides, cell, batch)
+    step = STEP if count == 1 else 1
+    most = None if tile is None else tile + 2 * halo
+    axes = [_axis(length, halo, border, step, most) for length in (height, width)]
+    (rows, *_), (columns, *_) = axes
+    windows = list(itertools.product(rows, columns))
+    sides, cell = (axes[0][1], axes[1][1]), (axes[0][2], axes[1][2])
+    batch = min(count * len(windows), max(1, BATCH_PIXELS // (sides[0] * sides[1])))
+    return Plan(windows, sides, cell, batch)
 
 
-def _automatic_side(length: int, halo: int) -> int:
+def _axis(
+    length: int, halo: int, border: int, step: int, most: int | None
+) -> tuple[list[Part], int, int]:
+    """The parts along one axis, their side, and the side of a cell."""
+    continued = length + 2 * border
+    side = _automatic_side(continued, halo, step)
+    if most is not None:
+        side = min(side, most)
+    if continued <= side:
+        return [Part(-border, 0, length)], side, _equal(side - 2 * border, CELL)
+    cell = min(side, _equal(max(side - 2 * halo, STEP), CELL))
+    return _parts(length, side, halo, border), side, cell
+
+
+def _automatic_side(length: int, halo: int, step: int) -> int:
     most = max(SIDE, 4 * halo)
     count = 1 + _count(max(0, length - most), most - 2 * halo)
-    return _count(length + (count - 1) * 2 * halo, count * STEP) * STEP
+    return _count(length + (count - 1) * 2 * halo, count * step) * step
 
 
 def _parts(length: int, side: int, halo: int, border: int) -> list[Part]:
+    """More than one part, which each have a halo where they cut the image."""
     continued = length + 2 * border
-    if continued <= side:
-        return [Part(-border, 0, length)]
     step = side - 2 * halo
     count = 1 + _count(continued - side, step)
     first_edge = halo - border + step
