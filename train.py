@@ -1,6 +1,6 @@
-"""Trains an SRGAN: python train.py --config=configs/srgan.py[:variant]
+"""Trains an SRGAN: python train.py --config=configs/srgan.py[:VARIANT]
 
-The same command resumes a run. See training/command_line.py for the exit status.
+The same command resumes a run. training/command_line.py lists the exit statuses.
 """
 
 from absl import app

@@ -1,15 +1,16 @@
-"""Artefacts of generators that PSNR and LPIPS hardly see: shifted colours and grids.
+"""Measures artefacts that PSNR and LPIPS hardly notice: colour shifts and grids.
 
-python benchmarks/artefacts.py FOLDER NAME_OR_FILE [NAME_OR_FILE ...] [--json]
+    python benchmarks/artefacts.py FOLDER NAME_OR_FILE [NAME_OR_FILE ...] [--json]
 
-FOLDER holds HR photographs, such as Kodak's 24. For each generator it prints
+FOLDER holds HR photographs, such as Kodak's 24. For each generator, this prints
 
-- the mean shift of each channel in levels, SR less HR, over all photographs;
-- the largest error on flat pictures (a 5x5x5 grid of RGB colours, 48x64 pixels of LR),
-  inside and within BORDER pixels of LR from the border;
-- the power of SR at periods of 2 and 4 pixels over the median of the neighbouring
-  frequencies, the largest for rows and columns: 1 means no grid. Measured on a 64x64
-  patch of blurred LR from the middle of each photograph, under a Hann window.
+- the mean of SR minus HR per channel, in 8-bit levels, over all photographs;
+- the largest error on images of one colour (a 5x5x5 grid of RGB colours, 48x64 LR
+  pixels), both inside and within BORDER LR pixels of the border;
+- the power of SR at periods of 2 and 4 pixels, divided by the median power of the
+  neighbouring frequencies; the largest value over rows and columns. 1 means no grid.
+  It is measured on 64x64 patches of blurred LR from the middle of each photograph, with
+  a Hann window.
 """
 
 import argparse
@@ -70,13 +71,13 @@ def measure(upscaler: Upscaler, found: list[pairs.Pair]) -> dict:
 
 
 def mean_shift(upscaler: Upscaler, found: list[pairs.Pair]) -> list[float]:
-    """Mean of SR less mean of HR, `[3]` in levels, averaged over photographs."""
+    """Mean of SR minus mean of HR, `[3]` in levels, averaged over photographs."""
     shifts = [upscaler(pair.lr).mean((0, 1)) - pair.hr.mean((0, 1)) for pair in found]
     return np.mean(shifts, axis=0).tolist()
 
 
 def flat_errors(upscaler: Upscaler) -> tuple[int, int]:
-    """The largest error on flat pictures, inside and near the border, in levels."""
+    """Largest errors on images of one colour, inside and anywhere, in levels."""
     inside = border = 0
     edge = BORDER * upscaler.scale
     for colour in itertools.product(LEVELS, repeat=3):
@@ -88,7 +89,7 @@ def flat_errors(upscaler: Upscaler) -> tuple[int, int]:
 
 
 def periodic_power(upscaler: Upscaler, found: list[pairs.Pair]) -> float:
-    """Power at periods 2 and 4 over that of neighbouring frequencies: the largest."""
+    """Largest ratio of the power at periods 2 and 4 to neighbouring frequencies."""
     spectra = [spectrum(upscaler(smooth_patch(pair.hr))) for pair in found]
     ratios = []
     for power in np.sum(spectra, axis=0):
@@ -102,7 +103,7 @@ def periodic_power(upscaler: Upscaler, found: list[pairs.Pair]) -> float:
 
 
 def smooth_patch(hr: np.ndarray) -> np.ndarray:
-    """Blurred LR from the middle of a photograph, `[PATCH, PATCH, 3]`."""
+    """Returns blurred LR from the middle of a photograph, `[PATCH, PATCH, 3]`."""
     lr = imresize(hr, Fraction(1, 4))
     lr = ndimage.gaussian_filter(lr.astype(np.float32), (BLUR, BLUR, 0))
     top, left = (lr.shape[0] - PATCH) // 2, (lr.shape[1] - PATCH) // 2
@@ -110,7 +111,7 @@ def smooth_patch(hr: np.ndarray) -> np.ndarray:
 
 
 def spectrum(sr: np.ndarray) -> np.ndarray:
-    """Mean power spectra of rows and of columns `[2, side // 2 + 1]`, in luma."""
+    """Mean power spectra of rows and of columns, `[2, side // 2 + 1]`, of grey."""
     grey = sr.mean(-1)
     window = np.hanning(len(grey) + 1)[:-1]
     lines = [

@@ -1,13 +1,13 @@
-"""Measures how fast images are upscaled, here and with the same weights in PyTorch.
+"""Compares the speed of upscaling here with PyTorch, using the same weights.
 
     python benchmarks/inference.py [--rounds 5] [--images 24] [--peak] [--many]
 
-All take uint8 images, continue them by zeros and return uint8 images. The contestants
-take turns, and the ratio within a round counts, since the machine may be busy with
-other work. Processor seconds are those of all threads. `--peak` adds the peak memory at
-two sizes, without the finished image, each in a process of its own. `--many` adds 400
-images of 160x120 in a batch beside one of 3200x2400. Prints a line of JSON for each
-size.
+All programs map uint8 images to uint8 images and pad with zeros. They take turns, and
+ratios are taken within a round, since the machine may be busy with other work. CPU
+seconds are the sum over all threads. `--peak` adds the peak memory at two sizes,
+without the output image, each in a separate process. `--many` adds the CPU seconds of a
+batch of 400 images of 160x120 divided by those of one of 3200x2400. Prints one line of
+JSON per size.
 Needs srgan-jax[parity].
 """
 
@@ -38,7 +38,7 @@ PEAK_SIZES = ((750, 1000), (3000, 4000))
 
 
 class TorchGenerator(torch.nn.Module):
-    """The generator as PyTorch users write it: convolution, BN, PReLU, each a call."""
+    """The generator as PyTorch users write it, with one call per layer."""
 
     def __init__(self, settings: Mapping[str, Any], variables: Mapping[str, Any]):
         super().__init__()
@@ -95,7 +95,7 @@ def upscaler_of(forward: Callable) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def photographs(height: int, width: int, count: int) -> list[np.ndarray]:
-    """Crops of a photograph, laid side by side where it is too small."""
+    """Returns crops of a photograph, which is tiled so that it is large enough."""
     photo = skimage.data.astronaut()
     rows, columns = (-(-(side + count) // len(photo)) for side in (height, width))
     photo = np.tile(photo, (rows, columns, 1))
@@ -105,7 +105,7 @@ def photographs(height: int, width: int, count: int) -> list[np.ndarray]:
 
 
 def seconds(run: Callable, images: list[np.ndarray]) -> tuple[float, float]:
-    """By the clock and of the processor."""
+    """Returns wall-clock seconds and CPU seconds."""
     before, start = processor_seconds(), time.perf_counter()
     for image in images:
         run(image)
@@ -120,7 +120,7 @@ def processor_seconds() -> float:
 def compare(
     contestants: dict[str, Callable], images: list[np.ndarray], rounds: int
 ) -> dict[str, Any]:
-    """Medians of the seconds an image, and ours against the others within a round."""
+    """Returns median seconds per image, and median ratios to ours within a round."""
     results = {name: run(images[0]) for name, run in contestants.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -148,7 +148,7 @@ def compare(
 
 
 def compile_seconds(weights: str, image: np.ndarray) -> dict[str, float]:
-    """The first image of a process less the second one, without and with a cache."""
+    """Returns the first image's time minus the second's, without and with a cache."""
     record = {}
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default=DEFAULT_GENERATOR)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=24, help="in the Kodak folder")
+    parser.add_argument("--images", type=int, default=24, help="of Kodak's size")
     parser.add_argument("--no-compile", action="store_true", help="no torch.compile")
     parser.add_argument("--peak", action="store_true")
     parser.add_argument("--many", action="store_true")

@@ -1,10 +1,10 @@
-"""Measures how many training crops a second the input pipeline makes.
+"""Measures how many training crops per second the input pipeline produces.
 
     python benchmarks/input_pipeline.py --source=folder:PATH [--json]
 
-Prints the rate and the processor time per crop; other programs on the machine disturb
-the latter less. Images in formats other than JPEG are decoded once and kept in memory.
-To measure such a source as a long run sees it, let `--warm-up` cover an epoch.
+Prints the rate and the CPU time per crop, which depends less on other programs on the
+machine. Images in formats other than JPEG are decoded once and kept in memory; to
+measure them as in a long run, let `--warm-up` cover an epoch.
 """
 
 import argparse

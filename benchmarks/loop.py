@@ -1,12 +1,12 @@
-"""What the training loop costs beside the bare update, reading of data included.
+"""Measures the overhead of the training loop over bare steps, data loading included.
 
     python benchmarks/loop.py [--source folder:PATH] [--stage adversarial] [--batch 16]
 
-Runs a stage of the recipe by turns as `train.py` would (metrics, log, crops from the
-source; no evaluation and no checkpoint falls into the steps that count) and as bare
-updates of one batch in the host's memory, copied for each. What counts is the ratio
-within a round. The loop's seconds are the mean of its own metrics. Needs
-srgan-jax[parity], for what it shares with train_step.py.
+A stage runs in turn as in `train.py` (crops from the source, metrics, log; without
+evaluations and checkpoints in the measured steps) and as bare steps on one batch, which
+is copied to the device for each step. The overhead is the ratio within a round, whose
+median is printed. The loop's duration is the mean of the rates in its metrics. Needs
+srgan-jax[parity], since it imports train_step.py.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from train_step import STAGES, batch_of, our_update, seconds
+from train_step import STAGES, batch_of, our_step, seconds
 
 from configs import srgan
 from srgan_jax.training import loop, runtime
@@ -24,7 +24,7 @@ from srgan_jax.training.resolve import resolve_config
 
 
 def loop_rate(name: str, source: str, batch_size: int, steps: int) -> float:
-    """Images a second by the metrics of a run."""
+    """Returns images per second according to the metrics of a run."""
     config = srgan.get_config()
     config.batch_size = batch_size
     config.data.source = source
@@ -49,11 +49,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="on standard output")
     arguments = parser.parse_args()
     runtime.reuse_memory()
-    run, _ = our_update(arguments.stage, batch_of(arguments.batch))
+    run, _ = our_step(arguments.stage, batch_of(arguments.batch))
     seconds(run)
     records = []
     for _ in range(arguments.rounds):
-        bare = arguments.batch / seconds(run, arguments.steps)
+        durations = [seconds(run) for _ in range(arguments.steps)]
+        bare = arguments.batch / statistics.mean(durations)
         looped = loop_rate(
             arguments.stage, arguments.source, arguments.batch, arguments.steps
         )

@@ -1,10 +1,10 @@
-"""Trains a generator and a discriminator here and in PyTorch from one initialisation.
+"""Trains the same networks here and in PyTorch and compares them after each step.
 
     python benchmarks/parity.py --steps 200 [--project sgrvinod] [--plot FILE] [--json]
 
-Half of the steps pre-train SRResNet, half are adversarial (VGG54, the catalog's VGG19),
-on the same crops of the same photographs. Prints and plots the relative distances of
-losses and weights after each step. Needs the extra [parity].
+Both start from the same weights and see the same crops. The first half of the steps
+pre-trains SRResNet; the second half is adversarial (VGG54 with the catalog's VGG19).
+Prints and plots the relative distances of losses and weights. Needs srgan-jax[parity].
 """
 
 import argparse
@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The PyTorch reference is the tests' own.
+# The PyTorch reference is part of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "parity"))
 
 
 def train(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A record for each step: stage, losses, and distances from PyTorch's."""
+    """Returns a record per step: stage, losses and distances from PyTorch."""
     import jax
     import twins
 
@@ -60,7 +60,7 @@ def line(record: dict[str, Any]) -> str:
 
 
 def table(records: list[dict[str, Any]], rows: int = 10) -> str:
-    """Markdown: every tenth or so of the steps, with the largest up to it."""
+    """Returns a Markdown table of about `rows` evenly spaced steps."""
     names = [n for n in records[-1]["apart"] if "statistics" not in n]
     lines = [
         f"| step | stage | {' | '.join(names)} |",
@@ -76,7 +76,7 @@ def table(records: list[dict[str, Any]], rows: int = 10) -> str:
 
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
-    """Distances over the steps, logarithmic."""
+    """Plots the distances over the steps on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -2,8 +2,8 @@
 
     python benchmarks/protocols.py [SR HR] [--scale 4]
 
-Each row follows the program's code: its crop, its planes, its SSIM window. Without
-files, HR is scikit-image's astronaut and SR its bicubic reconstruction at x4.
+Each row follows the program's code: its crop, planes and SSIM window. Without files, HR
+is scikit-image's astronaut, and SR is HR downscaled by 4 and upscaled by bicubic.
 """
 
 import argparse
@@ -22,15 +22,15 @@ Planes = np.ndarray  # float64 [height, width, planes] in 0..255
 
 
 class Program(NamedTuple):
-    """How a program scores.
+    """How a program computes its scores.
 
     Attributes:
-      name: whose code it is.
+      name: the program.
       crop: pixels removed from each border; None for the scale.
-      planes: what is compared of a uint8 RGB image.
-      described: the planes in words.
-      ssim: of two such arrays; None if the program has none.
-      window: SSIM's windows in words.
+      planes: returns the planes of a uint8 RGB image that are compared.
+      described: description of the planes.
+      ssim: SSIM of the planes of two images; None if the program has none.
+      window: description of SSIM's windows.
     """
 
     name: str
@@ -60,13 +60,13 @@ def full_range_luma(image: np.ndarray) -> Planes:
 def gaussian_ssim(
     x: Planes, y: Planes, *, padded: bool = False, lowest: float = -1
 ) -> float:
-    """SSIM by an 11x11 Gaussian of sigma 1.5.
+    """SSIM with an 11x11 Gaussian of sigma 1.5.
 
     Args:
       x: one image.
       y: the other image.
-      padded: count the windows at the border too, padded by reflection.
-      lowest: below which the contrast and structure factor is clipped.
+      padded: include windows at the border, padded by reflection.
+      lowest: smallest value of the contrast and structure factor; it is clipped.
     """
     taps = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
     taps /= taps.sum()

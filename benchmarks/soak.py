@@ -1,12 +1,12 @@
-"""Kills a run at random moments, resumes it each time, and compares how it ends.
+"""Kills a run at random moments, resumes it each time, and compares the final results.
 
     python benchmarks/soak.py --kills 20 --seed 0 [--json]
 
-train.py trains both stages of the tests' tiny configuration in processes of its own:
-once left alone, and once killed by SIGTERM or SIGKILL, whichever falls: while it
-starts or compiles, between two steps, or while it saves. Every loss, every score and
-every leaf of the generators must end with the same bits. Exit status 1: they do not, or
-a process did not end as it should.
+train.py trains both stages of the tests' tiny configuration twice, in separate
+processes. One run is uninterrupted. The other is stopped by SIGTERM or SIGKILL, at
+random, while it starts or compiles, between two steps, or while it saves. All losses,
+scores and leaves of the generators must be bit-identical. Exit status 1 means that they
+are not, or that a process ended with an unexpected status.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-# the tests' tiny configuration, and how they start processes and read what these leave
+# The tests have the tiny configuration and the functions to start and inspect runs.
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
-STEPS_PER_KILL = 40  # so many pass in about half a second
+STEPS_PER_KILL = 40  # about half a second of training
 RESUME_ME = 75
 LONGEST_START = 8.0  # seconds
 PATIENCE = 600  # seconds
@@ -46,7 +46,7 @@ class Run:
         ]
 
     def started(self) -> Any:
-        """A context manager: its processes, of which there is one."""
+        """Starts or resumes the run; a context manager that gives its one process."""
         import processes
 
         return processes.started(
@@ -63,7 +63,7 @@ class Run:
                 raise SystemExit(f"the run did not finish: {process.said()}")
 
     def step(self) -> int:
-        """The last of the metrics' complete lines."""
+        """The last step in the metrics; an incomplete line does not count."""
         path = self.workdir / "metrics.jsonl"
         lines = path.read_text().split("\n")[:-1] if path.exists() else []
         return json.loads(lines[-1])["step"] if lines else 0
@@ -75,7 +75,7 @@ class Run:
         return max(processes.saved(self.workdir), default=0)
 
     def saves(self, step: int) -> bool:
-        """Whether a checkpoint of that step or a later one is being written."""
+        """True if a checkpoint of this step or a later one is being written."""
         unfinished = (self.workdir / "checkpoints").glob("*.orbax-checkpoint-tmp")
         return any(int(path.name.partition(".")[0]) >= step for path in unfinished)
 
@@ -88,7 +88,7 @@ def kill(run: Run, target: int, rng: random.Random) -> dict[str, Any]:
     resumed = run.complete()
     with run.started() as (process,):
         began = time.monotonic()
-        # before its first step a process cuts the metrics at the checkpoint
+        # Before its first step, a process truncates the metrics at the checkpoint.
         conditions: dict[str, Callable[[], bool]] = {
             "start": lambda: (
                 time.monotonic() > began + wait
@@ -105,7 +105,7 @@ def kill(run: Run, target: int, rng: random.Random) -> dict[str, Any]:
         process.send(number)
         status, said = process.wait(PATIENCE), process.said()
     right = {RESUME_ME} if number == signal.SIGTERM else {-number}
-    if not said:  # Python itself, before it has read the first lines of train.py
+    if not said:  # the signal ended Python before train.py installed its handlers
         right.add(-number)
     faults = [] if status in right else [f"ended with {status}: {said[-300:]}"]
     if resumed and "bicubic" in said and f"resuming at step {resumed} of" not in said:
@@ -125,7 +125,7 @@ def kill(run: Run, target: int, rng: random.Random) -> dict[str, Any]:
 
 
 def differences(ours: Path, expected: Path) -> list[str]:
-    """What does not have the same bits in both runs."""
+    """Lists results that are not bit-identical in both runs."""
     import numpy as np
     import processes
 
@@ -142,7 +142,7 @@ def differences(ours: Path, expected: Path) -> list[str]:
 
 
 def soak(directory: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kills, one line each on standard error; a record of all."""
+    """Runs the comparison; prints one line per kill on standard error."""
     import processes
     import tiny
 
@@ -196,7 +196,7 @@ def main() -> int:
             f"losses, all scores and {record['leaves']} leaves of the generators"
         )
     else:
-        print("\n".join(["not the same as the run left alone:", *record["different"]]))
+        print("\n".join(["differs from the uninterrupted run:", *record["different"]]))
     return 0 if record["same"] else 1
 
 

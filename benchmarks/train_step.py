@@ -1,14 +1,14 @@
-"""Measures how long a step of each stage takes on this machine, here and in PyTorch.
+"""Compares the duration of a training step here with PyTorch, on this machine.
 
     python benchmarks/train_step.py [--batches 8 16] [--rounds 7] [--json]
 
-All run the paper's networks on the same uint8 crops: SRResNet-MSE, and SRGAN-VGG54 with
-G's step before D's. PyTorch runs in both of its memory layouts. Each contestant has a
-process of its own. Only ours keeps freed memory, as training does
-(runtime.reuse_memory); PyTorch would gain by it too. Ours gets its batch anew for each
-step, PyTorch's once. The contestants take turns, and the ratio within a round counts,
-since the machine may be busy with other work. Weights are random.
-Needs srgan-jax[parity].
+The steps are those of SRResNet-MSE and of SRGAN-VGG54 with G's step before D's, on the
+paper's networks with random weights and the same uint8 crops. PyTorch runs in both of
+its memory layouts. Each program runs in a separate process. Ours keeps freed memory as
+training does (runtime.reuse_memory), from which PyTorch would benefit too, and receives
+its batch again for each step; PyTorch receives it once. The programs take turns, and
+ratios are taken within a round, since the machine may be busy with other work. Needs
+srgan-jax[parity].
 """
 
 import argparse
@@ -39,7 +39,7 @@ LAYOUTS = {
     "torch_channels_last": torch.channels_last,
 }
 STAGES = ("pretrain", "adversarial")
-Run = Callable[[], Any]  # its result may still be under computation
+Run = Callable[[], Any]  # it may return before its result is computed
 
 
 class Residual(nn.Module):
@@ -95,7 +95,7 @@ def vgg54() -> nn.Module:
 
 
 class TorchSteps:
-    """Steps as PyTorch users write them: eager, Adam, a backward pass for G and for D.
+    """Training steps as PyTorch users write them: eager, one backward pass per network.
 
     With G first, D's pass over SR is computed twice, since D's own loss needs another
     graph through D.
@@ -140,7 +140,7 @@ class TorchSteps:
 
 
 def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
-    """The step that training runs, and how many seconds it took to compile."""
+    """Returns the step that training runs, and the seconds it took to compile."""
     given = srgan.get_config()
     given.batch_size = len(batch["hr"])
     config = resolve_config(given)
@@ -156,8 +156,8 @@ def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     vgg_params = parallel.replicate(vgg_params, mesh)
 
     def placed() -> dict[str, jax.Array]:
-        # As in training, a batch is copied one step ahead. JAX would run a step whose
-        # batch has not arrived on another thread, whose memory is not kept.
+        # As in training, the batch arrives before the step. Otherwise JAX would run the
+        # step on another thread, for which glibc does not keep memory.
         return jax.block_until_ready(next(parallel.feed(iter([batch]), mesh)))
 
     began = time.perf_counter()
@@ -173,11 +173,11 @@ def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
     return run, compiling
 
 
-_step: Run  # of this process, if it is a contestant's
+_step: Run  # the step that this process measures; `prepare` sets it
 
 
 def prepare(key: str, name: str, batch_size: int) -> float:
-    """Makes this process a contestant; returns the seconds of compilation."""
+    """Sets the step that this process measures; returns the compilation time."""
     global _step
     batch, compiling = batch_of(batch_size), 0.0
     if key == "srgan_jax":
@@ -191,19 +191,19 @@ def prepare(key: str, name: str, batch_size: int) -> float:
 
 
 def take_turn() -> float:
-    time.sleep(0.2)  # until the threads of the last contestant have gone to sleep
+    time.sleep(0.2)  # until the threads of the previous program sleep
     return seconds(_step)
 
 
 def seconds(run: Run) -> float:
-    """Duration of one step."""
+    """Returns the duration of one step."""
     start = time.perf_counter()
     jax.block_until_ready(run())
     return time.perf_counter() - start
 
 
 def batch_of(count: int) -> dict[str, np.ndarray]:
-    """Noise of the shapes that training sees."""
+    """Returns random crops with the shapes of training."""
     rng = np.random.default_rng(0)
     return {
         key: rng.integers(0, 256, (count, size, size, 3)).astype(np.uint8)
@@ -212,7 +212,7 @@ def batch_of(count: int) -> dict[str, np.ndarray]:
 
 
 def compare(name: str, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Medians of a step's duration, and of PyTorch's over ours within a round."""
+    """Returns median durations, and median ratios of PyTorch to ours in a round."""
     context = multiprocessing.get_context("spawn")
     times: dict[str, list[float]] = {key: [] for key in ("srgan_jax", *LAYOUTS)}
     with contextlib.ExitStack() as stack:

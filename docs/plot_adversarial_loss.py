@@ -1,10 +1,10 @@
 """Draws docs/adversarial-loss.svg: the generator's two adversarial losses over D.
 
-python docs/plot_adversarial_loss.py
+    python docs/plot_adversarial_loss.py
 
-Left: -log D (non-saturating, the loss that trains) and log(1 - D) (saturating, the
-generator's part of eq. 2). Right: their gradients with respect to D's logit x, where
-D = sigmoid(x). Both are computed by srgan_jax.training.losses.
+The left panel shows -log D (non-saturating, the loss used in training) and log(1 - D)
+(saturating, the generator's part of eq. 2). The right panel shows their gradients with
+respect to D's logit x, where D = sigmoid(x). srgan_jax.training.losses computes both.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import numpy as np
 
 from srgan_jax.training import losses
 
-WIDTH, HEIGHT, GAP = 340, 260, 70  # of one panel's axes, and around them
+WIDTH, HEIGHT, GAP = 340, 260, 70  # size of one panel's axes, and the gap around them
 FORMS = {
     "non_saturating": ("-log D", "#c0392b"),
     "saturating": ("log(1 - D)", "#2c5fa8"),
@@ -48,7 +48,7 @@ def gradients_at(logits: jax.Array) -> Callable:
 
 
 def panel(left: int, title: str, limits: tuple[float, float], values: Callable) -> str:
-    """The axes and both curves; `values` maps a loss of one logit to its curve."""
+    """Draws the axes and both curves; `values` maps a loss of a logit to its curve."""
     low, high = limits
 
     def place(x: float, y: float) -> str:

@@ -24,10 +24,10 @@ def load(
     padding: str = "symmetric",
     offline: bool = False,
 ) -> "Upscaler":
-    """A generator that is ready to upscale images.
+    """Loads a generator that is ready to upscale images.
 
-    Programs are compiled once for each machine and kept in the cache of the weights,
-    unless JAX has been given a directory of its own.
+    Compiled programs are cached beside the downloaded weights, unless JAX's own
+    compilation cache is already configured.
 
     Example:
       upscaler = srgan_jax.load()
@@ -35,19 +35,20 @@ def load(
       upscaler(array)  # uint8 [h, w, 3] to uint8 [4 h, 4 w, 3]
 
     Args:
-      name_or_file: a name of the catalog (`srgan-jax weights list`), or a file that
-        training or `srgan-jax weights convert` wrote. None takes the default of
+      name_or_file: a name in the catalog (`srgan-jax weights list`), or a weight file
+        written by training or by `srgan-jax weights convert`. None takes the default of
         `srgan-jax upscale`.
-      tile: largest side in LR pixels of what is computed at a time; see Upscaler.
-      dtype: of the computation, 'float32' or 'bfloat16', which is faster where the
-        device has it.
-      padding: what lies beyond the borders of an image: its mirror image ('symmetric')
-        or zeros ('zero'), as in training; see Upscaler.
-      offline: refuse to download.
+      tile: largest side of the tiles that are computed one at a time, in LR pixels; see
+        Upscaler.
+      dtype: compute dtype, 'float32' or 'bfloat16', which is faster on devices that
+        support it.
+      padding: how an image is padded at its borders: with its mirror image
+        ('symmetric') or with zeros ('zero'), as in training; see Upscaler.
+      offline: forbid downloads.
 
     Raises:
-      ValueError: there are no such weights, they are not a generator's, or an argument
-        has another value.
+      ValueError: the weights do not exist, or do not belong to a generator, or another
+        argument is not one of the values above.
     """
     import jax  # here, so that importing the package takes no time
 
@@ -60,6 +61,6 @@ def load(
     if jax.config.values["jax_compilation_cache_dir"] is None:
         programs = store.cache_dir() / "xla"
         jax.config.update("jax_compilation_cache_dir", str(programs))
-        # keep each program, also one that compiles fast
+        # also cache programs that compile fast
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return Upscaler(settings, variables, tile=tile, dtype=dtype, padding=padding)

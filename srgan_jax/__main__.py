@@ -1,4 +1,4 @@
-"""`python -m srgan_jax` is `srgan-jax`."""
+"""Makes `python -m srgan_jax` run the command `srgan-jax`."""
 
 from srgan_jax.cli.main import app
 

@@ -1,10 +1,14 @@
-"""The check of settings that have a fixed set of values."""
+"""Checks settings that have a fixed set of values."""
 
 from collections.abc import Sequence
 
 
 def one_of(setting: str, value: str, allowed: Sequence[str]) -> str:
-    """Returns `value`, or raises a ValueError that names the setting."""
+    """Returns `value` if it is allowed.
+
+    Raises:
+      ValueError: it is not; the message names the setting and the allowed values.
+    """
     if value not in allowed:
         expected = ", ".join(map(repr, allowed))
         raise ValueError(f"{setting} is {value!r}; expected one of {expected}")

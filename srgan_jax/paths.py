@@ -1,4 +1,4 @@
-"""Files as this package writes them: whole or not at all."""
+"""Atomic writing of files."""
 
 import contextlib
 import os
@@ -9,17 +9,19 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block succeeds.
+    """Yields a temporary file that replaces `path` if the block succeeds.
+
+    The temporary file lies in the same folder. It is removed if the block fails.
 
     Raises:
-      OSError: it cannot be written; names `path`.
+      OSError: the file cannot be written; the error names `path`.
     """
-    # Short whatever the name, which may be as long as the file system allows.
+    # A short name, because that of `path` may already be as long as is allowed.
     unfinished = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
         yield unfinished
         os.replace(unfinished, path)
-    except OSError as error:  # where the disk is full, Python names no file
+    except OSError as error:  # Python names no file if the disk is full
         if error.errno is None or error.filename not in (None, str(unfinished)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,13 +1,13 @@
-"""Settings of JAX for every test, among them four simulated CPU devices.
+"""JAX settings for all tests, such as four simulated CPU devices.
 
-They are set before JAX is first used.
+They must be set before JAX is used.
 """
 
 import functools
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# The programs are tiny: compiling them takes longer than running them.
+# The programs are tiny, so compiling them takes longer than running them.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -15,6 +15,8 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+# Broadcasting between arrays of different rank hides mistakes in shapes.
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session")
@@ -24,13 +26,13 @@ def start(tmp_path_factory):
 
     directory = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        directory = directory.parent  # shared by all workers
+        directory = directory.parent  # All workers share this folder.
     return functools.partial(started, cache=directory / "compiled")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Photographs for the tiny configuration."""
+    """Returns a folder of images for the tiny configuration."""
     import tiny
 
     return tiny.photographs(tmp_path_factory.mktemp("data") / "photographs")

@@ -1,4 +1,4 @@
-"""What the tests of kernels share: random arrays, comparisons of two forms."""
+"""Shared by tests of kernels: random arrays, and comparison of implementations."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ def normal(*shape, mean=0.0, deviation=1.0):
 
 
 def assert_same(fast, plain, *arguments, rtol=1e-4):
-    """Same values, and same gradients of every argument for a random cotangent."""
+    """Compares values, and gradients of every argument for a random cotangent."""
     values, vjp = jax.vjp(fast, *arguments)
     expected, expected_vjp = jax.vjp(plain, *arguments)
     cotangent = jax.tree.map(lambda v: normal(*v.shape), expected)
@@ -31,7 +31,7 @@ def lowered_for(platform, function, *arguments):
 
 
 def products_of(function, *arguments, platform="cpu"):
-    """Matrix products in the program of a function's values and gradients."""
+    """The matrix products in a program that computes a function and its gradients."""
 
     def gradients(*arguments):
         values, vjp = jax.vjp(function, *arguments)

@@ -1,4 +1,4 @@
-"""Samples and files of images that several tests share."""
+"""Samples and image files that several tests share."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def png(
     rows: list[bytes], width: int, depth: int, colour_type: int, chunks: bytes = b""
 ) -> bytes:
-    """A PNG of unfiltered rows as the specification has it."""
+    """A PNG of unfiltered rows, built as the specification says."""
     sizes = (width, len(rows), depth, colour_type, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     return (

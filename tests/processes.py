@@ -1,4 +1,4 @@
-"""Real processes that train a tiny configuration, for tests that watch and kill."""
+"""Runs a tiny configuration in real processes, which tests observe and kill."""
 
 import contextlib
 import json
@@ -18,11 +18,11 @@ from srgan_jax.training import network_files
 from srgan_jax.weights import store
 
 TESTS = Path(__file__).parent
-PATIENCE = 900  # seconds that a starved machine may take for what an idle one does in 5
+PATIENCE = 900  # Seconds; a busy machine may need this long for 5 seconds of work.
 
 
 class Process:
-    """One process of a run; what it says goes to a file in the directory `cache`."""
+    """One process of a run; its output goes to a file in the directory `cache`."""
 
     def __init__(
         self, program: Path, flags: list[str], cache: Path, variables: dict[str, str]
@@ -43,7 +43,7 @@ class Process:
         self._process.send_signal(number)
 
     def wait(self, timeout: float = PATIENCE) -> int:
-        """The exit status; a process that hangs is an error."""
+        """Returns the exit status; fails if the process hangs."""
         return self._process.wait(timeout)
 
     def runs(self) -> bool:
@@ -68,20 +68,20 @@ def started(
     devices: int = 1,
     last: tuple[str, ...] = (),
     program: Path = TESTS / "recorded_train.py",
-    **misfortunes: str,
+    **faults: str,
 ) -> Iterator[list[Process]]:
-    """Processes of one run; whatever happens, none of them stays.
+    """Starts the processes of one run, and ends them when the block ends.
 
     Args:
-      workdir: of the run.
-      folder: of its photographs.
-      *flags: of train.py.
-      cache: where one process finds what another has compiled.
-      processes: how many.
-      devices: of each.
-      last: flags of the last process alone.
-      program: train.py or what stands for it.
-      **misfortunes: of the last process, see recorded_train.py.
+      workdir: the run's directory.
+      folder: the training images.
+      *flags: flags of train.py.
+      cache: directory of the compilation cache that the processes share.
+      processes: number of processes.
+      devices: number of simulated devices per process.
+      last: additional flags of the last process.
+      program: train.py or its replacement.
+      **faults: faults of the last process, see recorded_train.py.
     """
     config = f"--config={TESTS / 'tiny.py'}:{folder}"
     flags = (config, f"--workdir={workdir}", *flags)
@@ -97,7 +97,7 @@ def started(
         for index in range(processes):
             own, only = {"PROCESS_INDEX": str(index)}, list[str]()
             if index == processes - 1:
-                own, only = own | misfortunes, list(last)
+                own, only = own | faults, list(last)
             running.append(Process(program, [*flags, *only], cache, variables | own))
         yield running
     finally:
@@ -112,7 +112,7 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], object], process: Process) -> None:
-    """Waits while the process lives; fails where it ends or takes too long."""
+    """Waits for a condition; fails if the process ends or takes too long."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert process.runs(), process.said()
@@ -121,13 +121,13 @@ def until(condition: Callable[[], object], process: Process) -> None:
 
 
 def saved(workdir: Path) -> list[int]:
-    """Steps of the complete checkpoints."""
+    """Returns the steps of the complete checkpoints."""
     names = (path.name for path in (workdir / "checkpoints").glob("*"))
     return sorted(int(name) for name in names if name.isdecimal())
 
 
 def metrics(workdir: Path) -> list[dict]:
-    """The lines of a run's metrics."""
+    """Returns the lines of a run's metrics."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []
@@ -135,7 +135,7 @@ def metrics(workdir: Path) -> list[dict]:
 
 
 def losses(workdir: Path) -> list[dict]:
-    """The metrics of each step, without what depends on the clock."""
+    """Returns the metrics of each step, except those that depend on the clock."""
     lines = [line for line in metrics(workdir) if "content" in line]
     return [
         {k: v for k, v in line.items() if k != "images_per_second"} for line in lines
@@ -143,12 +143,12 @@ def losses(workdir: Path) -> list[dict]:
 
 
 def scores(workdir: Path) -> list[dict]:
-    """The scores of each evaluation."""
+    """Returns the scores of each evaluation."""
     return [line for line in metrics(workdir) if "evaluation_psnr" in line]
 
 
 def generators(workdir: Path) -> dict[str, np.ndarray]:
-    """Every leaf of the generator of each stage and of the run."""
+    """Returns all leaves of the generators of each stage and of the run."""
     leaves = {}
     for stage in ("pretrain", "adversarial", None):
         path = network_files.file_of(workdir, "generator", stage)
@@ -167,16 +167,16 @@ def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 
 def examples(workdir: Path, steps: int) -> dict[tuple[int, int], str]:
-    """Digests of the examples by (step, place in the global batch).
+    """Returns digests of the examples by (step, position in the global batch).
 
-    Whatever was read again, by whichever number of processes, must be the same.
+    Examples that were read more than once, by any number of processes, must be equal.
     """
     read: dict[tuple[int, int], str] = {}
     for path in workdir.glob("examples-*.jsonl"):
         for line in path.read_text().split("\n")[:-1]:
             share = json.loads(line)
             if share["step"] >= steps:
-                continue  # read ahead
+                continue  # These were read ahead of training.
             for place, digest in enumerate(share["digests"], start=share["first"]):
                 assert read.setdefault((share["step"], place), digest) == digest
     return read

@@ -1,16 +1,16 @@
-"""train.py as tests run it in a process of its own; its arguments are train.py's.
+"""Runs train.py with recorded examples and simulated faults; takes its arguments.
 
-Writes a digest of each example it trains on into the run's directory, and gives up a
-lost process sooner. Variables of the environment name its misfortunes:
+It writes a digest of each training example into the run's directory, and gives up on a
+lost process sooner than train.py. Environment variables set the faults:
 
-    FAIL_AT=STEP           no batch of that step can be read: the disk is gone
-    KILL=SIGNAL@STEP       the signal comes when the batch of that step is read (two of
-                           them as SIGNAL+SIGNAL); the run goes on slowly after it
-    KILL_SAVE=STEP         SIGKILL comes when that step's checkpoint is all but complete
-    ROOM=BYTES@STEP        from that batch on no file grows beyond so many bytes
-    TERMINATE_IN=FUNCTION  SIGTERM comes as srgan_jax.training.FUNCTION is called
+    FAIL_AT=STEP           reading the batch of this step fails
+    KILL=SIGNAL@STEP       sends a signal (or two, as SIGNAL+SIGNAL) when the batch of
+                           this step is read, and slows down the steps after it
+    KILL_SAVE=STEP         sends SIGKILL just before this step's checkpoint is complete
+    ROOM=BYTES@STEP        limits the size of files from this step's batch on
+    TERMINATE_IN=FUNCTION  sends SIGTERM when srgan_jax.training.FUNCTION is called
 
-Batches are read some steps ahead of the one that is computed.
+Batches are read a few steps before they are used.
 """
 
 import hashlib
@@ -37,18 +37,18 @@ training_batches = loop.training_batches
 
 def recorded(run, first_step):
     path = run.workdir / f"examples-{os.getpid()}.jsonl"
-    number, killed_at = misfortune("KILL")
-    room, full_at = misfortune("ROOM")
+    number, killed_at = fault("KILL")
+    room, full_at = fault("ROOM")
     for step, batch in enumerate(training_batches(run, first_step), start=first_step):
         if os.getppid() != PARENT:
-            os._exit(1)  # the test was killed: some of its runs would never end
+            os._exit(1)  # the test was killed, and some of its runs would never end
         if str(step) == os.environ.get("FAIL_AT"):
             raise OSError("the disk of this host is gone")
         if step == killed_at:
             for name in number.split("+"):
                 os.kill(os.getpid(), signal.Signals[name])
         if killed_at is not None and step >= killed_at:
-            time.sleep(0.5)  # other processes are told within a second
+            time.sleep(0.5)  # other processes receive the signal within a second
         if step == full_at:
             fill_disk(int(room))
         digests = [
@@ -62,20 +62,20 @@ def recorded(run, first_step):
         yield batch
 
 
-def misfortune(name):
-    """What, and at which step."""
+def fault(name):
+    """Returns the setting of a fault and its step."""
     what, _, step = os.environ.get(name, "").partition("@")
     return what, int(step) if step else None
 
 
 def fill_disk(room):
-    """To limit files needs no root, as a small file system does."""
+    """Limits the size of files, which unlike a small file system needs no root."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
 
 
 def kill_save(step):
-    """Orbax writes under a name that it changes at the end."""
+    """Kills the process when Orbax renames the finished checkpoint into place."""
 
     def watch(event, arguments):
         if event == "os.rename" and f"/{step}.orbax" in str(arguments[0]):

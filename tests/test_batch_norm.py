@@ -1,4 +1,4 @@
-"""Batch normalisation in one pass against its definition: values and gradients."""
+"""One-pass batch normalisation and its gradients, compared with the definition."""
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,16 @@ from srgan_jax.kernels.pairs import pair
 
 
 def two_passes(x, scale, bias):
-    """Batch normalisation as its definition reads, and its statistics."""
-    mean = jnp.mean(x, axis=(0, 1, 2))
-    var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
-    return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias, mean, var
+    """Batch normalisation by its definition; also returns its statistics."""
+    scale, bias = (v[None, None, None] for v in (scale, bias))
+    mean = jnp.mean(x, axis=(0, 1, 2), keepdims=True)
+    var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2), keepdims=True)
+    y = (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+    return y, mean.ravel(), var.ravel()
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_batch_normalisation_in_one_pass(platform):
+def test_batch_normalisation_in_one_pass_equals_its_definition(platform):
     x = normal(4, 5, 6, 3, mean=2, deviation=3)
     arguments = x, normal(3), normal(3)
     centre = normal(3, mean=2)
@@ -35,7 +37,7 @@ def test_batch_normalisation_in_one_pass(platform):
     np.testing.assert_allclose(var, two_passes(*arguments)[2], rtol=1e-5)
 
 
-def test_batch_normalisation_of_pairs():
+def test_batch_normalisation_of_pairs_equals_its_definition():
     arguments = normal(2, 3, 4, 5), normal(5), normal(5)
 
     def fast(x, *parameters):
@@ -50,7 +52,7 @@ def test_synchronised_batch_normalisation_has_the_gradient_of_the_global_batch()
     x, scale, bias = normal(4, 2, 3, 3, 5), normal(5), normal(5)
     cotangent = normal(*x.shape)
 
-    def local(x, cotangent):  # gradients are taken within the mapped axis, as in a step
+    def local(x, cotangent):  # computes gradients inside shard_map, like a step
         def fast(*arguments):
             return batch_normalise(*arguments, jnp.zeros(5), 1e-5, "batch")[0]
 

@@ -1,4 +1,4 @@
-"""Benchmarks: rows, labels, LR that is supplied or made, and images left out."""
+"""Benchmarks: rows, labels, supplied and generated LR, and images that are left out."""
 
 import pathlib
 import time
@@ -43,7 +43,7 @@ def folder(tmp_path):
     return tmp_path / "set"
 
 
-def test_scores_are_those_of_the_metrics_on_mod_cropped_images(folder):
+def test_scores_equal_the_metrics_on_mod_cropped_images(folder):
     advanced = []
     plan = benchmark.Benchmark({"brighter": _brighter}, protocols=metrics.PROTOCOLS)
     report = plan.run(open_datasets([folder]), advance=lambda: advanced.append(1))
@@ -131,7 +131,7 @@ def test_broken_images_are_named_and_left_out_of_every_row(folder):
         assert [score.image for score in result.per_image] == ["0", "1", "2"]
 
 
-def test_lr_of_another_scale_is_left_out(tmp_path):
+def test_images_with_lr_of_another_scale_are_left_out(tmp_path):
     _save(tmp_path / "a_HR.png", _image(0, 48, 48))
     _save(tmp_path / "a_LR.png", _image(0, 24, 24))
     report = benchmark.Benchmark({}).run(open_datasets([tmp_path]))
@@ -165,14 +165,14 @@ def test_data_sets_have_different_labels(tmp_path, folders, labels):
     assert [d.name for d in datasets] == [x.format(root=tmp_path) for x in labels]
 
 
-def test_names_that_differ_in_their_extension_stay_apart(tmp_path):
+def test_names_that_differ_in_their_extension_stay_distinct(tmp_path):
     for name in ("a.png", "a.bmp", "b.png"):
         _save(tmp_path / name, _image(0, 48, 48))
     (dataset,) = open_datasets([tmp_path])
     assert [files.name for files in dataset.images] == ["a.bmp", "a.png", "b"]
 
 
-def test_equal_names_in_sub_folders_stay_apart(tmp_path):
+def test_equal_names_in_sub_folders_stay_distinct(tmp_path):
     for place in ("A/x", "A/y", "A"):
         _save(tmp_path / place / "img.png", _image(0, 48, 48))
     _save(tmp_path / "A/x/other.png", _image(0, 48, 48))
@@ -193,7 +193,7 @@ def test_equal_names_in_sub_folders_stay_apart(tmp_path):
     assert sorted(report.kept) == [("A", "x/img"), ("A", "y/img")]
 
 
-def test_folders_that_do_not_fit_are_refused(tmp_path, folder):
+def test_unsuitable_folders_are_refused(tmp_path, folder):
     with pytest.raises(ValueError, match="no folder"):
         open_datasets([tmp_path / "missing"])
     (tmp_path / "empty").mkdir()
@@ -214,7 +214,7 @@ def _random_generator(**settings):
     return tiny.settings_of(network), variables
 
 
-def test_generators_share_one_scale(tmp_path):
+def test_generators_of_different_scales_are_refused(tmp_path):
     for scale in (2, 4):
         made = _random_generator(scale=scale, blocks=1, channels=4)
         store.save_generator(tmp_path / f"x{scale}.safetensors", *made)
@@ -229,7 +229,7 @@ def test_generators_share_one_scale(tmp_path):
 
 
 def _write_bicubic(folder, images, name="{}", size=None):
-    """Writes what another program might have made of the originals."""
+    """Writes images as another program might make them from the originals."""
     for stem, hr in images.items():
         sr = resize.imresize(resize.imresize(resize.mod_crop(hr, 4), 1 / 4), 4)
         if size:
@@ -237,7 +237,7 @@ def _write_bicubic(folder, images, name="{}", size=None):
         _save(folder / f"{name.format(stem)}.png", sr)
 
 
-def test_images_of_another_program_are_scored_as_they_are(folder, tmp_path):
+def test_images_of_another_program_are_scored_unchanged(folder, tmp_path):
     originals = {
         str(i): _image(i, *size)
         for i, size in enumerate([(50, 61), (45, 70), (63, 47)])
@@ -259,7 +259,7 @@ def test_images_of_another_program_are_scored_as_they_are(folder, tmp_path):
         "2_SRGAN.png",
     ]
     assert "theirs" not in report.cut
-    assert any("ours: 3 images are cut" in note for note in report.notes())
+    assert any("ours: 3 images are cropped" in note for note in report.notes())
     assert len(report.kept) == 2  # the worst and the best
 
 
@@ -300,7 +300,7 @@ def test_only_the_worst_and_best_images_stay_in_memory(tmp_path):
 
 
 def test_scoring_is_much_faster_than_upscaling():
-    """Best of three, in turn: one protocol against the paper's generator."""
+    """The best of three rounds: one protocol against the paper's generator."""
     upscaler = Upscaler(*_random_generator())
     hr = _image(0, 256, 256)
     lr = resize.imresize(hr, 1 / 4)

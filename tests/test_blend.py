@@ -38,7 +38,7 @@ def test_blend_is_linear_in_parameters_and_statistics(alpha: float) -> None:
     jax.tree.map(check, ONE, OTHER, blended)
 
 
-def test_ends_are_the_generators_themselves() -> None:
+def test_alpha_zero_and_one_return_the_generators_themselves() -> None:
     for alpha, end in {0: ONE, 1: OTHER}.items():
         blended = blend((TINY, ONE), (TINY, OTHER), alpha)
         jax.tree.map(np.testing.assert_array_equal, blended, end)
@@ -50,7 +50,7 @@ def test_alpha_outside_its_range_is_refused(alpha: float) -> None:
         blend((TINY, ONE), (TINY, OTHER), alpha)
 
 
-def test_other_settings_are_refused_and_named() -> None:
+def test_different_settings_are_refused_and_named() -> None:
     tanh = TINY | {"output": "tanh"}
     with pytest.raises(WeightsError, match="output is 'none' in one and 'tanh'"):
         blend((TINY, ONE), (tanh, OTHER), 0.5)
@@ -66,7 +66,7 @@ def test_settings_that_equal_the_defaults_may_be_left_out() -> None:
 
 @pytest.mark.weights
 def test_blend_of_catalog_generators_lies_between_them() -> None:
-    """Mean squared error to the one falls, to the other grows, as alpha does."""
+    """As alpha grows, the error to one generator grows and that to the other falls."""
     from skimage import data
 
     from srgan_jax.inference.upscaler import Upscaler

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of the difference of two rows."""
+"""Bootstrap confidence intervals of the difference of two rows."""
 
 import math
 
@@ -17,7 +17,7 @@ def _row(name, psnrs, lpips=None):
 
 
 @given(st.lists(st.floats(10, 50), min_size=2, max_size=20), st.floats(-3, 3))
-def test_a_constant_difference_has_no_width(psnrs, shift):
+def test_a_constant_difference_has_an_interval_of_width_zero(psnrs, shift):
     found = bootstrap.differences(
         _row("a", [p + shift for p in psnrs]), _row("b", psnrs)
     )
@@ -26,7 +26,7 @@ def test_a_constant_difference_has_no_width(psnrs, shift):
     assert "lpips" not in found
 
 
-def test_the_interval_is_that_of_the_normal_distribution_for_many_images():
+def test_the_interval_is_normal_for_many_images():
     rng = np.random.default_rng(0)
     base, delta = rng.normal(30, 4, 400), rng.normal(0.1, 1.0, 400)
     found = bootstrap.differences(_row("a", base + delta), _row("b", base))["psnr"]
@@ -36,16 +36,16 @@ def test_the_interval_is_that_of_the_normal_distribution_for_many_images():
     assert found.high == pytest.approx(delta.mean() + 1.96 * error, abs=0.1 * error)
 
 
-def test_text_says_whether_the_images_tell_the_rows_apart():
+def test_text_says_whether_a_difference_is_significant():
     rows = [_row("a", [31, 29], 0.1), _row("b", [30, 30], 0.2)]
     text = bootstrap.describe(rows, "a", "b").splitlines()
     assert text[0] == "set, standard: a minus b, mean of 2 images [95 % interval]"
     assert text[1].strip().startswith("PSNR  +0.000 dB [-1.000, +1.000]")
-    assert text[1].endswith("not told apart by these images")
+    assert text[1].endswith("not significant on these images")
     assert text[3] == "  LPIPS -0.1000 [-0.1000, -0.1000]"
 
 
-def test_too_few_images_and_equal_images_are_refused():
+def test_a_single_image_and_infinite_scores_are_refused():
     with pytest.raises(
         ValueError, match="has 1 image: a comparison needs at least two"
     ):

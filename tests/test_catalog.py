@@ -45,7 +45,7 @@ def test_every_file_in_pretrained_is_in_the_catalog() -> None:
 
 
 @pytest.mark.parametrize("name", INCLUDED)
-def test_included_weights_are_what_the_catalog_says(name: str) -> None:
+def test_included_weights_match_the_catalog(name: str) -> None:
     path = store.fetch(name, offline=True)
     assert path.stat().st_size == CATALOG[name].size
     settings, _ = store.load_generator(name, offline=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: what is restored, what is refused, what a full disk leaves."""
+"""Checkpoints are saved, restored and refused, also on a full disk."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import tiny
 from srgan_jax.training import parallel
 from srgan_jax.training.checkpoint import CheckpointError, Checkpoints
 
-# where Orbax fails it leaves what else it was reading or writing unawaited
+# When Orbax fails, it leaves its other reads and writes unawaited.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def states():
-    """By step; of values that differ."""
+    """Returns two states with different values, by step."""
     mesh = parallel.create_mesh()
     first = tiny.state(tiny.recipe())
     return {
@@ -40,7 +40,7 @@ def open_checkpoints(directory, keep=3):
 
 @pytest.fixture
 def saved(tmp_path, states):
-    """A directory with the checkpoints of steps 1 and 2."""
+    """Returns a directory with the checkpoints of steps 1 and 2."""
     with open_checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, states[step], "pretrain", 0)
@@ -58,7 +58,7 @@ def assert_same(ours, expected):
     jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 
-def test_what_is_restored_is_what_was_saved(saved, states):
+def test_the_restored_state_equals_the_saved_state(saved, states):
     newest, state = restore(saved, states)
     assert newest == 2
     assert_same(state, states[2])
@@ -68,7 +68,7 @@ def test_what_is_restored_is_what_was_saved(saved, states):
         assert_same(checkpoints.restore_generator(2, abstract), states[2].ema)
 
 
-def test_only_the_newest_are_kept(tmp_path, states):
+def test_only_the_newest_checkpoints_are_kept(tmp_path, states):
     with open_checkpoints(tmp_path, keep=2) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, states[step], "pretrain", 0)
@@ -76,7 +76,7 @@ def test_only_the_newest_are_kept(tmp_path, states):
 
 
 def change_values(folder, change):
-    """Changes each file of values: which of them are read is Orbax's affair."""
+    """Changes all files of values, since only Orbax knows which of them it reads."""
     for path in (folder / "state" / "ocdbt.process_0" / "d").iterdir():
         change(path)
 
@@ -106,14 +106,14 @@ DAMAGE = {
     "the index": lambda folder: (folder / "state" / "manifest.ocdbt").unlink(),
     "the description": lambda folder: (folder / "state" / "_METADATA").write_text("{"),
     "the stage": lambda folder: (folder / "stage" / "metadata").write_text("{"),
-    # Orbax and its compression see nothing of most bits that are lost in the values
+    # Orbax and its compression do not detect most bit errors in the values.
     "the state alone": lambda folder: change_checksum(folder, "state"),
     "the generator alone": lambda folder: change_checksum(folder, "generator"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_loads(
     saved, states, damage, tmp_path_factory
 ):
     DAMAGE[damage](saved / "2")
@@ -127,7 +127,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
     assert_same(state, states[1])
 
 
-def test_a_checkpoint_that_was_not_finished_is_none(saved, states):
+def test_an_unfinished_checkpoint_is_ignored(saved, states):
     (saved / "2").rename(saved / "2.orbax-checkpoint-tmp")
     newest, state = restore(saved, states)
     assert newest == 1
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_was_not_finished_is_none(saved, states):
 
 @pytest.fixture
 def room_for_small_files():
-    """As on a disk that is full: no file of this process grows beyond some bytes."""
+    """Simulates a full disk by limiting the size of files that this process writes."""
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -148,7 +148,7 @@ def room_for_small_files():
     signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_save_without_room_is_told_and_the_one_before_serves(
+def test_a_save_on_a_full_disk_is_reported_and_the_previous_one_loads(
     saved, states, room_for_small_files
 ):
     def save():
@@ -156,21 +156,21 @@ def test_a_save_without_room_is_told_and_the_one_before_serves(
             room_for_small_files(2_000)
             checkpoints.save(3, states[3], "pretrain", 0)
             for _ in range(6_000):
-                checkpoints.check()  # as the loop does at each step
+                checkpoints.check()  # The training loop does this at each step.
                 time.sleep(0.01)
 
     with pytest.raises(CheckpointError) as caught:
         save()
     room_for_small_files(resource.RLIM_INFINITY)
     assert f"no checkpoint could be written to {saved}" in str(caught.value)
-    assert "continues from step 2" in str(caught.value)
+    assert "continue from step 2" in str(caught.value)
     newest, state = restore(saved, states)
     assert newest == 2
     assert_same(state, states[2])
 
 
-def test_the_generator_alone_is_held_against_its_own_checksum(saved, states):
-    """The next stage begins from it."""
+def test_the_generator_alone_is_verified_by_its_own_checksum(saved, states):
+    """The next stage restores only the generator."""
     change_checksum(saved / "2", "generator")
     change_checksum(saved / "1", "state")
     abstract = parallel.abstract(states[1].ema, parallel.create_mesh())

@@ -1,4 +1,4 @@
-"""`srgan-jax data preview`: the sheet it draws and its errors."""
+"""`srgan-jax data preview`: its sheet of examples and its errors."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_the_preview_shows_the_first_twelve_examples(folder, tmp_path):
         np.testing.assert_array_equal(cell[:, 32:], hr)
 
 
-def test_what_is_wrong_is_said_in_one_line(tmp_path):
+def test_errors_are_one_line(tmp_path):
     out = tmp_path / "crops.png"
     for arguments, words in [
         (["--config=absent.py"], "there is no configuration file absent.py"),

@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def weights(tmp_path):
-    """A generator's file; its scores are meaningless."""
+    """Returns a generator's file with random weights."""
     network = generator.Generator(blocks=1, channels=4)
     lr = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), lr)
@@ -98,7 +98,7 @@ def test_tables_and_figures_are_written(folder, weights, tmp_path):
     ]
 
 
-def test_a_broken_image_is_named_and_the_status_is_1(folder):
+def test_a_broken_image_is_reported_and_the_status_is_1(folder):
     (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:100])
     done = _run("--data", folder, "--json")
     assert done.exit_code == 1
@@ -114,7 +114,7 @@ def test_lpips_is_measured_with_the_chosen_network(folder, monkeypatch):
 
 
 def _write_images(folder, out, name):
-    """Writes what another program might have made: here, each original dimmed."""
+    """Writes darkened originals in place of another program's outputs."""
     out.mkdir()
     for path in folder.glob("*.png"):
         with Image.open(path) as image:
@@ -122,7 +122,7 @@ def _write_images(folder, out, name):
         Image.fromarray(dimmed).save(out / name.format(path.stem))
 
 
-def test_images_of_another_program_are_a_row(folder, tmp_path):
+def test_images_of_another_program_become_a_row(folder, tmp_path):
     _write_images(folder, tmp_path / "theirs", "{}_SRGAN.png")
     done = _run(
         *("--data", f"folder:{folder}", "--images", f"SRGAN={tmp_path / 'theirs'}"),
@@ -143,8 +143,8 @@ def test_images_of_another_program_are_a_row(folder, tmp_path):
     assert "no image named 'b_SRGAN'" in done.stderr
 
 
-def test_one_command_prints_the_table_of_authors_images(tmp_path, monkeypatch):
-    """docs/reproduction.md's command for the SRGAN authors' images."""
+def test_the_documented_command_scores_the_authors_images(tmp_path, monkeypatch):
+    """Runs the command of docs/reproduction.md on images with the authors' names."""
     rng = np.random.default_rng(0)
     for dataset, names in {"Set5": ["baby", "bird"], "Set14": ["baboon"]}.items():
         (tmp_path / dataset / "HR").mkdir(parents=True)
@@ -168,12 +168,12 @@ def test_one_command_prints_the_table_of_authors_images(tmp_path, monkeypatch):
     for dataset, count in (("Set5", 2), ("Set14", 1)):
         worse, better = table[dataset, "SRGAN"], table[dataset, "SRResNet"]
         assert worse["images"] == better["images"] == count
-        # Luma shifts by 9 and 4 levels of 219/255, but where white is clipped.
+        # Luma shifts by 9 and 4 levels of 219/255, except where white is clipped.
         assert worse["psnr"] == pytest.approx(30.3, abs=0.7)
         assert better["psnr"] == pytest.approx(37.4, abs=0.9)
 
 
-def test_comparison_says_whether_the_difference_is_chance(folder, tmp_path):
+def test_comparison_says_whether_the_difference_is_significant(folder, tmp_path):
     _write_images(folder, tmp_path / "dim", "{}.png")
     arguments = ["--data", folder, "--images", f"dim={tmp_path / 'dim'}"]
     done = _run(*arguments, "--compare", "bicubic", "dim")
@@ -192,7 +192,7 @@ def test_comparison_says_whether_the_difference_is_chance(folder, tmp_path):
     assert "at least two" in done.stderr
 
 
-def test_explanation_ends_in_the_scores_of_the_table(folder):
+def test_explained_scores_equal_those_of_the_table(folder):
     arguments = ["--data", folder, "--protocol", "standard", "--protocol", "pyiqa"]
     records = json.loads(_run(*arguments, "--explain", "a", "--json").stdout)
     table = json.loads(_run(*arguments, "--json").stdout)
@@ -213,7 +213,7 @@ def test_explanation_ends_in_the_scores_of_the_table(folder):
     assert "expected one of a, b" in done.stderr
 
 
-def test_options_of_upscale_reach_the_generator(folder, weights):
+def test_tile_dtype_and_padding_reach_the_generator(folder, weights):
     arguments = ["--data", folder, "--weights", weights, "--json"]
     rows = {
         options: json.loads(_run(*arguments, *options).stdout)[-1]["psnr"]
@@ -233,7 +233,7 @@ def test_options_of_upscale_reach_the_generator(folder, weights):
     assert rows["--padding", "symmetric"] != rows[()]
     done = _run(*arguments, "--scale", 2)
     assert done.exit_code == 2
-    assert "the generators are x4, not x2" in done.stderr
+    assert "--scale is 2, but the generators are x4" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_wrong_usage_is_one_sentence_and_status_2(folder, arguments, sentence):
     assert not done.stdout
 
 
-def test_a_region_outside_its_image_spoils_only_the_figure(folder, tmp_path):
+def test_a_region_outside_its_image_still_leaves_the_tables(folder, tmp_path):
     out = tmp_path / "out"
     done = _run("--data", folder, "--regions", "a=0,0,99,9", "--out", out)
     assert done.exit_code == 2
@@ -284,7 +284,7 @@ def test_help_names_every_choice_and_answers_at_once():
     command = [sys.executable, "-m", "srgan_jax"]
     start = time.perf_counter()
     subprocess.run([*command, "--help"], check=True, capture_output=True)
-    assert time.perf_counter() - start < 5  # about 0.3 s on an idle machine
+    assert time.perf_counter() - start < 5  # It takes about 0.3 s on an idle machine.
     modules = (
         "import sys, srgan_jax.cli.main; "
         "sys.exit(any(m in sys.modules for m in ('jax', 'tensorflow', 'matplotlib')))"

@@ -1,4 +1,4 @@
-"""`srgan-jax upscale`, as people call it and as fate feeds it."""
+"""`srgan-jax upscale`: its options, its outputs and its errors."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def save(path: Path, height: int = 12, width: int = 14, mode: str = "RGB") -> Pa
     return path
 
 
-def test_one_picture_to_a_file(weights: Path, tmp_path: Path) -> None:
+def test_one_image_is_written_to_a_file(weights: Path, tmp_path: Path) -> None:
     source = save(tmp_path / "a.jpg")
     result = upscale(weights, source, "-o", tmp_path / "b.png")
     assert result.exit_code == 0, result.output
@@ -80,20 +80,22 @@ def test_folders_are_mirrored(weights: Path, tmp_path: Path) -> None:
     assert [(r["width"], r["height"]) for r in report["pictures"]] == [
         *((28, 24), (2, 2), (100, 2))
     ]
-    # Again, with what was written lying below the input folder: not taken as input.
+    # The outputs are below the input folder now, but are not inputs of a second run.
     again = upscale(weights, tmp_path / "in", "-o", out, "--format", "webp")
     assert again.exit_code == 0, again.output
     assert (out / "deep/b.webp").exists()
     assert not (out / "out").exists()
 
 
-def test_output_folder_above_the_input_folder(weights: Path, tmp_path: Path) -> None:
+def test_the_output_folder_may_contain_the_input_folder(
+    weights: Path, tmp_path: Path
+) -> None:
     save(tmp_path / "in/a.png")
     assert upscale(weights, tmp_path / "in", "-o", tmp_path).exit_code == 0
     assert (tmp_path / "a.png").exists()
     same = upscale(weights, tmp_path / "in", "-o", tmp_path / "in", "--overwrite")
     assert same.exit_code == 1
-    assert "is an input" in same.stderr
+    assert "is also an input" in same.stderr
 
 
 def test_existing_outputs_need_overwrite(weights: Path, tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def test_inputs_are_never_written(weights: Path, tmp_path: Path) -> None:
     for out in (source, tmp_path, tmp_path / "link.png"):
         result = upscale(weights, source, "-o", out, "--overwrite")
         assert result.exit_code == 1
-        assert "is an input" in result.stderr
+        assert "is also an input" in result.stderr
     assert source.read_bytes() == before
 
 
@@ -123,13 +125,13 @@ def test_one_output_for_two_inputs_is_refused(weights: Path, tmp_path: Path) -> 
     out = tmp_path / "out"
     result = upscale(weights, first, second, "-o", out, "--format", "png")
     assert result.exit_code == 1
-    assert f"{second}: its output {out / 'a.png'} is that of {first} too" in (
+    assert f"{second}: its output {out / 'a.png'} is also that of {first}" in (
         result.stderr
     )
     assert (out / "a.png").exists()
 
 
-def test_failures_stop_no_other(weights: Path, tmp_path: Path) -> None:
+def test_a_failure_does_not_stop_other_images(weights: Path, tmp_path: Path) -> None:
     good = save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(good.read_bytes()[:60])
     clear = save(tmp_path / "clear.png", mode="RGBA")
@@ -145,7 +147,9 @@ def test_failures_stop_no_other(weights: Path, tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.jpg"]
 
 
-def test_outputs_that_cannot_be_written(weights: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_reported(
+    weights: Path, tmp_path: Path
+) -> None:
     source = save(tmp_path / "a.png")
     (tmp_path / "file").write_text("in the way")
     result = upscale(weights, source, "-o", tmp_path / "file/out/b.png")
@@ -153,16 +157,18 @@ def test_outputs_that_cannot_be_written(weights: Path, tmp_path: Path) -> None:
     assert "Not a directory" in result.stderr
 
 
-def test_wrong_usage(weights: Path, tmp_path: Path) -> None:
+def test_wrong_usage_has_status_2(weights: Path, tmp_path: Path) -> None:
     source = save(tmp_path / "a.png")
     unknown = upscale(Path("no-such-name"), source, "-o", tmp_path / "out")
     assert unknown.exit_code == 2
     assert unknown.stderr.startswith("error: ")
-    assert upscale(weights, source).exit_code == 2  # no --out
+    assert upscale(weights, source).exit_code == 2  # without --out
     assert upscale(weights, source, "-o", "x", "--format", "gif").exit_code == 2
 
 
-def test_pixel_limit(weights: Path, tmp_path: Path) -> None:
+def test_images_above_the_pixel_limit_are_refused(
+    weights: Path, tmp_path: Path
+) -> None:
     source = save(tmp_path / "a.png", 12, 14)
     refused = upscale(weights, source, "-o", tmp_path / "o", "--max-pixels", 167)
     assert refused.exit_code == 1
@@ -183,7 +189,9 @@ def test_pixel_limit(weights: Path, tmp_path: Path) -> None:
         (["--scale", 2], (28, 24)),
     ],
 )
-def test_sizes(weights: Path, tmp_path: Path, options: list, size: tuple) -> None:
+def test_each_size_option_gives_its_size(
+    weights: Path, tmp_path: Path, options: list, size: tuple
+) -> None:
     source, target = save(tmp_path / "a.png"), tmp_path / "b.png"
     result = upscale(weights, source, "-o", target, *options, "--json")
     assert result.exit_code == 0, result.output
@@ -226,7 +234,7 @@ def test_sizes_above_the_networks_are_refused(weights: Path, tmp_path: Path) -> 
         ["-o", "out", "-"],
     ],
 )
-def test_contradictions_are_refused(
+def test_contradictory_options_are_refused(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -237,7 +245,7 @@ def test_contradictions_are_refused(
     result = upscale(weights, *inputs, *options)
     assert result.exit_code == 2
     assert result.stdout == ""
-    if "101" not in options:  # which typer refuses
+    if "101" not in options:  # typer refuses this one
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "in"}
@@ -253,7 +261,9 @@ def test_a_new_folder_may_be_named_like_an_image(weights: Path, tmp_path: Path) 
     assert (tmp_path / "again/b.png").exists()
 
 
-def test_standard_input_and_output(weights: Path, tmp_path: Path) -> None:
+def test_an_image_passes_from_standard_input_to_output(
+    weights: Path, tmp_path: Path
+) -> None:
     data = save(tmp_path / "a.png").read_bytes()
     command = ["upscale", "--weights", str(weights), "--tile", "16", "-", "-o"]
     piped = [*command, "-", "--format", "webp", "--lossless"]
@@ -270,7 +280,9 @@ def test_standard_input_and_output(weights: Path, tmp_path: Path) -> None:
     assert result.stdout_bytes == b""
 
 
-def test_an_interrupted_folder_is_continued(weights: Path, tmp_path: Path) -> None:
+def test_skip_existing_continues_an_interrupted_folder(
+    weights: Path, tmp_path: Path
+) -> None:
     for name in ("in/a.png", "in/b.png"):
         save(tmp_path / name)
     out = tmp_path / "out"
@@ -284,10 +296,10 @@ def test_an_interrupted_folder_is_continued(weights: Path, tmp_path: Path) -> No
     assert (out / "a.png").stat().st_mtime_ns == before
     again = upscale(weights, tmp_path / "in", "-o", out, "--skip-existing")
     assert again.exit_code == 0
-    assert "skipped, as they exist: 2" in again.stderr
+    assert "skipped 2 outputs that exist" in again.stderr
 
 
-def test_a_suffix_lets_outputs_lie_beside_inputs(weights: Path, tmp_path: Path) -> None:
+def test_a_suffix_allows_outputs_beside_inputs(weights: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.v2.jpg"):
         save(tmp_path / name)
     names = {"a.png", "b.v2.jpg", "a-x2.png", "b.v2-x2.jpg"}
@@ -299,7 +311,7 @@ def test_a_suffix_lets_outputs_lie_beside_inputs(weights: Path, tmp_path: Path) 
         assert {path.name for path in tmp_path.iterdir()} == names
 
 
-def test_names_keep_their_dots(weights: Path, tmp_path: Path) -> None:
+def test_dots_in_names_are_kept(weights: Path, tmp_path: Path) -> None:
     for name, kind in (("IMG.2024.01", "PNG"), ("IMG.2024.02", "JPEG")):
         Image.new("RGB", (4, 4)).save(tmp_path / name, kind)
     inputs = [tmp_path / "IMG.2024.01", tmp_path / "IMG.2024.02"]
@@ -330,7 +342,7 @@ def test_inputs_are_checked_before_weights_are_loaded(
     assert "3 of 3 could not be upscaled" in result.stderr
 
 
-def test_names_are_printed_as_they_are(weights: Path, tmp_path: Path) -> None:
+def test_names_are_printed_literally(weights: Path, tmp_path: Path) -> None:
     names = ["[red]b:camera:.png", os.fsdecode(b"caf\xe9.png")]
     for name in names:
         save(tmp_path / "in" / name)
@@ -409,7 +421,9 @@ def test_images_that_wait_are_bounded(
     assert waiting == [2, 2, 2]
 
 
-def test_a_link_upwards_gives_no_copies(weights: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_parent_folder_gives_no_copies(
+    weights: Path, tmp_path: Path
+) -> None:
     save(tmp_path / "in/sub/a.png")
     (tmp_path / "in/sub/up").symlink_to("..")
     result = upscale(weights, tmp_path / "in", "-o", tmp_path / "out", "--json")
@@ -429,7 +443,7 @@ def test_lost_metadata_is_noted_once_per_image(weights: Path, tmp_path: Path) ->
     ]
 
 
-def test_devices_and_names_that_fail_stop_no_other(
+def test_failing_devices_and_long_names_do_not_stop_other_images(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.png", "b" * 251 + ".png", "c.png"):
@@ -451,7 +465,7 @@ def test_devices_and_names_that_fail_stop_no_other(
 
 
 @pytest.mark.end_to_end
-def test_a_terminated_process_leaves_nothing_unfinished(tmp_path: Path) -> None:
+def test_a_terminated_process_leaves_no_unfinished_file(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path\n"
         "from srgan_jax.cli.errors import clean_termination\n"
@@ -470,7 +484,7 @@ def test_a_terminated_process_leaves_nothing_unfinished(tmp_path: Path) -> None:
 
 
 def seeds() -> dict[str, bytes]:
-    """A small file of each kind that is read."""
+    """Returns a small file of each format that is read."""
     bands = RNG.integers(0, 256, (9, 11, 4), np.uint8)
     wide = RNG.integers(0, 65_536, (9, 11, 3), np.uint16)
     rgb, rgba = Image.fromarray(bands[..., :3]), Image.fromarray(bands)
@@ -507,7 +521,7 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(flipped)
 
 
-def test_mutated_files_give_pictures_or_one_line(weights: Path, tmp_path: Path) -> None:
+def test_mutated_files_give_an_image_or_one_line(weights: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
@@ -531,8 +545,8 @@ def test_mutated_files_give_pictures_or_one_line(weights: Path, tmp_path: Path) 
         decode.read(path)
 
 
-def test_a_disk_that_fills(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for it."""
+def test_a_full_disk_leaves_no_unfinished_file(tmp_path: Path) -> None:
+    """A limit on the size of files simulates the full disk."""
     picture = DecodedImage(RNG.integers(0, 256, (64, 64, 3), np.uint8))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -546,9 +560,7 @@ def test_a_disk_that_fills(tmp_path: Path) -> None:
 
 
 @pytest.mark.end_to_end
-def test_a_process_of_its_own_never_imports_tensorflow(
-    weights: Path, tmp_path: Path
-) -> None:
+def test_upscaling_never_imports_tensorflow(weights: Path, tmp_path: Path) -> None:
     source = save(tmp_path / "a.png")
     arguments = ["upscale", str(source), "-o", str(tmp_path / "b.png")]
     script = (
@@ -575,5 +587,5 @@ def test_help_answers_at_once() -> None:
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "upscale" in run.stdout, run.stderr
-    # Time of the processor, since the machine may be busy with other tests.
+    # This is CPU time, since the machine may be busy with other tests.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1

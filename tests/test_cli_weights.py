@@ -1,4 +1,4 @@
-"""The `weights` commands: what they print, where, and their exit status."""
+"""The `weights` commands: their output, their files and their exit status."""
 
 import json
 from pathlib import Path
@@ -92,10 +92,12 @@ def test_convert_to_half_precision(generator: Path, tmp_path: Path) -> None:
     assert record["settings"]["blocks"] == 1
     result = run("convert", generator, tmp_path / "g.pth", "--dtype", "float16")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "float32 only" in result.stderr
+    assert "hold float32 only" in result.stderr
 
 
-def test_folder_is_refused_with_the_file_to_give(tmp_path: Path) -> None:
+def test_a_run_s_folder_is_refused_and_its_generator_file_suggested(
+    tmp_path: Path,
+) -> None:
     result = run("show", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     expected = f"such as {tmp_path / 'generator.safetensors'}"
@@ -138,7 +140,7 @@ def test_blend_writes_the_interpolation(generator: Path, tmp_path: Path) -> None
     absent = tmp_path / "absent.safetensors"
     refused = run("blend", generator, other, "--alpha", "2", "-o", absent)
     assert refused.exit_code == 2
-    assert "alpha is 2.0, expected a number from 0 to 1" in refused.stderr
+    assert "alpha is 2.0; expected a number from 0 to 1" in refused.stderr
     assert not absent.exists()
 
 
@@ -177,7 +179,9 @@ def test_export_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_convert_replaces_files_only_if_told(generator: Path, tmp_path: Path) -> None:
+def test_convert_replaces_files_only_with_overwrite(
+    generator: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "copy.safetensors"
     result = run("convert", generator, target)
     assert result.exit_code == 0, result.stderr

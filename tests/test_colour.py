@@ -1,4 +1,4 @@
-"""Colours to sRGB, against the specifications' formulas and LittleCMS."""
+"""Conversion to sRGB, against the specifications' formulas and LittleCMS."""
 
 import struct
 
@@ -20,7 +20,7 @@ SRGB_CHRM = chromaticities(0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_srgb_said_in_any_way_stays(dtype: type) -> None:
+def test_pixels_declared_srgb_in_any_way_are_unchanged(dtype: type) -> None:
     samples = pixels(5, 6, 3, dtype=dtype)
     for chunks in (
         {},
@@ -35,7 +35,7 @@ def test_srgb_said_in_any_way_stays(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_gamma_is_undone_and_srgbs_applied(dtype: type) -> None:
+def test_gamma_is_converted_to_the_srgb_curve(dtype: type) -> None:
     grey = pixels(5, 6, dtype=dtype)
     top = np.iinfo(dtype).max
     linear = (grey / top) ** 1.8
@@ -48,7 +48,7 @@ def test_gamma_is_undone_and_srgbs_applied(dtype: type) -> None:
 
 
 def test_other_primaries_are_converted() -> None:
-    """Display P3's red is out of sRGB; white and grey stay."""
+    """Display P3's red is outside sRGB; white and grey are unchanged."""
     samples = np.array(
         [[[255, 255, 255], [128, 128, 128], [255, 0, 0], [90, 120, 100]]], np.uint8
     )
@@ -64,7 +64,7 @@ def test_other_primaries_are_converted() -> None:
     )
 
 
-def test_a_white_point_of_its_own_stays_white() -> None:
+def test_another_white_point_is_adapted_to_white() -> None:
     d50 = chromaticities(0.3457, 0.3585, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
     grey = np.full((2, 2, 3), 200, np.uint8)
     assert np.array_equal(colour.from_chunks(grey, {b"cHRM": d50}), grey)
@@ -86,7 +86,7 @@ def test_damaged_and_unknown_chunks_are_refused(chunks: dict) -> None:
         colour.from_chunks(pixels(2, 2, 3), chunks)
 
 
-def test_profiles_are_applied_by_littlecms() -> None:
+def test_profiles_are_applied_as_by_littlecms() -> None:
     samples = pixels(4, 5, 3)
     assert np.abs(colour.from_icc(samples, SRGB).astype(int) - samples).max() <= 1
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
@@ -95,7 +95,7 @@ def test_profiles_are_applied_by_littlecms() -> None:
             colour.from_icc(samples, profile)
 
 
-def test_cmyk_without_a_profile() -> None:
+def test_cmyk_without_a_profile_is_converted_by_formula() -> None:
     inks = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 0, 0, 255], [0, 51, 0, 51]]])
     rgb, note = colour.from_cmyk(inks.astype(np.uint8), None)
     assert rgb.tolist() == [

@@ -1,4 +1,4 @@
-"""The arguments of train.py: names of fields and stages, saved configurations."""
+"""Arguments of train.py: names of fields and stages, and saved configurations."""
 
 import json
 
@@ -12,13 +12,13 @@ from srgan_jax.training.resolve import resolve_config
 
 CONFIG = "--config=configs/srgan.py"
 
-# ml_collections loads a configuration file in a deprecated way
+# ml_collections uses a deprecated function to load a configuration file.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 @pytest.fixture
 def saved(tmp_path):
-    """The config.json of a run, in a folder with a space."""
+    """Returns the config.json of a run, in a folder whose name has a space."""
     folder = tmp_path / "a run"
     folder.mkdir()
     path = folder / "config.json"
@@ -42,16 +42,16 @@ def normalise(*arguments):
         ("data.flips", "data.flips"),
     ],
 )
-def test_a_stage_goes_by_its_name_or_number(given, normal):
+def test_a_stage_can_be_given_by_name_or_number(given, normal):
     assert normalise(CONFIG, f"--config.{given}") == [CONFIG, f"--config.{normal}"]
 
 
-def test_the_configuration_may_be_an_argument_of_its_own():
+def test_the_configuration_may_be_a_separate_argument():
     field = "--config.batch_size=8"
     assert normalise("--config", "configs/srgan.py", field) == [CONFIG, field]
 
 
-def test_other_arguments_stay_as_they_are():
+def test_other_arguments_are_unchanged():
     others = ["--workdir=runs/a", "--nodistributed", "--noconfig.data.flips"]
     assert normalise(CONFIG, *others) == [CONFIG, *others]
 
@@ -68,17 +68,17 @@ def test_other_arguments_stay_as_they_are():
         ("stages[-3].steps=2", r"there are stages\[0\] \(pretrain\)"),
     ],
 )
-def test_a_wrong_field_is_answered_with_the_nearest_name(field, message):
+def test_an_unknown_field_is_refused_with_the_nearest_name(field, message):
     with pytest.raises(ValueError, match=message):
         normalise(CONFIG, f"--config.{field}")
 
 
-def test_a_configuration_that_is_not_there_is_named():
+def test_a_missing_configuration_is_named():
     with pytest.raises(ValueError, match=r"no configuration file configs/nothing\.py"):
         normalise("--config=configs/nothing.py")
 
 
-def test_the_config_json_of_a_run_is_taken_back(saved):
+def test_the_config_json_of_a_run_is_a_configuration(saved):
     field = "--config.stages.adversarial.steps=9"
     config, field = normalise(f"--config={saved}", field)
     assert config == f"--config={saved_config.__file__}:{saved}"
@@ -86,21 +86,21 @@ def test_the_config_json_of_a_run_is_taken_back(saved):
     loaded = saved_config.get_config(str(saved))
     assert isinstance(loaded.stages[1], ConfigDict)
     loaded.stages[1].decay_at = (1,)
-    loaded.init_from = "a name"  # of which the JSON has null
+    loaded.init_from = "a name"  # this field is null in the JSON
     loaded.init_from = None
     loaded.stages[1].decay_at = (2,)
     assert resolve_config(loaded).to_json() == saved.read_text()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_a_json_file_that_is_no_configuration_is_named(tmp_path, text):
+def test_a_json_file_that_is_not_a_configuration_is_named(tmp_path, text):
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(OSError, match=r"config\.json is not the config\.json of a run"):
         saved_config.get_config(str(path))
 
 
-def test_a_saved_configuration_of_version_0_1_gets_the_later_fields(saved):
+def test_a_saved_configuration_of_version_0_1_gets_newer_fields(saved):
     values = json.loads(saved.read_text())
     for field in configuration.SINCE_VERSION_0_1:
         section, _, name = field.rpartition(".")

@@ -1,4 +1,4 @@
-"""Presets, init_from, overrides and the refusals of a configuration."""
+"""Configurations: presets, init_from, overrides and invalid values."""
 
 import math
 
@@ -16,7 +16,7 @@ from srgan_jax.training.resolve import resolve_config
 from srgan_jax.weights import store
 
 
-def test_the_recipe_is_the_paper_s():
+def test_the_default_recipe_is_the_paper_s():
     config = resolve_config(srgan.get_config())
     pretrain, adversarial = config.stages
     assert (pretrain.steps, pretrain.learning_rate) == (1_000_000, 1e-4)
@@ -31,7 +31,7 @@ def test_the_recipe_is_the_paper_s():
     assert recipe.feature_scale == 1 / 12.75
 
 
-def test_the_rate_falls_to_a_tenth_within_one_stage():
+def test_the_learning_rate_falls_to_a_tenth_within_the_second_stage():
     config = srgan.get_config()
     rate = stages.learning_rate(resolve_config(config).stages[1])
     assert rate(99_999) == pytest.approx(1e-4)
@@ -39,7 +39,7 @@ def test_the_rate_falls_to_a_tenth_within_one_stage():
 
 
 @pytest.mark.parametrize("variant", srgan.VARIANTS[:3])
-def test_variants_differ_in_the_content_of_the_second_stage(variant):
+def test_variants_differ_in_the_content_loss_of_the_second_stage(variant):
     assert srgan.get_config(variant).stages[1].content == variant
 
 
@@ -53,7 +53,7 @@ def test_an_unknown_variant_is_named():
         srgan.get_config("vgg99")
 
 
-def test_a_preset_fills_in_and_explicit_overrides_win():
+def test_explicit_overrides_take_precedence_over_a_preset():
     config = srgan.get_config()
     config.preset = "krasserm"
     config.generator.bn_epsilon = 0.5
@@ -66,7 +66,7 @@ def test_a_preset_fills_in_and_explicit_overrides_win():
         resolve_config(config)
 
 
-def test_init_from_brings_its_settings_and_refuses_a_conflict(tmp_path):
+def test_init_from_sets_the_generator_s_settings_and_refuses_conflicts(tmp_path):
     network = tiny.recipe().generator
     variables = tiny.initialise(network, 8)
     given = dict(srgan.get_config().generator.to_dict(), blocks=1, channels=4)
@@ -92,7 +92,7 @@ def discriminator(tmp_path):
     return str(tmp_path / "d.safetensors")
 
 
-def test_init_discriminator_from_brings_its_settings_and_refuses_a_conflict(
+def test_init_discriminator_from_sets_its_settings_and_refuses_conflicts(
     discriminator,
 ):
     config = srgan.get_config()
@@ -138,18 +138,19 @@ def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
         ("parallel.transform", "xmap", r"parallel\.transform is 'xmap'"),
         ("seed", -1, "seed is -1"),
         ("accumulate", 0, "accumulate is 0"),
+        ("generator.scale", 0, r"generator\.scale is 0"),
         ("adversarial.weight", math.nan, r"adversarial\.weight is nan"),
         ("optimizer.b1", 1.0, r"optimizer\.b1 is 1\.0"),
     ],
 )
-def test_values_that_cannot_be_are_refused(field, value, message):
+def test_invalid_values_are_refused(field, value, message):
     config = srgan.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(configuration.ConfigError, match=message):
         resolve_config(config)
 
 
-def test_accumulation_needs_the_generator_s_step_first():
+def test_accumulation_requires_the_order_generator_first():
     config = srgan.get_config()
     config.accumulate, config.adversarial.order = 2, "discriminator_first"
     with pytest.raises(configuration.ConfigError, match="use 'generator_first'"):
@@ -165,10 +166,12 @@ def test_accumulation_needs_the_generator_s_step_first():
         ("decay_factor", math.inf, "decay_factor is inf"),
         ("decay_at", (-1,), r"decay_at is \(-1,\)"),
         ("steps", 0, "steps is 0; expected 1 or more"),
+        ("name", "best", "name is 'best'"),
+        ("name", "../a", r"name is '\.\./a'"),
         ("tv_weight", -1.0, r"tv_weight is -1\.0"),
     ],
 )
-def test_values_of_a_stage_that_cannot_be_are_refused(stage, field, value, message):
+def test_invalid_values_of_a_stage_are_refused(stage, field, value, message):
     config = srgan.get_config()
     config.stages[stage].update({field: value})
     with pytest.raises(configuration.ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Reading images: which samples come out, and what is refused."""
+"""Reading images: decoded samples, and refused files."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def test_8_bits_round_trip(
     tmp_path: Path, mode: str, shape: tuple, alpha: bool, suffix: str
 ) -> None:
     bands = pixels(5, 7, len(mode)).squeeze()
-    bands[..., -1] |= 1  # WebP forgets the colour where alpha is zero
+    bands[..., -1] |= 1  # WebP drops the colour where alpha is zero
     path = tmp_path / f"picture{suffix}"
     Image.fromarray(bands, mode).save(path, lossless=True)
     image = decode.read(path)
@@ -39,7 +39,7 @@ def test_8_bits_round_trip(
     encode.write(again, image)
     assert np.array_equal(np.asarray(decode.read(again).pixels), image.pixels)
     assert (image.alpha is not None) == alpha
-    if suffix != ".webp":  # which has neither grey nor grey with alpha
+    if suffix != ".webp":  # WebP has neither grey nor grey with alpha
         assert image.pixels.shape == shape
         with Image.open(again) as saved:
             assert np.array_equal(np.asarray(saved), bands)
@@ -206,7 +206,7 @@ def test_phone_photos_with_previews_are_read(tmp_path: Path) -> None:
     assert decode.read(tmp_path / "a.jpg").pixels.shape == (16, 16, 3)
 
 
-def test_damaged_exif_does_not_cost_the_image(tmp_path: Path) -> None:
+def test_an_image_with_damaged_exif_is_read(tmp_path: Path) -> None:
     source = Image.fromarray(pixels(4, 4, 3))
     for block in (b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0nonsense"):
         source.save(tmp_path / "a.jpg", exif=block)
@@ -253,7 +253,7 @@ def test_header_agrees_with_the_decoded_image(kind: str) -> None:
     assert decode.decode(io.BytesIO(data), "a").shape == (9, 7, 3)
 
 
-def test_read_image_gives_rgb_of_8_bits_as_stored(tmp_path: Path) -> None:
+def test_read_image_returns_8_bit_rgb_as_stored(tmp_path: Path) -> None:
     grey = np.array([[0, 128, 129, 32_768, 65_535]], np.uint16)
     encode.write(tmp_path / "a.png", Decoded(grey, metadata=Metadata()))
     rgb = decode.read_image(tmp_path / "a.png")
@@ -263,7 +263,7 @@ def test_read_image_gives_rgb_of_8_bits_as_stored(tmp_path: Path) -> None:
     assert decode.read_image(turned).shape == (4, 6, 3)
 
 
-def test_transparent_colours_of_every_depth(tmp_path: Path) -> None:
+def test_transparent_colours_of_every_depth_become_alpha(tmp_path: Path) -> None:
     for depth in (1, 2, 4, 8, 16):
         value = (1 << depth) // 2
         if depth < 16:

@@ -1,4 +1,4 @@
-"""Degraded LR: a function of its generator, aligned with HR, of the stated strength."""
+"""Degraded LR: reproducible, aligned with HR, and of the documented strength."""
 
 import hypothesis
 import numpy as np
@@ -52,7 +52,7 @@ def test_blur_keeps_flat_colours_and_the_mean(scale):
         np.testing.assert_array_equal(degrade.blur(flat, scale, generator(key)), flat)
 
 
-def test_a_quarter_of_the_crops_stays_unblurred():
+def test_a_quarter_of_the_crops_is_not_blurred():
     hr = crop(4)
     same = [
         np.array_equal(degrade.blur(hr, 4, generator(key)), hr) for key in range(400)

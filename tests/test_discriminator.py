@@ -1,4 +1,4 @@
-"""The discriminator's count, crops, padding and output."""
+"""The discriminator's parameter count, crop sizes, padding and output."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def test_the_paper_s_discriminator_has_its_number_of_parameters():
     assert sum(sizes) == 23_563_649
 
 
-def test_each_image_has_one_logit_which_is_not_squashed():
+def test_the_discriminator_returns_one_unbounded_logit_per_image():
     images = jax.random.uniform(KEY, (3, 32, 32, 3))
     network = Discriminator(**SMALL)
     variables = network.init(KEY, images)
@@ -28,14 +28,14 @@ def test_each_image_has_one_logit_which_is_not_squashed():
     assert logits.max() < 0
 
 
-def test_a_dense_head_has_one_crop_size_and_a_pooled_one_any():
+def test_a_dense_head_takes_one_crop_size_and_a_pooled_head_any():
     small, large = jnp.ones((1, 96, 96, 3)), jnp.ones((1, 112, 128, 3))
     dense, pooled = Discriminator(**SMALL), Discriminator(head="pooled", **SMALL)
     variables = dense.init(KEY, small)
     with pytest.raises(Exception, match="kernel"):
         dense.apply(variables, large)
     assert pooled.apply(variables, large).shape == (1,)
-    # at 96x96 the cells are the positions themselves
+    # at 96x96 the pooling changes nothing
     images = jax.random.uniform(KEY, (2, 96, 96, 3))
     np.testing.assert_allclose(
         pooled.apply(variables, images), dense.apply(variables, images), rtol=1e-4
@@ -50,7 +50,7 @@ def test_torch_and_tf_padding_differ():
     assert np.abs(torch - tf).max() > 1e-6
 
 
-def test_settings_that_cannot_be_are_refused():
+def test_invalid_settings_are_refused():
     images = jnp.ones((1, 32, 32, 3))
     with pytest.raises(ValueError, match="head is 'conv'"):
         Discriminator(head="conv").init(KEY, images)

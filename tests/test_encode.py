@@ -1,4 +1,4 @@
-"""Writing images: what formats hold, what is converted, what is refused."""
+"""Writing images: what each format keeps, converts and refuses."""
 
 import io
 import os
@@ -39,7 +39,7 @@ def test_every_format_keeps_the_samples_or_comes_close(
     assert difference.max() <= (0 if not FORMATS[BY_SUFFIX[suffix]].lossy else 14)
 
 
-def test_quality_and_lossless(tmp_path: Path) -> None:
+def test_quality_and_lossless_are_applied(tmp_path: Path) -> None:
     image = Decoded(pixels(32, 32, 3))
     for suffix in (".jpg", ".webp", ".avif"):
         sizes = []
@@ -56,7 +56,7 @@ def test_quality_and_lossless(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_exif_and_profile_travel(tmp_path: Path, suffix: str, dtype: type) -> None:
+def test_exif_and_profile_are_copied(tmp_path: Path, suffix: str, dtype: type) -> None:
     source = tmp_path / "source.jpg"
     Image.fromarray(pixels(8, 7, 3)).save(source, exif=exif(3), icc_profile=SRGB)
     metadata = decode.read(source).metadata
@@ -76,7 +76,7 @@ def test_exif_and_profile_travel(tmp_path: Path, suffix: str, dtype: type) -> No
     assert b"Maker" in again.metadata.exif
 
 
-def test_text_colour_and_dpi_of_a_png_travel(tmp_path: Path) -> None:
+def test_text_colour_and_dpi_of_a_png_are_copied(tmp_path: Path) -> None:
     chunks = {
         b"cICP": b"\x0c\x0d\0\x01",
         b"gAMA": struct.pack(">I", 100_000),
@@ -98,7 +98,7 @@ def test_text_colour_and_dpi_of_a_png_travel(tmp_path: Path) -> None:
     assert note.startswith("left out, as JPEG cannot hold it: the text 'Author', ")
 
 
-def test_xmp_comments_and_dpi_travel(tmp_path: Path) -> None:
+def test_xmp_comments_and_dpi_are_copied(tmp_path: Path) -> None:
     xmp = b"<x:xmpmeta>\xe2\x82\xac</x:xmpmeta>"
     Image.fromarray(pixels(8, 8, 3)).save(
         tmp_path / "a.jpg", xmp=xmp, comment=b"caf\xe9", dpi=(300, 150)
@@ -123,7 +123,7 @@ def test_xmp_comments_and_dpi_travel(tmp_path: Path) -> None:
         assert np.allclose(saved.info["dpi"], (300, 150), atol=0.1)
 
 
-def test_metadata_larger_than_a_jpeg_segment(tmp_path: Path) -> None:
+def test_metadata_larger_than_a_jpeg_segment_is_left_out(tmp_path: Path) -> None:
     tags = exif()
     tags[ExifTags.IFD.Exif][ExifTags.Base.MakerNote] = b"m" * 70_000
     block = tags.tobytes().removeprefix(b"Exif\0\0")
@@ -140,7 +140,9 @@ def test_metadata_larger_than_a_jpeg_segment(tmp_path: Path) -> None:
     assert b"m" * 70_000 in (tmp_path / "a.png").read_bytes()
 
 
-def test_profiles_are_converted_where_a_format_holds_none(tmp_path: Path) -> None:
+def test_pixels_are_converted_to_srgb_if_the_format_holds_no_profile(
+    tmp_path: Path,
+) -> None:
     linear = profile_of_gamma_1()
     image = Decoded(np.full((4, 4, 3), 64, np.uint8), metadata=Metadata(icc=linear))
     assert encode.write(tmp_path / "a.bmp", image) == []
@@ -152,16 +154,18 @@ def test_profiles_are_converted_where_a_format_holds_none(tmp_path: Path) -> Non
 
 
 def profile_of_gamma_1() -> bytes:
-    """sRGB's primaries with a linear curve: LittleCMS's profile, edited."""
+    """An edited profile of LittleCMS: sRGB's primaries with a linear curve."""
     data = bytearray(SRGB)
     for i in range(struct.unpack_from(">I", data, 128)[0]):
         tag, at, _ = struct.unpack_from(">4sII", data, 132 + 12 * i)
         if tag in (b"rTRC", b"gTRC", b"bTRC"):
-            data[at : at + 12] = b"curv" + bytes(8)  # no entries: the identity
+            data[at : at + 12] = b"curv" + bytes(8)  # no entries: linear
     return bytes(data)
 
 
-def test_gamma_is_converted_where_a_format_cannot_say_it(tmp_path: Path) -> None:
+def test_pixels_are_converted_to_srgb_if_the_format_holds_no_gamma(
+    tmp_path: Path,
+) -> None:
     gamma = ((b"gAMA", struct.pack(">I", 100_000)),)
     image = Decoded(np.full((4, 4, 3), 64, np.uint8), metadata=Metadata(chunks=gamma))
     encode.write(tmp_path / "a.tif", image)
@@ -175,20 +179,20 @@ def test_gamma_is_converted_where_a_format_cannot_say_it(tmp_path: Path) -> None
     assert note.startswith("cICP 9/16 names unknown colours, and is left out")
 
 
-def test_refusals_of_what_formats_cannot_hold(tmp_path: Path) -> None:
+def test_images_that_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
     clear = Decoded(pixels(4, 4, 3), pixels(4, 4))
     for name in ("a.jpg", "a.bmp"):
         with pytest.raises(ImageError, match="holds no transparency"):
             encode.write(tmp_path / name, clear)
     with pytest.raises(ImageError, match="at most, not 20000"):
         encode.check_output("a.webp", "WEBP", (4, 20_000), False, Settings())
-    with pytest.raises(ImageError, match="none of the formats written"):
+    with pytest.raises(ImageError, match="the suffix names no format"):
         encode.write(tmp_path / "a.xyz", clear)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", BY_SUFFIX)
-def test_nothing_is_left_half_written(
+def test_a_failed_write_leaves_no_partial_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     old = tmp_path / f"a{suffix}"

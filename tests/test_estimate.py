@@ -1,4 +1,4 @@
-"""Estimates for a TPU pod, by the real TPU compiler if libtpu is installed."""
+"""Estimates for a TPU pod; some need the TPU compiler, which is part of libtpu."""
 
 import importlib.util
 import json
@@ -130,7 +130,7 @@ def test_wrong_usage_is_one_sentence(arguments, message):
 
 
 @pytest.mark.parametrize("given", [[], ["--dtype=bfloat16"]])
-def test_options_replace_the_configuration(given, monkeypatch):
+def test_options_override_the_configuration(given, monkeypatch):
     def estimate(config, stage, topology, batch_per_chip):
         return {"dtype": config.dtype, "stage": stage.name, "batch": batch_per_chip}
 

@@ -1,4 +1,4 @@
-"""Examples with damaged images: which image takes their place, and what is told."""
+"""Examples with damaged images: the replacement, and the report."""
 
 import hypothesis
 import numpy as np
@@ -17,7 +17,7 @@ class Tolerant(examples.DamagedImages):
 
 
 def source(count: int, damaged=()) -> Source:
-    """Image `i` has the value `i` everywhere; the damaged ones do not decode."""
+    """A source whose image `i` has the value `i` everywhere, or cannot be decoded."""
 
     def load(index: int) -> np.ndarray:
         if index in damaged:
@@ -41,7 +41,7 @@ def reader(images: Source, batch_size: int, tally) -> tuple:
 
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(st.data(), st.integers(1, 9), st.integers(1, 12))
-def test_the_next_image_of_the_epoch_that_decodes_takes_the_place(
+def test_the_next_image_of_the_epoch_that_decodes_replaces_a_damaged_one(
     data, batch_size, count
 ):
     damaged = data.draw(st.sets(st.integers(0, count - 1), max_size=count - 1))
@@ -57,24 +57,24 @@ def test_the_next_image_of_the_epoch_that_decodes_takes_the_place(
         place = next(k for k, image in enumerate(order) if image not in damaged)
         met |= {str(image) for image in order[:place]}
         assert (crops.read(example) == order[place]).all()
-    told = tally.take_untold()
-    assert sorted(name for name, _ in told) == sorted(met)
-    assert all(reason == f"{name}: damaged" for name, reason in told)
-    assert not tally.take_untold()
+    reported = tally.take_unreported()
+    assert sorted(name for name, _ in reported) == sorted(met)
+    assert all(reason == f"{name}: damaged" for name, reason in reported)
+    assert not tally.take_unreported()
 
 
 @pytest.mark.parametrize(("count", "limit"), [(5, 1), (199, 1), (200, 2), (350, 3)])
-def test_one_in_a_hundred_images_may_be_damaged_and_always_one(count, limit):
+def test_one_percent_of_the_images_but_at_least_one_may_be_damaged(count, limit):
     images = source(count)
     tally = examples.DamagedImages(images, skip=True)
     for index in range(limit):
         tally.add(index, ImageError(f"{index}: damaged"))
-        tally.add(index, ImageError(f"{index}: damaged"))  # again, in the next epoch
+        tally.add(index, ImageError(f"{index}: damaged"))  # once more
     with pytest.raises(SourceError, match=f"{limit + 1} of {count} images of memory"):
         tally.add(limit, ImageError("damaged"))
 
 
-def test_without_skipping_the_first_damaged_image_is_an_error_with_a_way_on():
+def test_without_skipping_a_damaged_image_raises_an_error_that_says_what_to_do():
     images = source(5, damaged={0, 1, 2, 3, 4})
     sampler, crops = reader(images, 2, examples.DamagedImages(images, skip=False))
     example = sampling.Example(*sampler.examples(0)[0].tolist())
@@ -82,7 +82,7 @@ def test_without_skipping_the_first_damaged_image_is_an_error_with_a_way_on():
         crops.read(example)
 
 
-def test_a_source_of_damaged_images_alone_is_refused():
+def test_a_source_with_only_damaged_images_is_refused():
     images = source(1, damaged={0})
     sampler, crops = reader(images, 2, examples.DamagedImages(images, skip=True))
     example = sampling.Example(*sampler.examples(0)[0].tolist())

@@ -1,4 +1,4 @@
-"""EXIF travels as bytes: whatever a tag holds, the image is read and written."""
+"""EXIF is copied as bytes: images are read and written whatever their tags hold."""
 
 import io
 import itertools
@@ -23,7 +23,7 @@ def jpeg(block: bytes) -> bytes:
 
 
 def one_entry(order: str, tag: int, kind: int, count: int, value: bytes) -> bytes:
-    """An EXIF block of a single entry, its value behind the directory."""
+    """An EXIF block of a single entry, whose value follows the directory."""
     mark = b"II*\0" if order == "<" else b"MM\0*"
     table = struct.pack(order + "IHHHI", 8, 1, tag, kind, count)
     if len(value) <= 4:
@@ -34,7 +34,7 @@ def one_entry(order: str, tag: int, kind: int, count: int, value: bytes) -> byte
 TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 
-def test_no_type_of_any_tag_costs_the_image(tmp_path: Path) -> None:
+def test_an_image_is_read_whatever_the_types_of_its_tags(tmp_path: Path) -> None:
     tags = (0x100, 0x10E, 0x112, 0x11A, 0x128, 0x132, 0x13B, 0x8298, 0x8769, 0x8825)
     tags += (0x9C9B, 0x927C, 0xA005, 0x02BC)
     kinds = (0, *TYPES, 13, 16, 99)
@@ -42,11 +42,11 @@ def test_no_type_of_any_tag_costs_the_image(tmp_path: Path) -> None:
         value = bytes(range(1, 25))[: TYPES.get(kind, 4) * min(count, 3)]
         data = jpeg(one_entry("<", tag, kind, count, value))
         image = decode.decode_upright(data, "a.jpg", None)
-        if tag != 0x112:  # whose orientation may be any
+        if tag != 0x112:  # a random orientation would turn the image
             assert image.pixels.shape == (6, 8, 3)
         for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
             if name == "AVIF" and (tag, count) != (0x11A, 1):
-                continue  # slow, and nothing else than WebP
+                continue  # slow, and the same code path as WebP
             written, notes = encode.encode(image, name, "a", encode.DEFAULT)
             again = decode.decode_upright(written, "a", None)
             assert again.pixels.shape[-1] == 3
@@ -85,7 +85,7 @@ def entries(size: int = 60) -> st.SearchStrategy[list[Entry]]:
 
 
 @given(st.sampled_from("<>"), entries(), entries(), entries())
-def test_what_is_built_is_parsed(order, image, camera, gps) -> None:
+def test_a_built_block_is_parsed_back(order, image, camera, gps) -> None:
     def by_tag(listed):
         return sorted(listed, key=lambda entry: entry.tag)
 
@@ -97,7 +97,7 @@ def test_what_is_built_is_parsed(order, image, camera, gps) -> None:
 
 
 @given(st.sampled_from("<>"), entries(), entries(), st.integers(1, 8))
-def test_upright_moves_no_value(order, image, camera, orientation) -> None:
+def test_upright_keeps_the_offsets_of_values(order, image, camera, orientation) -> None:
     image = [e for e in image if e.tag != ExifTags.Base.Orientation]
     turned = Entry(274, 3, 1, struct.pack(order + "H", orientation))
     block = exif.build(Tags(order, [*image, turned], camera))
@@ -112,7 +112,7 @@ def test_upright_moves_no_value(order, image, camera, orientation) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"II*\0", b"MM\0*", b"II+\0"]))
-def test_noise_is_parsed_or_refused(noise: bytes, header: bytes) -> None:
+def test_random_bytes_are_parsed_or_refused(noise: bytes, header: bytes) -> None:
     for data in (noise, header + noise, header + b"\x08\0\0\0" + noise):
         try:
             tags = exif.parse(data)
@@ -123,7 +123,7 @@ def test_noise_is_parsed_or_refused(noise: bytes, header: bytes) -> None:
         exif.build(tags)
 
 
-def test_a_thumbnail_is_no_longer_pointed_to() -> None:
+def test_the_pointer_to_a_thumbnail_is_removed() -> None:
     tags = Image.Exif()
     tags[ExifTags.Base.Make] = "Maker"
     block = bytearray(tags.tobytes().removeprefix(b"Exif\0\0"))
@@ -133,7 +133,7 @@ def test_a_thumbnail_is_no_longer_pointed_to() -> None:
     assert patched[end : end + 4] == bytes(4)
 
 
-def test_sizes_follow_the_image() -> None:
+def test_size_tags_are_updated() -> None:
     tags = Image.Exif()
     tags[ExifTags.IFD.Exif] = {40_962: 7, 40_963: 5}
     tags[ExifTags.Base.ImageWidth] = 7
@@ -144,7 +144,7 @@ def test_sizes_follow_the_image() -> None:
     assert again.get_ifd(ExifTags.IFD.Exif) == {40_962: 70_000, 40_963: 50}
 
 
-def test_the_largest_tags_go_first() -> None:
+def test_the_largest_tags_are_removed_first() -> None:
     small, large = Entry(1, 7, 10, b"s" * 10), Entry(2, 7, 500, b"l" * 500)
     block, names = exif.shrunk(exif.build(Tags("<", [small], [large])), 100)
     assert exif.parse(block).image == [small]
@@ -152,7 +152,7 @@ def test_the_largest_tags_go_first() -> None:
     assert names == ["0x0002"]
 
 
-def test_samples_are_not_touched() -> None:
+def test_samples_are_unchanged() -> None:
     data = jpeg(one_entry("<", 0x10F, 2, 3, b"ab\0"))
     with Image.open(io.BytesIO(data)) as saved:
         assert np.array_equal(

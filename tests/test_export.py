@@ -1,4 +1,4 @@
-"""Exported files against the generator itself, under the runtimes they are for."""
+"""Exported files in their runtimes, compared with the generator itself."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def network(**variant: Any) -> tuple[Generator, dict[str, Any]]:
 
 
 def photographs() -> list[np.ndarray]:
-    """LR in [0, 1] of two sizes, so that neither can have been built in."""
+    """LR in [0, 1] of two sizes, so that neither size can be fixed in the file."""
     astronaut = skimage.data.astronaut()[::4, ::4].astype(np.float32) / 255
     return [astronaut[None, 8:45, 30:71], np.stack([astronaut[:20, :33]] * 2)]
 
@@ -58,7 +58,7 @@ def expected(model: Generator, variables: dict[str, Any], lr: np.ndarray) -> np.
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_onnx_gives_the_same(variant: dict[str, Any]) -> None:
+def test_onnx_equals_the_generator(variant: dict[str, Any]) -> None:
     model, variables = network(**variant)
     exported = export.to_onnx(tiny.settings_of(model), variables, padding="zero")
     for lr in photographs():
@@ -67,7 +67,7 @@ def test_onnx_gives_the_same(variant: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS[:2], ids=str)
-def test_stablehlo_gives_the_same(variant: dict[str, Any]) -> None:
+def test_stablehlo_equals_the_generator(variant: dict[str, Any]) -> None:
     model, variables = network(**variant)
     data = export.to_stablehlo(tiny.settings_of(model), variables, padding="zero")
     exported = jax.export.deserialize(bytearray(data))
@@ -124,7 +124,7 @@ def test_half_precision_halves_the_file_and_stays_near() -> None:
     not store.is_cached("krasserm-srgan"), reason="needs krasserm-srgan in the cache"
 )
 @pytest.mark.parametrize("padding", ["zero", "symmetric"])
-def test_pretrained_weights_in_onnx_on_a_photograph(padding: str) -> None:
+def test_pretrained_weights_in_onnx_equal_the_upscaler(padding: str) -> None:
     generator = store.load_generator("krasserm-srgan")
     image = skimage.data.astronaut()[100:350:4, 80:330:4]
     exported = export.to_onnx(*generator, padding=padding)
@@ -143,7 +143,7 @@ def settings_in(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("to", ["onnx", "stablehlo"])
-def test_command_writes_a_file_that_knows_its_settings(to: str, tmp_path: Path) -> None:
+def test_the_command_writes_a_file_with_its_settings(to: str, tmp_path: Path) -> None:
     model, variables = network(scale=2)
     settings = tiny.settings_of(model)
     weights, out = tmp_path / "tiny.safetensors", tmp_path / f"tiny.{to}"

@@ -49,7 +49,7 @@ def test_a_comparison_shows_the_pixels_of_every_image(tmp_path):
     red = (drawn == figures.FRAME).all(axis=2)
     for index, image in enumerate(images):
         left = figures.GAP + index * (column + figures.GAP)
-        # The magnified inset is the only part framed over the whole width.
+        # Only the magnified region has a frame over the whole width.
         rows = np.flatnonzero(red[:, left : left + column].all(axis=1))
         assert rows[-1] - rows[0] + 1 == column
         inset = drawn[rows[0] : rows[-1] + 1, left : left + column]
@@ -58,7 +58,7 @@ def test_a_comparison_shows_the_pixels_of_every_image(tmp_path):
         np.testing.assert_array_equal(inset[middle][:, middle], expected)
 
 
-def test_a_comparison_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_failed_comparison_leaves_no_partial_file(tmp_path, monkeypatch):
     path = tmp_path / "figure.png"
     path.write_text("before")
     panels = [("a", _image(), ""), ("b", _image(1), "")]
@@ -96,7 +96,7 @@ def test_the_inset_lies_where_images_differ_most():
     assert region.y <= 40 <= 45 <= region.y + 16
 
 
-def test_panels_and_regions_that_do_not_fit_are_refused(tmp_path):
+def test_panels_of_different_sizes_and_outside_regions_are_refused(tmp_path):
     path = tmp_path / "figure.png"
     with pytest.raises(ValueError, match="panels of one size"):
         figures.comparison([("a", _image(), ""), ("b", _image(0, 8, 8), "")], path)
@@ -108,7 +108,7 @@ def test_panels_and_regions_that_do_not_fit_are_refused(tmp_path):
     assert not path.exists()
 
 
-def test_large_images_are_cut_to_where_they_differ():
+def test_large_images_are_cropped_to_where_they_differ():
     small = {"a": _image(0), "b": _image(1)}
     kept = figures.crop_large(small)
     np.testing.assert_array_equal(kept["a"], small["a"])
@@ -121,7 +121,7 @@ def test_large_images_are_cut_to_where_they_differ():
     assert cut["b"].base is None
 
 
-def test_every_image_gets_files_of_its_own(tmp_path):
+def test_every_image_gets_its_own_files(tmp_path):
     images = {name: _image(i) for i, name in enumerate(["nearest", "bicubic", "x"])}
     images["original"] = _image(9)
     scores = (Score("0", 1.0, 1.0), Score("x/0", 2.0, 1.0), Score("1", 0.5, 1.0))

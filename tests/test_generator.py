@@ -1,4 +1,4 @@
-"""The generator's shapes, counts, ranges and settings."""
+"""The generator's shapes, parameter counts, ranges and settings."""
 
 import dataclasses
 from typing import Any
@@ -24,7 +24,7 @@ def count(tree):
 @pytest.mark.parametrize(
     ("settings", "parameters"),
     [
-        ({}, 1_547_350),  # Lornatang: no bias before BN, one PReLU slope a layer
+        ({}, 1_547_350),  # Lornatang: no bias before BN, one PReLU slope per layer
         ({"conv_bias": True, "output": "tanh"}, 1_549_462),  # sgrvinod
         ({"conv_bias": True, "prelu": "per_channel"}, 1_550_659),  # krasserm
     ],
@@ -50,7 +50,7 @@ def test_output_is_scale_times_the_input(scale):
         ({"output": "clip", "output_range": "unit"}, -1, 1),
     ],
 )
-def test_bounded_outputs_stay_in_the_house_range(settings, lowest, highest):
+def test_bounded_outputs_stay_within_minus_one_and_one(settings, lowest, highest):
     network = Generator(**settings, **SMALL)
     lr = jax.random.uniform(KEY, (1, 4, 4, 3))
     variables = network.init(KEY, lr)
@@ -61,7 +61,7 @@ def test_bounded_outputs_stay_in_the_house_range(settings, lowest, highest):
     assert sr.max() == highest
 
 
-def test_output_range_unit_is_the_same_network_on_another_scale():
+def test_output_range_unit_only_rescales_the_output():
     lr = jax.random.uniform(KEY, (1, 4, 4, 3))
     symmetric, unit = Generator(**SMALL), Generator(output_range="unit", **SMALL)
     variables = symmetric.init(KEY, lr)
@@ -100,12 +100,12 @@ def test_bfloat16_keeps_parameters_statistics_and_output_in_float32():
         ({"initializer": "zeros"}, "initializer is 'zeros'"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Generator(**SMALL | settings).init(KEY, jnp.zeros((1, 4, 4, 3)))
 
 
-def test_settings_round_trip_and_unknown_ones_are_named():
+def test_settings_round_trip_and_unknown_settings_are_named():
     network = Generator(blocks=3, prelu="per_channel")
     assert registry.create("generator", tiny.settings_of(network)) == network
     with pytest.raises(ValueError, match=r"generator\.network is 'rrdb'"):
@@ -116,7 +116,7 @@ def test_settings_round_trip_and_unknown_ones_are_named():
 
 @dataclasses.dataclass(frozen=True)
 class Recorder(Layout):
-    """An image that notes down what a network does with it."""
+    """An image that records the operations of a network."""
 
     channels: int
     operations: list[str]
@@ -147,7 +147,7 @@ class Recorder(Layout):
         return Recorder(channels or self.channels, self.operations)
 
 
-def test_operations_are_those_of_figure_4_in_its_order():
+def test_operations_follow_figure_4_of_the_paper():
     generator = Generator()
     variables = jax.eval_shape(generator.init, KEY, jnp.zeros((1, 8, 8, 3)))
     operations: list[str] = []
@@ -168,7 +168,7 @@ def test_operations_are_those_of_figure_4_in_its_order():
     ]
 
 
-def test_reconstruct_of_features_is_the_generator():
+def test_reconstruct_of_features_equals_the_generator():
     network = Generator(**SMALL)
     lr = jax.random.uniform(KEY, (1, 4, 6, 3))
     variables = network.init(KEY, lr)

@@ -1,4 +1,4 @@
-"""Which image goes to which file, and what happens to its alpha."""
+"""Jobs: outputs of inputs, refused inputs, and upscaling of alpha."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ def double(image: np.ndarray) -> np.ndarray:
     return image.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def test_colour_hidden_by_alpha_does_not_show() -> None:
+def test_colour_hidden_by_alpha_is_not_visible() -> None:
     """A white disc on hidden black, blurred by the upscaler, stays white."""
     y, x = np.mgrid[:32, :32]
     disc = (y - 16) ** 2 + (x - 16) ** 2 < 100
@@ -39,15 +39,15 @@ def test_alpha_of_16_bits_is_bicubic() -> None:
     big = upscale(Image(np.zeros((8, 8), np.uint16), alpha), double).alpha
     assert big.dtype == np.uint16
     expected = cv2.resize(alpha, (16, 16), interpolation=cv2.INTER_CUBIC)
-    assert np.abs(big.astype(int) - expected).max() < 1200  # another cubic
+    assert np.abs(big.astype(int) - expected).max() < 1200  # another kernel
 
 
-def test_a_wholly_transparent_image_stays_so() -> None:
+def test_a_fully_transparent_image_stays_transparent() -> None:
     clear = Image(pixels(4, 4, 3), np.zeros((4, 4), np.uint8))
     assert not upscale(clear, double).alpha.any()
 
 
-def test_smaller_sizes_are_reached_by_matlabs_bicubic() -> None:
+def test_smaller_sizes_are_made_by_matlabs_bicubic() -> None:
     image = Image(pixels(16, 24, 3), pixels(16, 24) | 1)
     small = upscale(image, double, (20, 30))
     expected = imresize(double(image.pixels), Fraction(20, 32))
@@ -56,14 +56,14 @@ def test_smaller_sizes_are_reached_by_matlabs_bicubic() -> None:
     assert small.alpha.shape == (20, 30)
 
 
-def test_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
+def test_unsupported_formats_are_named(tmp_path: Path) -> None:
     for name in ("a.gif", "b.HEIC", "sub/c.jxl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     made = prepare([str(tmp_path)], str(tmp_path / "out"))
     assert not made.jobs
     assert made.failures == [
-        f"{tmp_path / 'a.gif'}: GIF is not read",
-        f"{tmp_path / 'b.HEIC'}: HEIC is not read",
-        f"{tmp_path / 'sub/c.jxl'}: JPEG XL is not read",
+        f"{tmp_path / 'a.gif'}: GIF cannot be read",
+        f"{tmp_path / 'b.HEIC'}: HEIC cannot be read",
+        f"{tmp_path / 'sub/c.jxl'}: JPEG XL cannot be read",
     ]

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def shuffled(model: keras.Model) -> keras.Model:
-    """Gives every weight, slopes and running statistics too, a value of its own."""
+    """Sets every weight, including slopes and running statistics, to a random value."""
     rng = np.random.default_rng(0)
     for weight in model.weights:
         noise = rng.normal(size=weight.shape) * 0.1
@@ -39,7 +39,7 @@ def shuffled(model: keras.Model) -> keras.Model:
 
 
 def krasserm_generator(blocks: int, channels: int) -> keras.Model:
-    """The sheet's SRResNet, on [0, 1] and without the last change of range."""
+    """krasserm's SRResNet for input in [0, 1], without its last change of range."""
 
     def prelu(x):
         return L.PReLU(shared_axes=[1, 2])(x)
@@ -68,7 +68,7 @@ class DepthToSpace(keras.layers.Layer):
 
 
 def krasserm_discriminator(channels: int, side: int, hidden: int = 12) -> keras.Model:
-    """The sheet's discriminator, on [-1, 1] and without the sigmoid."""
+    """krasserm's discriminator for input in [-1, 1], without its sigmoid."""
     inputs = x = L.Input((side, side, 3))
     for i in range(8):
         width, stride = channels * 2 ** (i // 2), 1 + i % 2
@@ -84,7 +84,7 @@ def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def test_generator_matches_keras(tmp_path: Path) -> None:
-    model = krasserm_generator(blocks=11, channels=4)  # eleven: keys sort 1, 10, 2
+    model = krasserm_generator(blocks=11, channels=4)  # keys sort as 1, 10, 2
     model.save(tmp_path / "g.h5")
     attributes, variables = store.load_generator(tmp_path / "g.h5")
     assert (attributes["blocks"], attributes["channels"], attributes["scale"]) == (
@@ -109,7 +109,7 @@ def test_discriminator_matches_keras(tmp_path: Path, train: bool) -> None:
     assert relative(ours, model(images, training=train)[:, 0]) < 1e-5
 
 
-def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+def test_damaged_and_unrelated_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(b"not HDF5 at all")
     with pytest.raises(WeightsError, match=r"x\.h5 is not a Keras weight file"):

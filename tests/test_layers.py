@@ -1,4 +1,4 @@
-"""Layers against their definitions in NumPy."""
+"""Layers, compared with their definitions in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def test_pixel_shuffle_has_pytorch_s_channel_order():
 
 
 @pytest.mark.parametrize("slopes", ["shared", "per_channel"])
-def test_prelu_of_what_is_not_yet_shuffled_equals_prelu_of_what_is(slopes):
+def test_prelu_commutes_with_the_pixel_shuffle(slopes):
     x = RNG.normal(size=(1, 3, 3, 8)).astype(np.float32)
     count = 1 if slopes == "shared" else 2
     variables = {"params": {"slope": RNG.uniform(size=count).astype(np.float32)}}
@@ -40,7 +40,7 @@ def test_prelu_starts_with_a_slope_of_a_quarter():
     np.testing.assert_array_equal(y[0, 0, 0], [-0.5, 2.0])
 
 
-def test_leaky_relu_is_jax_s_and_so_are_its_gradients():
+def test_leaky_relu_and_its_gradients_equal_jax_s():
     x = jnp.array([-2.0, -0.0, 0.0, 3.0])
     cotangent = jnp.array([1.0, 10.0, 100.0, 1000.0])
     slope = jnp.array([0.2])
@@ -52,7 +52,9 @@ def test_leaky_relu_is_jax_s_and_so_are_its_gradients():
 
 
 @pytest.mark.parametrize("running_variance", ["biased", "unbiased"])
-def test_batch_norm_normalises_by_the_batch_and_moves_the_statistics(running_variance):
+def test_batch_norm_normalises_by_the_batch_and_updates_the_running_statistics(
+    running_variance,
+):
     x = RNG.normal(2, 3, size=(4, 5, 6, 7)).astype(np.float32)
     norm = BatchNorm(momentum=0.9, running_variance=running_variance)
     variables = norm.init(KEY, x, False)
@@ -65,11 +67,12 @@ def test_batch_norm_normalises_by_the_batch_and_moves_the_statistics(running_var
     np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * kept, rtol=1e-5)
     running = norm.apply({**variables, **changed}, x, True)
-    expected = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+    mean, var = np.asarray(stats["mean"]), np.asarray(stats["var"])
+    expected = (x - mean) / np.sqrt(var + 1e-5)
     np.testing.assert_allclose(running, expected, atol=1e-5)
 
 
-def test_synchronised_batch_norm_sees_the_global_batch():
+def test_synchronised_batch_norm_equals_batch_norm_of_the_global_batch():
     x = RNG.normal(2, 3, size=(4, 2, 3, 3, 5)).astype(np.float32)
     plain = BatchNorm(use_running_average=False)
     synchronised = plain.clone(axis_name="batch")
@@ -88,7 +91,7 @@ def test_synchronised_batch_norm_sees_the_global_batch():
         np.testing.assert_allclose(leaf, jnp.broadcast_to(other, leaf.shape), rtol=1e-5)
 
 
-def test_input_ranges():
+def test_input_ranges_are_mapped_as_specified():
     unit = jnp.array([[[[0.0, 0.5, 1.0]]]])
     np.testing.assert_allclose(
         ranges.from_unit(unit, "symmetric").ravel(), [-1, 0, 1], atol=1e-6
@@ -107,7 +110,7 @@ def test_input_ranges():
         ranges.from_unit(unit, "hsv")
 
 
-def test_adaptive_average_pool_has_pytorch_s_cells():
+def test_adaptive_average_pool_equals_pytorch_s():
     x = RNG.normal(size=(1, 7, 13, 2)).astype(np.float32)
     pooled = layers.adaptive_average_pool(x, 6)
     for i in range(6):
@@ -119,7 +122,7 @@ def test_adaptive_average_pool_has_pytorch_s_cells():
             )
 
 
-def test_torch_initialisation_is_uniform_in_one_over_root_fan_in():
+def test_torch_initialisation_is_uniform_within_one_over_root_fan_in():
     variables = Conv(64, 3).init(KEY, jnp.zeros((1, 4, 4, 16)))
     bound = (9 * 16) ** -0.5
     for leaf in jax.tree.leaves(variables):
@@ -128,12 +131,12 @@ def test_torch_initialisation_is_uniform_in_one_over_root_fan_in():
         np.testing.assert_allclose(np.std(leaf), bound / np.sqrt(3), rtol=0.15)
 
 
-def test_a_stride_that_conv_does_not_have_is_refused():
+def test_unsupported_strides_of_conv_are_refused():
     with pytest.raises(ValueError, match="stride is 3; expected 1 or 2"):
         Conv(4, 3, stride=3).init(KEY, jnp.zeros((1, 4, 4, 4)))
 
 
-def test_a_folded_batch_norm_changes_nothing_and_has_no_variables():
+def test_a_folded_batch_norm_is_the_identity_without_variables():
     x = RNG.normal(size=(1, 2, 2, 3)).astype(np.float32)
     y, variables = BatchNorm(folded=True).init_with_output(KEY, x, True)
     np.testing.assert_array_equal(y, x)

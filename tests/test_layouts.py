@@ -1,4 +1,4 @@
-"""Every layout and every platform's form against plain arrays: values and gradients."""
+"""Layouts and platforms' implementations, compared with plain arrays."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def on(platform, function):
-    """The function in the form of a platform."""
+    """The function with a platform's implementations."""
 
     def forced(*arguments):
         with force_platform(platform):
@@ -37,7 +37,7 @@ def on(platform, function):
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("size", [1, 3, 5, 9])
-def test_convolution_of_pairs(size, platform):
+def test_convolution_of_pairs_equals_plain_convolution(size, platform):
     def plain(x, kernel):
         return convolve(x.reshape(2, 6, 8, 3), kernel).reshape(2, 6, 4, 10)
 
@@ -47,7 +47,7 @@ def test_convolution_of_pairs(size, platform):
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("size", [1, 3, 5, 9])
-def test_convolution_in_front_of_the_shuffle(size, platform):
+def test_convolution_before_the_shuffle_equals_convolution_after_it(size, platform):
     def plain(x, kernel):
         return convolve(pixel_shuffle(x), kernel)
 
@@ -56,7 +56,7 @@ def test_convolution_in_front_of_the_shuffle(size, platform):
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_an_image_is_not_rounded_to_the_dtype_of_the_computation(platform):
+def test_the_image_is_not_rounded_to_the_compute_dtype(platform):
     form = on(platform, shuffled_convolution)
     arguments = jnp.bfloat16(normal(2, 6, 5, 8)), jnp.bfloat16(normal(9, 9, 2, 3))
     image, vjp = jax.vjp(form, *arguments)
@@ -81,7 +81,7 @@ def stride_two(x, kernel, padding):
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("padding", [(1, 1), (0, 1)])
 @pytest.mark.parametrize("size", [(6, 8), (2, 2), (5, 8), (7, 5)])
-def test_convolution_of_stride_two(size, padding, platform):
+def test_convolution_of_stride_two_equals_xlas(size, padding, platform):
     def plain(x, kernel):
         return stride_two(x, kernel, padding)
 
@@ -94,7 +94,7 @@ def test_convolution_of_stride_two(size, padding, platform):
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("padding", [(1, 1), (0, 1)])
-def test_convolution_of_stride_two_from_pairs(padding, platform):
+def test_convolution_of_stride_two_of_pairs_equals_xlas(padding, platform):
     def plain(x, kernel):
         return stride_two(x.reshape(2, 6, 8, 3), kernel, padding)
 
@@ -106,12 +106,12 @@ def test_convolution_of_stride_two_from_pairs(padding, platform):
 
 
 @pytest.mark.parametrize(("size", "padding"), [(5, (1, 1)), (3, (0, 0))])
-def test_another_convolution_of_stride_two_is_refused(size, padding):
+def test_unsupported_convolutions_of_stride_two_are_refused(size, padding):
     with pytest.raises(ValueError, match="at stride 2"):
         strided_convolution(normal(1, 8, 8, 3), normal(size, size, 3, 5), padding)
 
 
-def test_the_form_is_chosen_for_the_platform_that_is_compiled_for():
+def test_the_implementation_is_chosen_for_the_target_platform():
     x, kernel = normal(1, 4, 4, 8), normal(9, 9, 2, 3)
 
     def gradient(x, kernel):
@@ -127,7 +127,7 @@ def test_the_form_is_chosen_for_the_platform_that_is_compiled_for():
         assert "5x1x8x60" not in gpu
 
 
-def test_the_form_of_stride_two_is_chosen_for_the_platform_too():
+def test_the_implementation_of_stride_two_is_chosen_for_the_target_platform():
     def gradient(x, kernel):
         return jax.grad(lambda x: halving_convolution(x, kernel, (1, 1)).sum())(x)
 
@@ -141,7 +141,7 @@ def test_the_form_of_stride_two_is_chosen_for_the_platform_too():
     assert zeros_between in gpu
 
 
-def test_a_forced_platform_reaches_functions_that_are_compiled_already():
+def test_a_forced_platform_applies_to_functions_compiled_before():
     x, kernel = normal(1, 4, 4, 8), normal(9, 9, 2, 3)
     compiled = jax.jit(shuffled_convolution)
     for platform, rearranged in (("cpu", True), ("cuda", False), ("tpu", True)):
@@ -150,7 +150,7 @@ def test_a_forced_platform_reaches_functions_that_are_compiled_already():
 
 
 def image_of(layout, shape):
-    """A random array and the same image in a layout."""
+    """A random array, and the same image in a layout."""
     x = normal(*shape)
     if layout is Paired:
         return x, Paired(pair(jnp.asarray(x)))
@@ -161,7 +161,7 @@ def image_of(layout, shape):
 
 
 @pytest.mark.parametrize("layout", [Paired, Unshuffled, Inference])
-def test_a_layout_computes_what_its_array_does(layout):
+def test_operations_on_a_layout_equal_those_on_its_array(layout):
     x, image = image_of(layout, (2, 6, 8, 4))
     assert image.shape == x.shape
     np.testing.assert_array_equal(to_array(image), x)
@@ -180,17 +180,17 @@ def test_a_layout_computes_what_its_array_does(layout):
         bias = normal(features)
         ours = layouts.convolve(image, kernel, bias, stride, padding)
         both = [padding or (1, 1)] * 2
-        expected = convolve(x, kernel, (stride, stride), both) + bias
+        expected = convolve(x, kernel, (stride, stride), both) + bias[None, None, None]
         np.testing.assert_allclose(to_array(ours), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_array_and_pairs_add_up():
+def test_an_array_and_pairs_can_be_added():
     x, image = image_of(Paired, (2, 6, 8, 4))
     for total in (jnp.asarray(x) + image, image + jnp.asarray(x), image + image):
         np.testing.assert_array_equal(to_array(total), x + x)
 
 
-def test_images_of_training_go_in_pairs_where_they_fill_half_of_the_lanes():
+def test_training_stores_pairs_where_channels_fill_half_of_the_lanes():
     def layout(width, channels, features, size=3):
         x, kernel = jnp.zeros((1, 4, width, channels)), (size, size, channels, features)
         return type(jax.eval_shape(layouts.convolve, x, jnp.zeros(kernel)))
@@ -201,7 +201,7 @@ def test_images_of_training_go_in_pairs_where_they_fill_half_of_the_lanes():
 
 @pytest.mark.parametrize("prelu", ["shared", "per_channel"])
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_generator_in_training_is_the_same_in_pairs_and_without(
+def test_a_generator_in_training_is_the_same_with_and_without_pairs(
     prelu, platform, monkeypatch
 ):
     network = Generator(blocks=2, channels=4, prelu=prelu)
@@ -220,6 +220,6 @@ def test_a_generator_in_training_is_the_same_in_pairs_and_without(
     assert_same(on(platform, sr), unpaired, variables["params"], rtol=2e-3)
 
 
-def test_pairs_of_pixels_come_apart_again():
+def test_unpair_is_the_inverse_of_pair():
     x = normal(2, 3, 4, 5)
     np.testing.assert_array_equal(unpair(pair(x)), x)

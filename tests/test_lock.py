@@ -1,4 +1,4 @@
-"""One run in a directory at a time."""
+"""The lock allows only one run at a time in a directory."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def write(workdir, pid, host=None, age=0.0):
     return path
 
 
-def test_a_lock_is_held_touched_and_released(tmp_path, said):
+def test_a_lock_is_held_refreshed_and_released(tmp_path, said):
     path = tmp_path / lock.NAME
     with Lock(tmp_path, said.append):
         assert json.loads(path.read_text())["pid"] == os.getpid()
@@ -55,7 +55,7 @@ def test_a_second_run_on_the_same_host_is_refused_at_once(tmp_path, said):
     assert path.exists()
 
 
-def test_the_lock_of_a_dead_process_is_taken_at_once(tmp_path, said):
+def test_the_lock_of_a_dead_process_is_replaced_at_once(tmp_path, said):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     write(tmp_path, process.pid)
@@ -65,7 +65,7 @@ def test_the_lock_of_a_dead_process_is_taken_at_once(tmp_path, said):
     assert said == []
 
 
-def test_a_lock_of_another_host_is_waited_for_until_it_is_stale(tmp_path, said):
+def test_a_lock_of_another_host_is_replaced_once_it_is_stale(tmp_path, said):
     write(tmp_path, 1, host="elsewhere", age=0.1)
     began = time.monotonic()
     with Lock(tmp_path, said.append):
@@ -73,7 +73,7 @@ def test_a_lock_of_another_host_is_waited_for_until_it_is_stale(tmp_path, said):
     assert "process 1 on elsewhere; waiting" in said[0]
 
 
-def test_a_lock_that_another_host_touches_is_refused(tmp_path, said):
+def test_a_lock_that_another_host_refreshes_is_respected(tmp_path, said):
     path = write(tmp_path, 1, host="elsewhere", age=0.1)
     timer = threading.Timer(0.2, os.utime, (path,))
     timer.start()
@@ -84,7 +84,7 @@ def test_a_lock_that_another_host_touches_is_refused(tmp_path, said):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "a"}'])
-def test_a_torn_lock_is_taken_once_it_is_stale(tmp_path, said, text):
+def test_a_truncated_lock_is_replaced_once_it_is_stale(tmp_path, said, text):
     (tmp_path / lock.NAME).write_text(text)
     with Lock(tmp_path, said.append):
         pass

@@ -1,4 +1,4 @@
-"""A run from configuration to report, interrupted and resumed, on tiny networks."""
+"""Whole runs of tiny networks, from configuration to report, also resumed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from srgan_jax.weights import files, store
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
-    """Every run compiles the same programs: keep them from run to run."""
+    """Keeps compiled programs from run to run, since all runs compile the same."""
     names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
     before = [getattr(jax.config, name) for name in names]
     jax.config.update(names[0], str(tmp_path_factory.mktemp("xla")))
@@ -57,12 +57,12 @@ class Interrupted(Exception):
 
 
 def interrupt_after(monkeypatch, steps):
-    """The run dies when it asks for its next batch after so many."""
+    """Interrupts the run when it asks for another batch after this many steps."""
     original = loop.training_batches
 
     def until(run, step):
         for done, batch in enumerate(original(run, step), start=step):
-            if done == steps + 1:  # the feed is one batch ahead
+            if done == steps + 1:  # Batches are fetched one step ahead.
                 raise Interrupted
             yield batch
 
@@ -70,7 +70,7 @@ def interrupt_after(monkeypatch, steps):
 
 
 def watch_batches(monkeypatch):
-    """The steps from which batches are going to be asked for."""
+    """Returns a list that receives the first step of each sequence of batches."""
     original, asked = loop.training_batches, []
 
     def watched(run, step):
@@ -81,7 +81,7 @@ def watch_batches(monkeypatch):
     return asked
 
 
-def test_a_run_leaves_everything_that_is_promised(uninterrupted):
+def test_a_run_writes_all_documented_files(uninterrupted):
     workdir, state = uninterrupted
     assert state.step == 6
     summary = json.loads((workdir / "summary.json").read_text())
@@ -92,6 +92,8 @@ def test_a_run_leaves_everything_that_is_promised(uninterrupted):
     assert set(summary["scores"]["adversarial"]) == {"psnr", "ssim"}
     names = {path.name for path in workdir.iterdir()}
     assert {"config.json", "checkpoints", "comparison.png", "metrics.jsonl"} <= names
+    page = (workdir / "report.html").read_text()
+    assert all(text in page for text in ("SRResNet", "D(HR)", "learning_rate", "jax"))
     assert any(name.startswith("events.out.tfevents") for name in names)
     lines = [
         json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()
@@ -104,7 +106,7 @@ def test_a_run_leaves_everything_that_is_promised(uninterrupted):
     assert [x["step"] for x in lines if "evaluation_psnr" in x] == [2, 3, 4, 6]
 
 
-def test_each_stage_says_how_long_its_compilation_took(folder, tmp_path, capsys):
+def test_each_stage_reports_its_compilation_time(folder, tmp_path, capsys):
     loop.train_and_evaluate(resolve_config(tiny.config(folder)), tmp_path)
     said = capsys.readouterr().err
     for stage in ("pretrain", "adversarial"):
@@ -124,7 +126,7 @@ def test_saved_generators_are_the_averaged_ones(uninterrupted):
 @pytest.mark.parametrize(
     ("steps", "saved"), [(1, [0, 3]), (2, [2, 3]), (3, [3]), (5, [4])]
 )
-def test_resuming_equals_no_interruption(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     folder, uninterrupted, tmp_path, monkeypatch, steps, saved
 ):
     """Before a checkpoint, at one, at the border of the stages and in the second.
@@ -161,7 +163,7 @@ def test_a_finished_run_prints_its_table_again(
     assert_same(state, expected)
     assert (workdir / "summary.json").stat().st_mtime_ns == before
     assert "bicubic" in capsys.readouterr().out
-    assert asked == [6]  # and no batch after it
+    assert asked == [6]  # No batch is read after it.
 
 
 def test_sigterm_saves_at_once_and_the_run_resumes(
@@ -172,7 +174,9 @@ def test_sigterm_saves_at_once_and_the_run_resumes(
 
     def terminated(run, step):
         for done, batch in enumerate(original(run, step), start=step):
-            if done == 1:  # fetched ahead, while step 1 is still to be computed
+            if (
+                done == 1
+            ):  # This batch is fetched one step ahead, before step 1 is computed.
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
@@ -184,17 +188,17 @@ def test_sigterm_saves_at_once_and_the_run_resumes(
     assert_same(loop.train_and_evaluate(config, tmp_path), uninterrupted[1])
 
 
-def test_more_steps_continue_a_run(folder, tmp_path):
+def test_a_finished_run_continues_with_more_steps(folder, tmp_path):
     config = tiny.config(folder)
     loop.train_and_evaluate(resolve_config(config), tmp_path)
     config.stages[1].steps = 4
     assert loop.train_and_evaluate(resolve_config(config), tmp_path).step == 7
     config.stages[0].steps = 4
-    with pytest.raises(CheckpointError, match="former number of steps"):
+    with pytest.raises(CheckpointError, match="restore the numbers of steps"):
         loop.train_and_evaluate(resolve_config(config), tmp_path)
 
 
-def test_another_configuration_is_refused_with_the_field(folder, uninterrupted):
+def test_a_changed_configuration_is_refused_and_the_field_named(folder, uninterrupted):
     config = tiny.config(folder)
     config.adversarial.weight = 2e-3
     with pytest.raises(
@@ -203,7 +207,7 @@ def test_another_configuration_is_refused_with_the_field(folder, uninterrupted):
         loop.train_and_evaluate(resolve_config(config), uninterrupted[0])
 
 
-def test_what_is_wrong_with_the_last_stage_is_said_before_the_first(folder, tmp_path):
+def test_errors_in_the_last_stage_are_found_before_the_first(folder, tmp_path):
     for fields, message in [
         ({"discriminator.head": "pool"}, "head is 'pool'"),
         ({"data.source": "folder:/nowhere"}, "/nowhere"),
@@ -218,18 +222,18 @@ def test_what_is_wrong_with_the_last_stage_is_said_before_the_first(folder, tmp_
     config.content.weights = "vgg20"
     with pytest.raises(ValueError, match="vgg20"):
         loop.train_and_evaluate(resolve_config(config), tmp_path / "run")
-    # nothing was written that the corrected command would trip over
+    # Nothing was written that would stop the corrected command.
     assert not (tmp_path / "run").exists()
 
 
-def test_fewer_steps_than_are_done_are_refused(folder, uninterrupted):
+def test_fewer_steps_than_already_trained_are_refused(folder, uninterrupted):
     config = tiny.config(folder)
     config.stages[1].steps = 2
     with pytest.raises(CheckpointError, match="beyond the last step 5"):
         loop.train_and_evaluate(resolve_config(config), uninterrupted[0])
 
 
-def test_photographs_that_changed_are_refused(tmp_path):
+def test_changed_photographs_are_refused(tmp_path):
     folder = tiny.photographs(tmp_path / "photographs")
     config = tiny.config(folder)
     config.stages[1].steps = 1
@@ -240,7 +244,7 @@ def test_photographs_that_changed_are_refused(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(folder, tmp_path):
-    """Photographs hold no NaN: here the third step's update is far too large."""
+    """A learning rate that is far too large at the third step causes the NaN."""
     config = tiny.config(folder)
     config.stages[0].update({"steps": 8, "decay_at": (2,), "decay_factor": 1e33})
     with pytest.raises(TrainingError) as caught:
@@ -278,7 +282,7 @@ def test_the_best_generator_of_the_last_stage_is_kept(uninterrupted):
         (False, {"evaluation_psnr": 40.0, "evaluation_lpips": 0.3}, True),
     ],
 )
-def test_best_is_by_lpips_in_an_adversarial_stage_and_by_psnr_otherwise(
+def test_the_best_has_the_best_lpips_in_an_adversarial_stage_else_psnr(
     adversarial, scores, is_best
 ):
     before = [{"step": 1, "evaluation_psnr": 30.0, "evaluation_lpips": 0.2}]
@@ -287,7 +291,7 @@ def test_best_is_by_lpips_in_an_adversarial_stage_and_by_psnr_otherwise(
     assert report.is_best(stage, scores, before) is is_best
 
 
-def test_the_discriminator_s_file_continues_in_another_run(
+def test_another_run_can_start_from_the_discriminator_s_file(
     folder, uninterrupted, tmp_path
 ):
     workdir, state = uninterrupted
@@ -309,7 +313,9 @@ def test_the_discriminator_s_file_continues_in_another_run(
     assert_same(begun.generator.variables, state.ema)
 
 
-def test_init_from_skips_what_is_only_from_scratch(folder, uninterrupted, tmp_path):
+def test_init_from_skips_stages_that_are_only_from_scratch(
+    folder, uninterrupted, tmp_path
+):
     config = tiny.config(folder)
     config.init_from = str(generator_file(uninterrupted[0], "pretrain"))
     config.stages[1].steps = 1

@@ -1,4 +1,4 @@
-"""Each loss against its equation, written out in NumPy."""
+"""Each loss equals its equation, written in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def test_content_loss_is_the_mean_of_eq_4():
     np.testing.assert_allclose(ours, np.mean((a - b) ** 2), rtol=1e-6)
 
 
-def test_sum_channels_is_the_letter_of_eq_5():
+def test_sum_channels_follows_eq_5_literally():
     a, b = RNG.normal(size=(2, 3, 6, 5, 4)).astype(np.float32)
     batch, height, width, _ = a.shape
     letter = sum(np.sum((a[i] - b[i]) ** 2) / (width * height) for i in range(batch))
@@ -45,11 +45,11 @@ def test_adversarial_loss_is_minus_log_d():
     np.testing.assert_allclose(ours, np.mean(np.log(1 - probability)), rtol=1e-5)
 
 
-def test_minus_log_d_neither_overflows_nor_vanishes_where_d_is_certain():
+def test_minus_log_d_is_finite_and_steep_where_d_is_certain():
     certain = jnp.array([-500.0])
     assert losses.adversarial_loss(certain) == 500.0
     assert jax.grad(losses.adversarial_loss)(certain)[0] == -1.0
-    # why the paper does not minimise log(1 - D): nothing to learn from here
+    # The gradient of log(1 - D) vanishes, so the paper does not minimise it.
     saturated = jax.grad(lambda x: losses.adversarial_loss(x, "saturating"))(certain)
     assert saturated[0] == 0.0
 

@@ -1,4 +1,4 @@
-"""LPIPS: agreement with PyTorch, pickles that are refused, and bad input."""
+"""LPIPS: agreement with PyTorch, unsafe pickles and bad input."""
 
 import pickle
 import posix
@@ -64,12 +64,12 @@ def variables(network, tmp_path_factory):
 
 
 def _torch_lpips(network, variables, x, y) -> float:
-    """LPIPS as its authors define it, in double precision."""
+    """Computes LPIPS as its authors define it, in double precision."""
     torch = pytest.importorskip(
         "torch", reason="the parity extra (PyTorch) is not installed"
     )
     functional = torch.nn.functional
-    # Layers by their place in torchvision: stride and padding of each convolution,
+    # Layers by their index in torchvision: stride and padding of each convolution,
     # 'M' for max-pooling, 'T' after a compared activation.
     plan = {
         "alex": [
@@ -118,7 +118,7 @@ def _torch_lpips(network, variables, x, y) -> float:
 
 
 @pytest.mark.parametrize("size", [(67, 82), (40, 36)])
-def test_agrees_with_pytorch(network, variables, size):
+def test_lpips_equals_pytorch(network, variables, size):
     x, y = _images(0, *size)
     expected = _torch_lpips(network, variables, x, y)
     assert expected > 0.01
@@ -126,7 +126,7 @@ def test_agrees_with_pytorch(network, variables, size):
     assert ours == pytest.approx(expected, abs=1e-5)
 
 
-def test_agrees_with_pytorch_on_the_real_weights(network):
+def test_lpips_equals_pytorch_with_the_real_weights(network):
     name = f"lpips-{network}"
     if not store.is_cached(name):
         pytest.skip(f"{name} is not in the cache: srgan-jax weights fetch {name}")
@@ -136,7 +136,7 @@ def test_agrees_with_pytorch_on_the_real_weights(network):
     assert lpips.load(network)(x, y) == pytest.approx(expected, abs=1e-5)
 
 
-def test_equal_images_are_at_distance_zero(network, variables):
+def test_equal_images_have_distance_zero(network, variables):
     distance = lpips.Lpips(network, variables)
     x, y = _images(0)
     assert distance(x, x) == 0

@@ -1,4 +1,4 @@
-"""Matching of images that other programs made to their originals, by name and size."""
+"""Matching other programs' images with the originals, by name and size."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ AFFIX = st.text("aZ09_-. ", max_size=5)
 
 
 @given(st.sets(st.text("ab1_", min_size=1, max_size=4), min_size=1), AFFIX, AFFIX)
-def test_a_match_is_right_or_refused(tmp_path_factory, labels, prefix, suffix):
+def test_a_match_is_correct_or_refused(tmp_path_factory, labels, prefix, suffix):
     folder = tmp_path_factory.mktemp("images")
     _folder(folder, *(f"{prefix}{label}{suffix}" for label in labels))
     try:
@@ -54,7 +54,7 @@ def test_a_match_is_right_or_refused(tmp_path_factory, labels, prefix, suffix):
         assert path.name == f"{prefix}{label}{suffix}.png"
 
 
-def test_ambiguous_images_are_named_and_told_apart_by_a_pattern(tmp_path):
+def test_ambiguous_images_are_named_and_a_pattern_selects_one(tmp_path):
     _folder(tmp_path, "baby_SRGAN", "baby_SRResNet", "bird_SRGAN", "bird_SRResNet")
     with pytest.raises(ValueError, match=r"'baby' has 2 .*SRGAN\.png.*SRResNet\.png"):
         matching.find_images(["baby", "bird"], tmp_path)
@@ -84,7 +84,7 @@ def test_missing_images_are_named(tmp_path):
         matching.find_images(["a"], tmp_path / "absent")
 
 
-def test_an_image_is_cut_only_if_the_mod_crop_explains_its_size():
+def test_an_image_is_cropped_only_if_the_mod_crop_explains_its_size():
     hr = np.zeros((8, 12, 3), np.uint8)
     image = np.random.default_rng(0).integers(0, 256, (11, 12, 3), np.uint8)
     np.testing.assert_array_equal(matching.cut_to(image, hr, 4), image[:8])

@@ -1,4 +1,4 @@
-"""Protocols: golden scores, independent implementations, and errors."""
+"""Protocols equal published scores and independent implementations."""
 
 import math
 import pathlib
@@ -50,7 +50,7 @@ def set5():
         ("nearest", "rgb", 24.556, 0.6998),
     ],
 )
-def test_set5_goldens(set5, name, protocol, psnr, ssim):
+def test_scores_on_set5_equal_recorded_ones(set5, name, protocol, psnr, ssim):
     options = {"protocol": protocol, "scale": 4}
     scores = [
         (metrics.psnr(sr, hr, **options), metrics.ssim(sr, hr, **options))
@@ -65,7 +65,7 @@ def test_set5_goldens(set5, name, protocol, psnr, ssim):
     ("name", "psnr", "ssim"),
     [("bicubic", 28.43, 0.8211), ("nearest", 26.26, 0.7552)],
 )
-def test_paper_protocol_gives_the_rows_of_table_2(set5, name, psnr, ssim):
+def test_paper_protocol_reproduces_rows_of_table_2(set5, name, psnr, ssim):
     options = {"protocol": "paper", "scale": 4}
     mean_psnr = np.mean([metrics.psnr(sr, hr, **options) for sr, hr in set5[name]])
     mean_ssim = np.mean([metrics.ssim(sr, hr, **options) for sr, hr in set5[name]])
@@ -76,8 +76,8 @@ def test_paper_protocol_gives_the_rows_of_table_2(set5, name, psnr, ssim):
 @pytest.mark.parametrize(
     ("name", "psnr", "ssim"), [("bicubic", 28.430, 0.8221), ("nearest", 26.258, 0.7631)]
 )
-def test_scores_of_other_repositories_come_out_on_set5(set5, name, psnr, ssim):
-    """Unrounded luma and SSIM with a 7x7 box."""
+def test_scores_of_other_repositories_on_set5_are_reproduced(set5, name, psnr, ssim):
+    """They use unrounded luma and SSIM with a 7x7 box."""
     scores = []
     for pair in set5[name]:
         x, y = (16 + image[4:-4, 4:-4] @ metrics.LUMA_601 for image in pair)
@@ -90,7 +90,7 @@ def test_scores_of_other_repositories_come_out_on_set5(set5, name, psnr, ssim):
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 1000), st.integers(20, 150), st.integers(20, 150))
-def test_standard_ssim_is_scikit_images_over_whole_windows(seed, height, width):
+def test_standard_ssim_equals_scikit_image_over_whole_windows(seed, height, width):
     sr, hr = _noisy_pair(seed, height, width)
     x, y = (
         np.floor(16 + image[4:-4, 4:-4] @ metrics.LUMA_601 + 0.5) for image in (sr, hr)
@@ -108,14 +108,14 @@ def test_standard_ssim_is_scikit_images_over_whole_windows(seed, height, width):
     assert ours == pytest.approx(similarity[5:-5, 5:-5].mean(), abs=1e-12)
 
 
-def test_standard_psnr_is_scikit_images_on_rounded_luma():
+def test_standard_psnr_equals_scikit_image_on_rounded_luma():
     sr, hr = _noisy_pair(4)
     x, y = (np.round(rgb2ycbcr(image)[4:-4, 4:-4, 0]) for image in (sr, hr))
     expected = peak_signal_noise_ratio(y, x, data_range=255)
     assert metrics.psnr(sr, hr, protocol="standard", scale=4) == pytest.approx(expected)
 
 
-def test_rgb_is_scikit_images_over_channels():
+def test_rgb_equals_scikit_image_over_channels():
     sr, hr = _noisy_pair(0)
     x, y = (image[4:-4, 4:-4].astype(float) for image in (sr, hr))
     expected = peak_signal_noise_ratio(y, x, data_range=255)
@@ -144,8 +144,8 @@ def _torch_images(*images):
     ]
 
 
-def test_rgb_is_torchmetrics_over_whole_windows():
-    """torchmetrics crops nothing and also counts windows that it pads by reflection."""
+def test_rgb_equals_torchmetrics_over_whole_windows():
+    """torchmetrics crops nothing and includes windows that it pads by reflection."""
     functional = pytest.importorskip(
         "torchmetrics.functional.image",
         reason="the parity extra (torchmetrics) is not installed",
@@ -163,14 +163,14 @@ def test_rgb_is_torchmetrics_over_whole_windows():
 
 
 @pytest.mark.parametrize("negated", [False, True])
-def test_pyiqa_is_its_formulas_in_pytorch(negated):
+def test_pyiqa_equals_its_formulas_in_pytorch(negated):
     """pyiqa's `psnry` and `ssim`, written down again from its definitions.
 
     The package itself needs a language model's libraries, so it is not a test's
     requirement.
     """
     sr, hr = _noisy_pair(6)
-    if negated:  # negative structure, which pyiqa sets to 0
+    if negated:  # Negative structure, which pyiqa sets to 0.
         sr = 255 - hr
     images = _torch_images(sr, hr)
     weights = images[0].new_tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
@@ -193,7 +193,7 @@ def test_pyiqa_is_its_formulas_in_pytorch(negated):
     )
     ssim = (luminance * structure.clamp(min=0)).mean()
     ours = metrics.ssim(sr, hr, protocol="pyiqa", scale=4)
-    # Half levels are rounded by chance in pyiqa, as float errors decide.
+    # Float errors decide how pyiqa rounds half levels.
     assert ours == pytest.approx(float(ssim), abs=1e-5)
 
 
@@ -214,7 +214,7 @@ def test_programs_of_the_comparison_agree_with_their_protocol(program, protocol)
     assert metrics.ssim(sr, hr, **options) == pytest.approx(ssim, abs=1e-9)
 
 
-def test_torchmetrics_counts_reflected_windows():
+def test_torchmetrics_includes_reflected_windows():
     functional = pytest.importorskip(
         "torchmetrics.functional.image",
         reason="the parity extra (torchmetrics) is not installed",
@@ -227,7 +227,7 @@ def test_torchmetrics_counts_reflected_windows():
     assert ssim == pytest.approx(float(theirs), abs=1e-6)
 
 
-def test_full_range_luma_costs_pyiqa_over_a_decibel():
+def test_full_range_luma_lowers_pyiqa_by_over_a_decibel():
     sr, hr = _noisy_pair(7, 200, 200)
     standard = metrics.psnr(sr, hr, protocol="standard", scale=1)
     pyiqa = metrics.psnr(sr, hr, protocol="pyiqa", scale=1)
@@ -235,8 +235,8 @@ def test_full_range_luma_costs_pyiqa_over_a_decibel():
 
 
 @pytest.mark.parametrize("shape", [(40, 52), (9, 300), (220, 24)])
-def test_paper_ssim_is_daalas_definition_pixel_by_pixel(shape):
-    """Against a direct loop over truncated windows, as Daala's `dump_ssim` has it."""
+def test_paper_ssim_equals_daala_s_definition(shape):
+    """The reference is a direct loop over truncated windows, as in `dump_ssim`."""
     sr, hr = _noisy_pair(3, *shape)
     x, y = (
         np.floor(16 + image[4:-4, 4:-4] @ metrics.LUMA_709 + 0.5) for image in (sr, hr)
@@ -289,7 +289,7 @@ def test_only_standard_compares_a_grey_file_in_full_range():
 
 
 @pytest.mark.parametrize("protocol", metrics.PROTOCOLS)
-def test_equal_images_and_symmetry(protocol):
+def test_metrics_are_symmetric_and_largest_for_equal_images(protocol):
     sr, hr = _noisy_pair(1)
     options = {"protocol": protocol, "scale": 4}
     assert metrics.psnr(hr, hr, **options) == math.inf
@@ -327,5 +327,5 @@ def test_images_that_cannot_be_scored_are_refused():
         metrics.psnr(image, image, protocol="ycbcr", scale=4)
     with pytest.raises(ValueError, match="11x11 must fit"):
         metrics.ssim(image[:18], image[:18], **options)
-    with pytest.raises(ValueError, match="nothing is left"):
+    with pytest.raises(ValueError, match="leaves nothing of this image"):
         metrics.psnr(image[:8], image[:8], **options)

@@ -1,4 +1,4 @@
-"""Convolutions of few channels or features against XLA's: values and gradients."""
+"""Convolutions of few channels and their gradients, compared with XLA's."""
 
 import jax
 import jax.numpy as jnp
@@ -32,14 +32,14 @@ def test_narrow_gradients_are_products_on_a_cpu():
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_few_channels_and_kernels_of_one_column(size):
+def test_narrow_convolutions_equal_plain_convolutions(size):
     arguments = normal(2, 6, 5, 3), normal(size, size, 3, 7)
     assert_same(narrow.convolve_few, convolve, *arguments)
     arguments = normal(2, 6, 5, 7), normal(size, 1, 7, 4)
     assert_same(narrow.convolve_rows, convolve, *arguments)
 
 
-def test_the_gradient_at_few_channels_is_rounded_once():
+def test_the_input_gradient_of_few_channels_is_rounded_once():
     arguments = [
         jnp.asarray(normal(*shape), jnp.bfloat16)
         for shape in ((2, 6, 8, 3), (3, 3, 3, 64), (2, 6, 8, 64))
@@ -48,5 +48,5 @@ def test_the_gradient_at_few_channels_is_rounded_once():
     wide = [argument.astype(jnp.float32) for argument in arguments]
     _, want, _ = values_and_gradients(convolve, *wide)
     assert got.dtype == jnp.bfloat16
-    spacing = np.abs(want) * 2.0**-8  # half a unit in the last place, at most
+    spacing = np.abs(want) * 2.0**-8  # at most half a unit in the last place
     assert (np.abs(got.astype(np.float32) - want) <= spacing + 1e-5).all()

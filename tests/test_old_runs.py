@@ -1,4 +1,4 @@
-"""Runs that earlier versions began are resumed and reported.
+"""Runs of earlier versions can be resumed and reported.
 
 Each archive holds a run of the tests' tiny configuration (two stages of 3 steps) whose
 last checkpoint is that of step 4, and the metrics of the same run uninterrupted.
@@ -18,14 +18,14 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.mark.parametrize("version", ["0.1", "before-rebuild"])
-def test_a_run_of_an_earlier_version_resumes_and_ends_as_it_would_have(
+def test_a_resumed_run_of_an_earlier_version_ends_as_recorded(
     version, tmp_path, capsys
 ):
     with tarfile.open(FIXTURES / f"run-{version}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     workdir = tmp_path / "run"
     given = saved_config.get_config(str(workdir / "config.json"))
-    # the photographs have moved; names and sizes are those of the run
+    # The photographs have moved, but their names and sizes are the same.
     photographs = tiny.photographs(tmp_path / "elsewhere")
     given.data.source = given.evaluation.source = f"folder:{photographs}"
     recorded = resume.recorded_config(workdir)

@@ -1,4 +1,4 @@
-"""What the wheel holds, and what the project's files say about it."""
+"""The wheel's content, and the version in the project's files."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names in a wheel of the project, with one more file of weights."""
+    """Returns the names in a wheel of the project plus one more file of weights."""
     project = tmp_path_factory.mktemp("project")
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, project)

@@ -1,4 +1,4 @@
-"""Pages in a real browser: no network, no error, and a slider that moves."""
+"""Pages work in a real browser, without a network and without errors."""
 
 import html
 import json
@@ -15,7 +15,7 @@ from srgan_jax.evaluation.rows import Blend
 from srgan_jax.evaluation.scores import Result, Score
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-# Runs before and after the page's own script; what it finds ends up in the title.
+# This runs before and after the page's script and writes its results to the title.
 WATCH = "<script>window.errors = []; onerror = (text) => errors.push(text);</script>"
 OPERATE = """<script>
 const box = document.querySelector(".comparison");
@@ -49,7 +49,7 @@ Promise.all([part("left").decode(), part("right").decode()]).then(() => {
 
 
 def _open(path, tmp_path):
-    """Operates a copy of a page in the browser and returns what its script found."""
+    """Operates a copy of a page in the browser and returns the script's results."""
     if BROWSER is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
     text = path.read_text()
@@ -142,7 +142,7 @@ def test_a_run_without_scores_has_a_report(tmp_path):
     assert 'class="comparison"' not in text
 
 
-def test_large_images_are_cut():
+def test_large_images_are_cropped():
     images = {"a": np.zeros((20, 17_000, 3), np.uint8)}
     assert '"width": 20' in page.comparison({"long": images})
 
@@ -158,7 +158,7 @@ def test_flat_images_have_results_but_no_plot(tmp_path):
     assert not list(tmp_path.glob("*.svg"))
 
 
-def test_plot_joins_blends_and_their_ends_by_a_line(tmp_path):
+def test_plot_joins_two_generators_and_their_blends_by_a_line(tmp_path):
     places = {"bicubic": (28, 0.34), "a": (32, 0.18), "m": (30, 0.11), "b": (29, 0.09)}
     report = benchmark.Report(
         results=[

@@ -1,4 +1,4 @@
-"""LR/HR pairs: which files belong together, and that LR files are used unchanged."""
+"""LR/HR pairs: files are matched by name, and LR files are used unchanged."""
 
 import re
 from fractions import Fraction
@@ -26,7 +26,7 @@ def save(folder, **images) -> str:
 
 
 @pytest.mark.parametrize("border", ["mirrored", "clamped"])
-def test_lr_is_made_from_the_cropped_original(tmp_path, border):
+def test_lr_is_made_from_the_cropped_hr(tmp_path, border):
     hr = image(23, 34)
     folder = save(tmp_path, one=hr)
     (pair,) = evaluation_pairs(f"folder:{folder}", scale=4, border=border)
@@ -72,7 +72,7 @@ def test_files_of_two_folders_match_by_name(tmp_path, hr_name, lr_name):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "P", "RGB", "RGBA"])
-def test_grey_follows_the_mode_of_the_file(tmp_path, mode):
+def test_grey_is_true_for_files_with_a_single_channel(tmp_path, mode):
     values = np.zeros((8, 8), np.uint16 if mode == "I;16" else np.uint8)
     file = PIL.Image.fromarray(values)
     if mode != "I;16":
@@ -125,7 +125,7 @@ def test_missing_folders_and_files_are_refused(tmp_path):
     assert "fewer than 4x4 pixels" in refusal(tmp_path)
 
 
-def test_an_unreadable_file_is_named_and_not_left_out(tmp_path):
+def test_an_unreadable_file_raises_an_error_that_names_it(tmp_path):
     save(tmp_path, a=image(8, 8))
     (tmp_path / "b.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"b\.png"):

@@ -1,4 +1,4 @@
-"""The device seam on four simulated devices."""
+"""Mapping of steps over four simulated devices."""
 
 import ctypes
 import os
@@ -39,8 +39,8 @@ def test_shard_map_and_pmap_give_the_same_bits():
 
 
 @pytest.mark.parametrize("transform", parallel.TRANSFORMS)
-def test_gradients_over_devices_are_the_mean_not_the_sum(transform):
-    """Descent with a rate of one shows the gradient itself, where Adam hides it."""
+def test_gradients_are_averaged_over_devices(transform):
+    """Descent with a rate of one shows a gradient's scale, which Adam hides."""
     content = tiny.vgg_content()
     recipe = tiny.recipe(optimizer=optax.sgd(1.0), content=content, synchronised=True)
     before = tiny.state(recipe)
@@ -77,7 +77,7 @@ def test_a_replicated_state_is_the_same_on_every_device():
             np.testing.assert_array_equal(first, other)
 
 
-def test_replicate_copies_so_that_donation_cannot_reach_the_source():
+def test_donating_a_replicated_state_does_not_affect_its_source():
     source = {"a": np.ones(3, np.float32)}
     mesh = parallel.create_mesh()
     placed = parallel.replicate(source, mesh)
@@ -86,7 +86,7 @@ def test_replicate_copies_so_that_donation_cannot_reach_the_source():
     np.testing.assert_array_equal(placed["a"], np.ones(3))
 
 
-def test_feed_divides_the_batch_in_order():
+def test_feed_splits_the_batch_in_order():
     mesh = parallel.create_mesh()
     batch = tiny.batch(8)
     (placed,) = parallel.feed(iter([batch]), mesh)
@@ -95,13 +95,13 @@ def test_feed_divides_the_batch_in_order():
     assert [shard.data.shape[0] for shard in shards] == [2, 2, 2, 2]
 
 
-def test_a_batch_that_does_not_divide_is_refused_in_a_sentence():
+def test_an_indivisible_batch_is_refused():
     parallel.check(8, "pmap")
     with pytest.raises(ValueError, match=r"batch_size 6 .* 4 devices"):
         parallel.check(6, "shard_map")
 
 
-def test_micro_batches_that_do_not_divide_a_device_s_batch_are_refused():
+def test_micro_batches_must_divide_a_device_s_batch():
     parallel.check(8, "shard_map", accumulate=2)
     with pytest.raises(ValueError, match=r"accumulate 3 does not divide the 8 // 4"):
         parallel.check(8, "shard_map", accumulate=3)
@@ -126,8 +126,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 4)
 @pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc"
 )
-def test_memory_of_one_update_serves_the_next():
-    """Else the system clears every page of it anew."""
+def test_a_step_reuses_the_memory_of_the_previous_one():
+    """Otherwise the OS would clear every page again, with a page fault for each."""
     own = ("MALLOC", "GLIBC", "LD_PRELOAD")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(own)}
 

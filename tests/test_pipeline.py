@@ -1,4 +1,4 @@
-"""Training batches: LR of a crop is the crop of LR, on any host and from any step."""
+"""Training batches: exact LR crops, on any host and from any step."""
 
 import contextlib
 import subprocess
@@ -30,7 +30,7 @@ SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 
 def smooth(height: int, width: int, seed: int) -> np.ndarray:
-    """Smooth enough for JPEG, with chroma that its subsampling has to interpolate."""
+    """A smooth image whose chroma JPEG subsamples and interpolates."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (height // 5 + 2, width // 5 + 2, 3), np.uint8)
     return imresize(coarse, 5)[:height, :width]
@@ -77,7 +77,7 @@ def assert_same(one, other):
     ("scale", "border"),
     [(2, "mirrored"), (3, "clamped"), (4, "mirrored"), (4, "clamped"), (8, "mirrored")],
 )
-def test_lr_of_a_crop_is_the_crop_of_lr(source, scale, border):
+def test_lr_of_a_crop_equals_the_crop_of_lr(source, scale, border):
     made = batches(source, 14, scale=scale, border=border)
     sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=scale, seed=1)
     side = 48 // scale
@@ -96,8 +96,8 @@ def test_lr_of_a_crop_is_the_crop_of_lr(source, scale, border):
             np.testing.assert_array_equal(lr, small[y:, x:][:side, :side])
 
 
-def test_a_part_of_a_jpeg_equals_the_whole(source):
-    """Tries corners all over each image, for every alignment to JPEG's blocks."""
+def test_a_region_of_a_jpeg_equals_the_whole_image_there(source):
+    """Tries corners all over each image, at every alignment to JPEG's blocks."""
     reader = crops.CropReader(
         source, crop=24, margin=0, multiple=1, border="clamped", cache_bytes=0
     )
@@ -112,7 +112,7 @@ def test_a_part_of_a_jpeg_equals_the_whole(source):
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
-def test_hosts_together_make_the_batch_of_a_single_host(source, process_count):
+def test_the_shares_of_hosts_form_the_batch_of_a_single_host(source, process_count):
     alone = batches(source, 6, flips=True, rotations=True)
     shares = [
         batches(
@@ -131,7 +131,7 @@ def test_hosts_together_make_the_batch_of_a_single_host(source, process_count):
     assert_same(together, alone)
 
 
-def test_resumes_at_any_step(source):
+def test_batches_resume_at_any_step(source):
     settings = {"flips": True, "rotations": True}
     run = batches(source, 9, **settings)
     for step in (1, 4, 8):
@@ -163,7 +163,7 @@ def test_flips_and_quarter_turns_apply_to_both_images(source):
     assert len(met) == 8
 
 
-def test_graded_patches_replace_their_fraction_of_crops_and_leave_the_others(source):
+def test_graded_patches_replace_the_given_fraction_of_crops(source):
     plain, some = batches(source, 25), batches(source, 25, graded=0.25)
     sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     replaced = 0
@@ -178,24 +178,24 @@ def test_graded_patches_replace_their_fraction_of_crops_and_leave_the_others(sou
     assert 15 <= replaced <= 35
 
 
-def test_exposure_changes_hr_and_its_lr_alike(source):
+def test_exposure_changes_hr_and_lr_equally(source):
     plain, exposed = batches(source, 4), batches(source, 4, exposure=3.0)
     sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     for step in range(4):
         for k, row in enumerate(sampler.examples(step).tolist()):
             hr = augment.expose(plain[step]["hr"][k], 3.0, row[5])
             np.testing.assert_array_equal(exposed[step]["hr"][k], hr)
-            lr = imresize(hr, 1 / 4)[3:-3, 3:-3]  # inside the kernel's reach
+            lr = imresize(hr, 1 / 4)[3:-3, 3:-3]  # away from the border
             np.testing.assert_array_equal(exposed[step]["lr"][k, 3:-3, 3:-3], lr)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10_000, 1 << 30])
-def test_the_size_of_the_memory_changes_no_bit(source, cache_bytes):
+def test_the_cache_size_does_not_change_batches(source, cache_bytes):
     made = batches(source, 6, cache_bytes=cache_bytes)
     assert_same(made, batches(source, 6))
 
 
-def test_images_in_memory_outlive_their_files(tmp_path):
+def test_cached_images_are_used_after_their_files_are_deleted(tmp_path):
     for seed in range(2):
         image = PIL.Image.fromarray(smooth(60, 60, seed))
         image.save(tmp_path / f"{seed}.png")
@@ -210,7 +210,9 @@ def test_images_in_memory_outlive_their_files(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("damage", ["lost", "damaged"])
-def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage, monkeypatch):
+def test_a_file_deleted_during_the_run_stops_it_with_its_name(
+    tmp_path, suffix, damage, monkeypatch
+):
     monkeypatch.setattr(source_module, "RETRY_SECONDS", (0.01,))
     for name in "abcd":
         image = PIL.Image.fromarray(smooth(60, 60, 0))
@@ -235,7 +237,7 @@ def test_a_file_lost_in_the_run_ends_it_by_name(tmp_path, suffix, damage, monkey
 
 
 def damage(path: Path) -> None:
-    """Changes bytes in the middle of a file: its header and its end stay good."""
+    """Changes bytes in the middle of a file; its header and its end remain valid."""
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 40] = bytes(40)
@@ -244,7 +246,7 @@ def damage(path: Path) -> None:
 
 @pytest.fixture
 def damaged(tmp_path):
-    """Nine images that were opened while all were good; now two are damaged."""
+    """A source of nine images, two of which were damaged after it was opened."""
     for seed in range(9):
         image = PIL.Image.fromarray(smooth(52 + 4 * seed, 64, seed))
         image.save(tmp_path / f"{seed}.png")
@@ -260,7 +262,7 @@ def skipping(source, count, told=None, **changes):
     return batches(source, count, on_skip=on_skip, **changes)
 
 
-def test_a_damaged_image_gives_way_to_the_next_good_one_of_its_epoch(
+def test_a_damaged_image_is_replaced_by_the_next_good_one_of_its_epoch(
     damaged, monkeypatch
 ):
     tolerate(monkeypatch)
@@ -311,7 +313,7 @@ def test_replacements_do_not_depend_on_hosts_or_resumes(damaged, monkeypatch):
     assert_same(together, run)
 
 
-def test_more_damaged_images_than_one_in_a_hundred_stop_the_run(damaged):
+def test_more_than_one_percent_of_damaged_images_stop_the_run(damaged):
     told = []
     with pytest.raises(
         SourceError, match=r"2 of 9 images .* more than 1 %: .*\.png, .*\.png; restore"
@@ -320,7 +322,7 @@ def test_more_damaged_images_than_one_in_a_hundred_stop_the_run(damaged):
     assert told
 
 
-def test_a_damaged_jpeg_gives_way_too(tmp_path):
+def test_a_damaged_jpeg_is_replaced(tmp_path):
     for seed in range(4):
         image = PIL.Image.fromarray(smooth(60, 60, seed))
         image.save(tmp_path / f"{seed}.jpg")
@@ -331,7 +333,7 @@ def test_a_damaged_jpeg_gives_way_too(tmp_path):
     assert [name for name, _ in told] == ["3.jpg"]
 
 
-def test_a_lost_file_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+def test_a_deleted_file_does_not_count_as_damaged(tmp_path, monkeypatch):
     monkeypatch.setattr(source_module, "RETRY_SECONDS", ())
     for seed in range(4):
         image = PIL.Image.fromarray(smooth(60, 60, seed))
@@ -353,7 +355,7 @@ def test_a_file_that_returns_in_time_does_not_stop_the_run(tmp_path, monkeypatch
     tmp_path.rename(tmp_path.with_name("unmounted"))
 
     def mount_again(seconds):
-        with contextlib.suppress(FileNotFoundError):  # another thread was first
+        with contextlib.suppress(FileNotFoundError):  # another thread has deleted it
             tmp_path.with_name("unmounted").rename(tmp_path)
 
     monkeypatch.setattr(source_module.time, "sleep", mount_again)
@@ -362,7 +364,7 @@ def test_a_file_that_returns_in_time_does_not_stop_the_run(tmp_path, monkeypatch
 
 @pytest.fixture
 def paired(tmp_path):
-    """Five HR images and LR images that no bicubic made, as PNG and as JPEG."""
+    """Five HR images, and LR images that are not their bicubic, as PNG and as JPEG."""
     for seed in range(5):
         height, width = 52 + 4 * seed, 67
         suffix = "jpg" if seed % 2 else "png"
@@ -373,7 +375,7 @@ def paired(tmp_path):
     return tmp_path
 
 
-def test_crops_of_pairs_come_from_the_same_place_of_both_files(paired):
+def test_crops_of_a_pair_come_from_the_same_place_in_both_files(paired):
     opened = sources.open_source(f"pairs:{paired}", minimum_size=48, scale=4)
     assert list(opened.labels) == [
         *("0_HR.png", "1_HR.jpg", "2_HR.png", "3_HR.jpg", "4_HR.png"),
@@ -415,7 +417,7 @@ def test_degraded_lr_depends_on_seed_and_example_alone(source):
     settings = {"degradation": "photo", "flips": True}
     run = batches(source, 4, **settings)
     assert_same(batches(source, 2, first_step=2, **settings), run[2:])
-    wide = batches(source, 2, batch_size=8, **settings)  # seven images
+    wide = batches(source, 2, batch_size=8, **settings)  # more than the seven images
     np.testing.assert_array_equal(wide[0]["lr"][:4], run[0]["lr"])
     share = batches(source, 4, process_index=1, process_count=2, **settings)
     np.testing.assert_array_equal(share[3]["lr"], run[3]["lr"][2:])
@@ -425,7 +427,7 @@ def test_degraded_lr_depends_on_seed_and_example_alone(source):
         assert (degraded["lr"] != clean["lr"]).any(axis=(1, 2, 3)).all()
 
 
-def test_degraded_lr_is_that_of_the_module_degrade(source):
+def test_degraded_lr_equals_that_of_the_module_degrade(source):
     (batch,) = batches(source, 1, degradation="photo")
     sampler = sampling.Sampler(source.sizes, batch_size=4, crop=48, scale=4, seed=1)
     margin = 4 * degrade.MARGIN
@@ -439,8 +441,8 @@ def test_degraded_lr_is_that_of_the_module_degrade(source):
         np.testing.assert_array_equal(lr, degrade.photo(wide, 4, random))
 
 
-def test_the_interpreter_ends_while_batches_are_being_made(folder):
-    """TensorFlow's threads and Python's might wait for each other."""
+def test_the_interpreter_can_exit_while_batches_are_being_made(folder):
+    """Otherwise TensorFlow's threads and Python would deadlock."""
     code = (
         "from srgan_jax.data import augment, pipeline, sources\n"
         f"source = sources.open_source({f'folder:{folder}'!r}, minimum_size=48)\n"
@@ -460,7 +462,7 @@ def test_the_interpreter_ends_while_batches_are_being_made(folder):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"crop": 50}, r"crop \(50\) is not a positive multiple of the scale \(4\)"),
+        ({"crop": 50}, "crop is 50; expected a positive multiple of the scale, 4"),
         ({"batch_size": 5, "process_count": 2}, "cannot share a batch of 5"),
         ({"crop": 52}, r"whole\.png .* smaller than a crop of 52x52"),
         ({"border": "zero"}, "'zero'"),
@@ -469,12 +471,12 @@ def test_the_interpreter_ends_while_batches_are_being_made(folder):
         ({"degradation": "jpeg"}, "'jpeg'; expected one of bicubic, photo"),
     ],
 )
-def test_errors_name_what_was_given(source, changes, words):
+def test_errors_name_the_invalid_input(source, changes, words):
     with pytest.raises(ValueError, match=words):
         batches(source, 1, **changes)
 
 
-def test_crops_of_real_images_equal_crops_of_their_whole_decode():
+def test_crops_of_real_images_equal_crops_of_the_decoded_images():
     if not (SHARED / "imagenet1000").exists():
         pytest.skip("needs imagenet1000 of the shared data folder")
     source = sources.open_source(f"folder:{SHARED / 'imagenet1000'}", minimum_size=96)
@@ -494,7 +496,7 @@ def test_crops_of_real_images_equal_crops_of_their_whole_decode():
 
 
 def test_batches_may_be_dropped_while_a_graph_is_built(source):
-    """The garbage collector may do so at any time."""
+    """The garbage collector may drop them at any time."""
     tf = import_tensorflow()
     held = [pipeline.training_batches(source, batch_size=4, crop=48, scale=4, seed=1)]
     next(held[0])

@@ -1,4 +1,4 @@
-"""PNG of every kind, against Pillow and the arrays that were written."""
+"""PNG of every kind, compared with Pillow and with the written arrays."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ CLEAR = {0: struct.pack(">H", 1), 2: struct.pack(">HHH", 1, 2, 3), 3: bytes((0, 
         *((3, 1), (3, 2), (3, 4), (3, 8)),
     ],
 )
-def test_8_bits_and_fewer_equal_pillows(
+def test_pixels_of_8_bits_and_fewer_equal_pillows(
     colour_type: int, depth: int, clear: bool
 ) -> None:
     width = 13
@@ -42,7 +42,7 @@ def test_8_bits_and_fewer_equal_pillows(
     assert (image.pixels.ndim == 2) == (colour_type in (0, 4))
     with Image.open(io.BytesIO(data)) as saved:
         rgba = np.asarray(saved.convert("RGBA"))
-        if clear and colour_type == 0 and depth in (2, 4):  # which Pillow gets wrong
+        if clear and colour_type == 0 and depth in (2, 4):  # Pillow reads these wrongly
             rgba = rgba.copy()
             rgba[..., 3] = np.where(rgba[..., 0] == 255 // (2**depth - 1), 0, 255)
     assert np.array_equal(decode.to_rgb(image.pixels), rgba[..., :3])
@@ -50,7 +50,7 @@ def test_8_bits_and_fewer_equal_pillows(
     assert np.array_equal(alpha, rgba[..., 3])
 
 
-def test_16_bits_equal_opencvs() -> None:
+def test_pixels_of_16_bits_equal_opencvs() -> None:
     samples = pixels(7, 9, 4, dtype=np.uint16)
     data = cv2.imencode(".png", samples[..., (2, 1, 0, 3)])[1].tobytes()
     image = decode.decode_image(data, "a.png")
@@ -59,7 +59,7 @@ def test_16_bits_equal_opencvs() -> None:
 
 
 @pytest.mark.parametrize("colour_type", [0, 2])
-def test_a_transparent_colour_of_16_bits(colour_type: int) -> None:
+def test_a_transparent_colour_of_16_bits_becomes_alpha(colour_type: int) -> None:
     samples = pixels(2, 2, CHANNELS[colour_type], dtype=np.uint16)
     clear = chunk(b"tRNS", samples[1, 1].astype(">u2").tobytes())
     image = decode.decode_image(png_16(samples, colour_type, clear), "a.png")
@@ -67,7 +67,7 @@ def test_a_transparent_colour_of_16_bits(colour_type: int) -> None:
 
 
 def test_interlaced_files_are_read() -> None:
-    """Rows of the seven passes of Adam7, for an image of 2x2: two of them."""
+    """A 2x2 image has rows in only a few of the seven passes of Adam7."""
     samples = pixels(2, 2)
     passes = [samples[:1, :1], samples[:1, 1:], samples[1:, :]]
     data = zlib.compress(b"".join(b"\0" + part.tobytes() for part in passes))
@@ -97,7 +97,7 @@ def test_files_written_here_are_read_by_others(dtype: type, channels: int) -> No
     assert np.array_equal(found[..., order], samples)
 
 
-def test_a_damaged_byte_is_found() -> None:
+def test_a_damaged_byte_is_detected() -> None:
     whole = png([pixels(24).tobytes()] * 8, 8, 8, 2)
     for place in range(41, len(whole) - 12):  # in IDAT
         data = bytearray(whole)
@@ -106,7 +106,7 @@ def test_a_damaged_byte_is_found() -> None:
             decode.decode_image(bytes(data), "a.png")
 
 
-def test_damaged_metadata_does_not_cost_the_image() -> None:
+def test_an_image_with_damaged_metadata_is_read() -> None:
     text, icc = chunk(b"tEXt", b"a\0b"), chunk(b"iCCP", b"name\0\0nonsense")
     broken = text[:-1] + bytes([text[-1] ^ 1])
     short = chunk(b"iCCP", b"name\0\0" + zlib.compress(SRGB)[:-50])

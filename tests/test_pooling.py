@@ -1,4 +1,4 @@
-"""Max pooling against Flax's: values and gradients, in every form."""
+"""Max pooling and its gradients on every platform, compared with Flax's."""
 
 import flax.linen as nn
 import jax
@@ -29,11 +29,11 @@ def assert_same(ours, theirs, x):
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 7, 2), (1, 5, 4, 2)])
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_max_pooling(shape, platform):
+def test_max_pooling_and_its_gradient_equal_flaxs(shape, platform):
     def of_pairs(x):
         return max_pool(Paired(pair(x)))
 
-    # small integers: of equal pixels the first must take the gradient
+    # small integers give equal pixels, of which the first must get the gradient
     x = RNG.integers(0, 3, shape).astype(np.float32)
     with force_platform(platform):
         assert_same(max_pool, plain, x)
@@ -41,12 +41,12 @@ def test_max_pooling(shape, platform):
             assert_same(of_pairs, plain, x)
 
 
-def test_the_activation_may_follow_max_pooling():
+def test_max_pooling_commutes_with_relu():
     x = RNG.integers(-2, 3, (2, 6, 8, 3)).astype(np.float32)
     assert_same(lambda x: nn.relu(max_pool(x)), lambda x: plain(nn.relu(x)), x)
 
 
-def test_max_pooling_lets_no_nan_vanish():
+def test_max_pooling_propagates_nan():
     for i in range(4):
         x = jnp.zeros(4).at[i].set(jnp.nan).reshape(1, 2, 2, 1)
         assert np.isnan(max_pool(x)).all()

@@ -1,4 +1,4 @@
-"""Several hosts: real processes over loopback, their examples, states and deaths."""
+"""Distributed runs: real processes on one machine that train, stop and fail."""
 
 import signal
 import time
@@ -15,8 +15,8 @@ SETTINGS = (
     "--config.batch_norm=synchronised",
     f"--config.stages[0].steps={STEPS}",
     f"--config.stages[1].steps={STEPS}",
-    # A rate at which Adam, to which a gradient's size is nothing, makes little of the
-    # rounding of gradients that are all but zero.
+    # Adam ignores the size of a gradient. With this low learning rate, rounding errors
+    # in gradients that are almost zero have little effect.
     "--config.stages[0].learning_rate=1e-5",
     "--config.stages[1].learning_rate=1e-5",
     "--config.checkpoint.every=1000",
@@ -26,7 +26,7 @@ SETTINGS = (
 
 @pytest.fixture(scope="module")
 def shapes(start, folder, tmp_path_factory):
-    """The same run as 2 processes with 2 devices, as 1 with 4, and as 1 with 1."""
+    """The same run in 2 processes with 2 devices, 1 with 4, and 1 with 1."""
     directory = tmp_path_factory.mktemp("runs")
     for processes, devices in ((2, 2), (1, 4), (1, 1)):
         workdir = directory / f"{processes}x{devices}"
@@ -38,7 +38,7 @@ def shapes(start, folder, tmp_path_factory):
 
 
 def assert_alike(workdir, expected):
-    """The same examples exactly; the same losses and parameters to rounding."""
+    """Examples must be identical, and losses and parameters equal up to rounding."""
     read = examples(workdir, 2 * STEPS)
     assert len(read) == 2 * STEPS * tiny.config("").batch_size
     assert read == examples(expected, 2 * STEPS)
@@ -57,14 +57,14 @@ def assert_alike(workdir, expected):
 
 
 @pytest.mark.parametrize("other", ["2x2", "1x4"])
-def test_several_devices_and_processes_train_as_one(shapes, other):
+def test_several_devices_and_processes_train_like_one(shapes, other):
     assert_alike(shapes / other, shapes / "1x1")
 
 
-def test_checkpoints_go_from_two_processes_to_one_and_back(
+def test_a_run_continues_with_another_number_of_processes(
     start, folder, shapes, tmp_path
 ):
-    """Each is told to stop in the middle; of two, one is told, and both stop."""
+    """Each run is told to stop; if one of two processes is told, both stop."""
     workdir, reached = tmp_path / "run", 0
     for processes, devices, step in ((2, 2, 3), (1, 4, STEPS + 3), (2, 2, None)):
         shape = {"processes": processes, "devices": devices}
@@ -102,7 +102,7 @@ def test_a_process_ends_when_another_was_killed(
         seconds = time.monotonic() - killed
     ours, of_jax = "error: another process of this run has ended", "another task died"
     assert ours in survivor.said() or of_jax in survivor.said()
-    assert seconds < 120  # instead of 10, on a machine that has much else to do
+    assert seconds < 120  # The default is 10, which is too short on a busy machine.
 
 
 def test_an_error_on_one_host_ends_the_others(start, folder, tmp_path):
@@ -119,12 +119,10 @@ def test_an_error_on_one_host_ends_the_others(start, folder, tmp_path):
     ("field", "message"),
     [
         ("config.seed=1", "configuration differs"),
-        ("workdir={}/another", "not a directory that all hosts share"),
+        ("workdir={}/another", "is not visible on all hosts"),
     ],
 )
-def test_processes_that_were_told_different_things_are_refused(
-    start, folder, tmp_path, field, message
-):
+def test_processes_that_disagree_are_refused(start, folder, tmp_path, field, message):
     last = (f"--{field.format(tmp_path)}",)
     with start(tmp_path / "run", folder, processes=2, last=last) as running:
         assert running[1].wait() == 1

@@ -1,4 +1,4 @@
-"""Traces of chosen steps: which are refused, and when a trace begins and ends."""
+"""Traces of steps: which steps are refused, and when a trace begins and ends."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from srgan_jax.training import profile
 from srgan_jax.training.profile import Profile, ProfileError
 
-# In a process of its own: after a test that loaded libtpu, the profiler would crash.
+# This runs in a separate process: the profiler crashes if a test has loaded libtpu.
 RUN = """
 import json, sys
 from pathlib import Path
@@ -29,7 +29,7 @@ print(json.dumps(traced))
 
 
 def run(directory: Path, first: int, stop: int, end: int) -> list[bool]:
-    """Whether a trace was complete as each step began, and after the run."""
+    """Tells if a trace was complete at the start of each step and after the run."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(directory), *map(str, (first, stop, end))],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
@@ -40,13 +40,13 @@ def run(directory: Path, first: int, stop: int, end: int) -> list[bool]:
 
 
 @pytest.mark.parametrize("steps", [range(1, 4), range(7, 9)])
-def test_steps_that_the_run_will_not_do_are_refused(tmp_path, steps):
+def test_steps_that_the_run_will_not_train_are_refused(tmp_path, steps):
     with pytest.raises(ProfileError, match=r"none of the steps .* 4 to 6"):
         Profile(tmp_path, steps, range(4, 7))
 
 
 def test_a_trace_ends_with_its_last_step(tmp_path):
-    # it begins at step 2
+    # The trace begins at step 2.
     assert run(tmp_path, 2, 3, 5) == [False, False, True, True, True]
 
 
@@ -54,12 +54,12 @@ def test_a_trace_ends_with_the_run(tmp_path):
     assert run(tmp_path, 2, 10, 4) == [False, False, False, True]
 
 
-def test_nothing_is_traced_unasked(tmp_path):
+def test_nothing_is_traced_by_default(tmp_path):
     run(tmp_path, 0, 0, 4)
     assert not any(tmp_path.iterdir())
 
 
-def test_libtpu_without_a_tpu_is_refused_with_what_to_do(tmp_path, monkeypatch):
+def test_libtpu_without_a_tpu_is_refused_with_advice(tmp_path, monkeypatch):
     monkeypatch.setattr(profile.xla_client, "pjrt_plugin_loaded", lambda _: True)
     with pytest.raises(ProfileError, match="set JAX_PLATFORMS=cpu"):
         Profile(tmp_path, range(1, 2), range(1, 3))

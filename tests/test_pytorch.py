@@ -1,4 +1,4 @@
-"""PyTorch's state dicts; tests that need PyTorch itself are skipped without it."""
+"""PyTorch's state dicts; tests that need PyTorch are skipped if it is missing."""
 
 import sys
 import zipfile
@@ -52,7 +52,7 @@ def test_round_trip_is_bit_identical(kind: str) -> None:
     assert all(np.array_equal(back[name], state[name]) for name in state)
 
 
-def test_dense_inputs_are_reordered_from_channels_first() -> None:
+def test_inputs_of_the_dense_layer_are_reordered_from_channels_first() -> None:
     """One unit of the first dense layer, at one channel and position."""
     state = lornatang("discriminator")  # 2x2 cells of 16 channels
     ours = pytorch.recognise(state, "x").variables["params"]["dense_0"]["kernel"]
@@ -68,7 +68,7 @@ def test_dense_inputs_are_reordered_from_channels_first() -> None:
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 @pytest.mark.parametrize("former", [False, True])
-def test_prefixes_and_names_of_2022_are_understood(prefix: str, former: bool) -> None:
+def test_prefixes_and_names_of_2022_are_recognised(prefix: str, former: bool) -> None:
     state = lornatang("generator")
     if former:  # conv1, conv2, conv3 were conv_block1, conv_block2, conv_block3
         state = {
@@ -151,7 +151,7 @@ def test_mismatches_are_all_listed() -> None:
 
 
 def test_unknown_layout_is_refused_with_its_names() -> None:
-    with pytest.raises(WeightsError, match=r"no layout .* encoder\.0\.weight"):
+    with pytest.raises(WeightsError, match=r"unknown layout.* encoder\.0\.weight"):
         pytorch.recognise({"encoder.0.weight": np.zeros(3)}, "a.pth")
     with pytest.raises(WeightsError, match="none"):
         pytorch.recognise({}, "a.pth")
@@ -166,8 +166,8 @@ def test_weights_that_lornatang_cannot_hold_are_refused() -> None:
         pytorch.state_dict(ours)
 
 
-def test_change_of_range_is_folded_into_the_last_convolution() -> None:
-    """Ours without a last activation speaks [-1, 1], theirs [0, 1]."""
+def test_the_change_of_range_is_folded_into_the_last_convolution() -> None:
+    """Our generator returns [-1, 1], Lornatang's [0, 1]."""
     from srgan_jax.models.generator import Generator
 
     ours = weights("generator", output="none", output_range="symmetric")
@@ -175,7 +175,7 @@ def test_change_of_range_is_folded_into_the_last_convolution() -> None:
     images = np.random.default_rng(0).random((1, 5, 5, 3), np.float32)
     sr = Generator(**ours.settings).apply(ours.variables, images)
     clipped = Generator(**theirs.settings).apply(theirs.variables, images)
-    scale = np.abs(sr).max()  # of random weights, so that little is inside [-1, 1]
+    scale = np.abs(sr).max()  # random weights give few values inside [-1, 1]
     np.testing.assert_allclose(clipped, np.clip(sr, -1, 1), atol=1e-5 * scale)
 
 
@@ -245,7 +245,7 @@ SHAPES = st.sampled_from([(), (0,), (1,), (5,), (0, 3), (4, 4), (4, 0, 3, 3)])
 
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(sorted(STATES)), data=st.data())
-def test_any_damage_to_a_state_dict_is_refused(name: str, data) -> None:
+def test_damaged_state_dicts_are_refused(name: str, data) -> None:
     state = dict(STATES[name])
     key = data.draw(st.sampled_from(sorted(state)))
     kept = state.pop(key)
@@ -268,7 +268,7 @@ def test_any_damage_to_a_state_dict_is_refused(name: str, data) -> None:
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".h5", ".bin", ""])
-def test_other_files_are_refused_by_what_they_are(
+def test_errors_say_what_other_files_hold(
     tmp_path: Path, content: bytes, what: str, suffix: str
 ) -> None:
     path = tmp_path / f"g{suffix}"
@@ -306,7 +306,9 @@ class TestWithPyTorch:
         self.torch.save(content | {"epoch": 3, "optimizer": {"lr": 1e-4}}, path)
         return path
 
-    def test_checkpoint_gives_weights_or_their_average(self, tmp_path: Path) -> None:
+    def test_a_checkpoint_gives_weights_or_their_moving_average(
+        self, tmp_path: Path
+    ) -> None:
         raw = lornatang("generator")
         average = {f"module.{k}": v + 1 for k, v in raw.items()}
         path = tmp_path / "g.pth.tar"
@@ -315,14 +317,16 @@ class TestWithPyTorch:
         averaged = files.read(path, ema=True).variables["params"]["prelu_in"]["slope"]
         np.testing.assert_array_equal(averaged, slope + 1)
         self.save(path, state_dict=raw)
-        with pytest.raises(WeightsError, match="has no ema_state_dict"):
+        with pytest.raises(WeightsError, match="has neither ema_state_dict nor"):
             files.read(path, ema=True)
 
     @pytest.mark.parametrize(
         "wrapper",
         ["params", "params_ema", "model", "model_state_dict", "generator", "netG"],
     )
-    def test_wrappers_are_looked_into(self, tmp_path: Path, wrapper: str) -> None:
+    def test_state_dicts_are_found_inside_checkpoints(
+        self, tmp_path: Path, wrapper: str
+    ) -> None:
         path = self.save(tmp_path / "g.pth", **{wrapper: lornatang("generator")})
         assert same(files.read(path), weights("generator"))
         foreign = {"encoder.weight": np.zeros(3, np.float32)}
@@ -330,12 +334,16 @@ class TestWithPyTorch:
         with pytest.raises(WeightsError, match=rf"entry '{wrapper}'.*encoder\.weight"):
             files.read(path)
 
-    def test_wrappers_may_be_nested(self, tmp_path: Path) -> None:
+    def test_state_dicts_are_found_inside_nested_checkpoints(
+        self, tmp_path: Path
+    ) -> None:
         state = {k: self.torch.from_numpy(v) for k, v in lornatang("generator").items()}
         self.torch.save({"model": {"state_dict": state}}, tmp_path / "g.pth")
         assert same(files.read(tmp_path / "g.pth"), weights("generator"))
 
-    def test_average_is_taken_only_if_asked_for_or_alone(self, tmp_path: Path) -> None:
+    def test_the_moving_average_is_taken_only_on_request_or_if_alone(
+        self, tmp_path: Path
+    ) -> None:
         raw = lornatang("generator")
         average = {k: v + 1 for k, v in raw.items()}
         path = self.save(tmp_path / "g.pth", params=raw, params_ema=average)
@@ -407,7 +415,9 @@ class TestWithPyTorch:
             files.read(path)
 
     @pytest.mark.parametrize("kind", ["generator", "discriminator"])
-    def test_convert_there_and_back(self, tmp_path: Path, kind: str) -> None:
+    def test_conversion_to_pytorch_and_back_is_exact(
+        self, tmp_path: Path, kind: str
+    ) -> None:
         ours, there, back = (
             tmp_path / name for name in ("a.safetensors", "b.pth", "c.safetensors")
         )

@@ -1,4 +1,4 @@
-"""Another generator costs one module: it trains, saves, loads, upscales and exports."""
+"""A new generator needs only one module to train, save, load, upscale and export."""
 
 from functools import partial
 

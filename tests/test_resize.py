@@ -1,4 +1,4 @@
-"""MATLAB's bicubic: against its own files, an independent version, and algebra."""
+"""MATLAB's bicubic, against its files, an exact implementation, and algebra."""
 
 import math
 from fractions import Fraction
@@ -50,7 +50,7 @@ def keys(x: Fraction) -> Fraction:
 
 
 def scalar_line(line: list[int], scale: Fraction, border: str) -> list[int]:
-    """The definition, one pixel at a time and in exact arithmetic."""
+    """The definition, computed pixel by pixel in exact arithmetic."""
     n, stretch = len(line), max(Fraction(1), 1 / scale)
     out = []
     for i in range(1, math.ceil(n * scale) + 1):
@@ -116,7 +116,7 @@ def test_resizing_equals_two_matrix_products(scale, border):
 
 
 def test_ties_round_up_where_weights_are_not_dyadic():
-    """The reference computes x6 in integers over 3456; doubles miss exact halves."""
+    """At x6 the exact weights are integers over 3456; float64 misses exact halves."""
     image = np.random.default_rng(0).integers(0, 256, (90, 90), np.uint8)
     weights = np.rint(3456 * resize.resize_matrix(90, 6)).astype(np.int64)
     ties = []
@@ -185,7 +185,7 @@ def test_mod_crop_keeps_the_top_left():
         (np.zeros((4, 4), np.uint8), 2, "zero", "'zero'"),
     ],
 )
-def test_errors_name_what_was_given(image, scale, border, words):
+def test_errors_name_the_invalid_input(image, scale, border, words):
     with pytest.raises(ValueError, match=words):
         resize.imresize(image, scale, border=border)
 
@@ -193,7 +193,7 @@ def test_errors_name_what_was_given(image, scale, border, words):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("size", [(7, 700), (40, 1), (33, 601), (80, 1202)])
 def test_resize_to_takes_a_scale_for_each_side(dtype: type, size: tuple) -> None:
-    """Wider than the stripes it computes in; 8 and 16 bits, rounded after each pass."""
+    """The image is wider than a stripe; 8 and 16 bits are rounded after each pass."""
     top = np.iinfo(dtype).max
     image = np.random.default_rng(0).integers(0, top, (40, 601), dtype, endpoint=True)
     expected = image

@@ -1,4 +1,4 @@
-"""What may change when a run is resumed, and what its directory records of it."""
+"""Changes that a resumed run allows, refuses and records."""
 
 import json
 
@@ -39,7 +39,7 @@ def resolve_stage(**fields):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """A directory as a run leaves it that has saved step 2."""
+    """Returns the directory of a run that has saved step 2."""
     config = resolve()
     resume.write_config(tmp_path, config, [])
     described = tmp_path / "checkpoints/2/stage"
@@ -57,7 +57,7 @@ def test_the_same_configuration_has_no_changes(workdir):
 
 
 @pytest.mark.parametrize(("field", "value"), FREE.items())
-def test_what_does_not_touch_the_training_changes_freely(workdir, field, value):
+def test_fields_that_do_not_affect_training_change_freely(workdir, field, value):
     (change,) = find(workdir, resolve(**{field: value}))
     assert (change.step, change.field, change.now) == (2, field, value)
 
@@ -68,7 +68,7 @@ def test_numbers_of_steps_change_freely(workdir):
 
 
 @pytest.mark.parametrize(("field", "value"), EXPLICIT.items())
-def test_what_changes_the_recipe_needs_the_flag(workdir, field, value):
+def test_changes_of_the_recipe_need_the_flag(workdir, field, value):
     config = resolve(**{field: value})
     with pytest.raises(configuration.ConfigError) as caught:
         find(workdir, config)
@@ -87,7 +87,7 @@ def test_what_changes_the_recipe_needs_the_flag(workdir, field, value):
         {"content": "0.5 * mse"},
     ],
 )
-def test_a_stage_s_rates_and_weights_need_the_flag(workdir, fields):
+def test_changes_of_a_stage_s_rates_and_weights_need_the_flag(workdir, fields):
     config = resolve_stage(**fields)
     with pytest.raises(configuration.ConfigError, match="--allow_config_change"):
         find(workdir, config)
@@ -95,7 +95,7 @@ def test_a_stage_s_rates_and_weights_need_the_flag(workdir, fields):
 
 
 @pytest.mark.parametrize(("field", "value"), REFUSED.items())
-def test_everything_else_is_refused_with_the_way_on(workdir, field, value):
+def test_other_changes_are_refused_with_advice(workdir, field, value):
     for allow in (False, True):
         with pytest.raises(configuration.ConfigError) as caught:
             find(workdir, resolve(**{field: value}), allow=allow)
@@ -123,7 +123,7 @@ def test_a_finished_generator_without_checkpoints_is_protected(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", None])
-def test_a_lost_config_json_is_taken_from_the_checkpoint(workdir, text):
+def test_a_missing_config_json_is_restored_from_the_checkpoint(workdir, text):
     path = workdir / "config.json"
     path.unlink() if text is None else path.write_text(text)
     assert find(workdir, resolve()) == []
@@ -143,13 +143,15 @@ def test_a_damaged_config_json_without_a_copy_is_named(workdir):
 def test_each_change_is_recorded_once_with_its_step(workdir):
     config = resolve(batch_size=8, log_every=5)
     changes = find(workdir, config, allow=True)
-    for _ in range(2):  # a kill may come between the history and config.json
+    for _ in range(
+        2
+    ):  # A run may be killed between writing the history and config.json.
         resume.write_config(workdir, config, changes)
     assert resume.read_history(workdir) == changes
     assert find(workdir, config) == []
     (sentence,) = resume.describe_recipe_changes(changes)
     assert sentence == (
-        "this run is not one recipe: config.batch_size was 4 until step 2, then 8"
+        "this run changed its recipe: config.batch_size was 4 until step 2, then 8"
     )
 
 

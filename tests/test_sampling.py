@@ -1,4 +1,4 @@
-"""The training order: every image once an epoch, none twice in a batch."""
+"""The order of examples: each image once per epoch, and none twice in a batch."""
 
 import hashlib
 import time
@@ -20,7 +20,7 @@ def sequence(order: sampling.Order, batches: int) -> np.ndarray:
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(counts, counts, seeds)
-def test_every_image_once_an_epoch(images, batch_size, seed):
+def test_every_epoch_shows_each_image_once(images, batch_size, seed):
     order = sampling.Order(images, batch_size, seed)
     shown = sequence(order, 4 * images // batch_size + 2)
     epochs = shown[: len(shown) // images * images]
@@ -30,11 +30,11 @@ def test_every_image_once_an_epoch(images, batch_size, seed):
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(counts, counts, seeds, st.integers(0, 10**6))
-def test_images_appear_equally_often_in_a_batch_give_or_take_one(
+def test_counts_of_images_in_a_batch_differ_by_at_most_one(
     images, batch_size, seed, first
 ):
     order = sampling.Order(images, batch_size, seed)
-    for step in range(first, first + images + 3):  # epochs begin at any place
+    for step in range(first, first + images + 3):  # every alignment
         times = np.bincount(order.batch(step), minlength=images)
         assert times.max() - times.min() <= 1
         assert times.sum() == batch_size
@@ -49,15 +49,15 @@ def test_a_batch_depends_on_its_step_alone(images, batch_size, seed, steps):
         np.testing.assert_array_equal(order.batch(step), fresh.batch(step))
 
 
-def test_the_stream_stays_as_it_is():
-    """A run resumed under a later NumPy must continue with the same crops."""
+def test_the_random_stream_equals_recorded_values():
+    """A run that resumes under a later NumPy must continue with the same crops."""
     order = sampling.Order(7, 3, 0)
     batches = [order.batch(step).tolist() for step in range(4)]
     assert batches == [[5, 3, 2], [4, 1, 0], [6, 3, 5], [2, 4, 6]]
     assert sampling.draws(1, 2, 1)[0, 0] == 7531101419052079111
 
 
-def test_crops_flips_turns_and_exposures_stay_as_they_are():
+def test_crops_flips_turns_and_exposures_equal_recorded_values():
     sizes = 24 + 7 * np.arange(74).reshape(37, 2) % 66
     sampler = sampling.Sampler(sizes, batch_size=12, crop=24, scale=4, seed=5)
     rows = np.concatenate([sampler.examples(step) for step in (0, 3, 1000)])
@@ -70,7 +70,7 @@ def test_crops_flips_turns_and_exposures_stay_as_they_are():
 
 
 class Definition:
-    """The order of version 0.1: it composes every epoch a batch depends on."""
+    """The order of version 0.1, which composes every epoch a batch depends on."""
 
     def __init__(self, images, batch_size, seed):
         self.images, self.batch_size, self.seed = images, batch_size, seed
@@ -122,10 +122,10 @@ class Definition:
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(counts, counts, seeds, st.integers(0, 300))
-def test_the_order_is_that_of_its_definition(images, batch_size, seed, first):
+def test_the_order_equals_a_direct_implementation(images, batch_size, seed, first):
     order = sampling.Order(images, batch_size, seed)
     definition = Definition(images, batch_size, seed)
-    for step in (first, first + 1, first + 2):  # a resume, and batches after it
+    for step in (first, first + 1, first + 2):  # a resume, and the batches after it
         np.testing.assert_array_equal(order.batch(step), definition.batch(step))
 
 
@@ -150,7 +150,7 @@ def test_replacements_follow_the_order_of_the_epoch(images, batch_size, seed, nu
     np.testing.assert_array_equal(order.following(number), expected)
 
 
-def test_a_replacement_keeps_all_of_its_example_but_the_image_and_the_corner():
+def test_a_replacement_changes_only_image_and_corner():
     sizes = np.array([[24, 24], [60, 24], [24, 88], [48, 48], [80, 25]])
     examples = sampling.Sampler(sizes, batch_size=2, crop=24, scale=4, seed=3)
     for step in range(5):
@@ -175,7 +175,7 @@ def test_epochs_and_seeds_differ():
 
 
 def test_the_order_is_uniform():
-    """Place by image over many epochs, with and without exchanges."""
+    """Counts how often each image takes each place, with and without exchanges."""
     for images, batch_size in [(5, 5), (8, 3), (5, 3)]:
         epochs = 3000
         order = sampling.Order(images, batch_size, 0)
@@ -197,7 +197,7 @@ def sampler(**changes) -> sampling.Sampler:
 
 
 @pytest.mark.parametrize("process_count", [2, 3, 4])
-def test_the_shares_of_processes_make_up_the_whole_batch(process_count):
+def test_the_shares_of_all_processes_form_the_whole_batch(process_count):
     whole = sampler()
     for step in (0, 1, 7, 1000):
         shares = [
@@ -215,7 +215,7 @@ def test_an_example_does_not_depend_on_the_batch_it_is_in():
     assert not np.isin(sampling.draws(4, 0, 24), words).any()
 
 
-def test_crops_reach_every_place_and_no_further():
+def test_crops_cover_the_whole_image_and_stay_inside():
     sizes = np.array([[35, 26], [24, 40]])
     examples = sampling.Sampler(sizes, batch_size=2, crop=24, scale=4, seed=0)
     rows = np.concatenate([examples.examples(step) for step in range(400)])

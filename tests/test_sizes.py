@@ -1,4 +1,4 @@
-"""Sizes of outputs: what is asked for, and never more than the network gives."""
+"""Sizes of outputs: as requested, but never above the network's."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from srgan_jax.inference.sizes import Size
     width=st.integers(1, 500),
     ratio=st.floats(0.01, 4),
 )
-def test_sizes_keep_the_shape(height: int, width: int, ratio: float) -> None:
+def test_sizes_keep_the_aspect_ratio(height: int, width: int, ratio: float) -> None:
     rows, columns = Size(scale=ratio).of(height, width, 4)
     assert abs(rows - ratio * height) <= 1
     assert abs(columns - ratio * width) <= 1
@@ -22,7 +22,7 @@ def test_sizes_keep_the_shape(height: int, width: int, ratio: float) -> None:
     assert longest == min(columns, 4 * max(height, width))
 
 
-def test_both_sides_are_exact_and_no_size_is_above_the_networks() -> None:
+def test_given_sides_are_exact_and_never_above_the_networks_size() -> None:
     assert Size().of(12, 14, 4) == (48, 56)
     assert Size(width=10, height=40).of(12, 14, 4) == (40, 10)
     assert Size(max_side=1000).of(12, 14, 4) == (48, 56)

@@ -1,4 +1,4 @@
-"""Images from every kind of source, and how unusable files are treated."""
+"""Every kind of source, and the treatment of unusable files."""
 
 import io
 import logging
@@ -104,7 +104,7 @@ def test_a_source_without_usable_images_is_refused(tmp_path, caplog):
     with pytest.raises(SourceError, match="holds no image"):
         sources.open_source(f"folder:{tmp_path}", minimum_size=8)
     save(noise(7, 9), tmp_path / "small.png")
-    with pytest.raises(SourceError, match=r"8x8 pixels \(of 1 looked at"):
+    with pytest.raises(SourceError, match="8x8 pixels among its 1;"):
         sources.open_source(f"folder:{tmp_path}", minimum_size=8)
 
 
@@ -116,7 +116,7 @@ def test_an_unknown_specification_is_refused(spec):
         sources.open_source(spec, minimum_size=8)
 
 
-def test_sample_holds_the_images_of_scikit_image_but_the_astronaut():
+def test_sample_holds_scikit_images_images_except_the_astronaut():
     source = sources.open_source("sample", minimum_size=96)
     sizes = dict(zip(source.labels, source.sizes.tolist(), strict=True))
     assert sizes == {
@@ -149,7 +149,7 @@ def test_the_fingerprint_depends_on_names_and_sizes(tmp_path):
     assert len({first, resized, fingerprint()}) == 3
 
 
-def test_a_file_that_vanished_is_named(tmp_path, monkeypatch):
+def test_a_deleted_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(source_module, "RETRY_SECONDS", (0.01,))
     save(noise(20, 30), tmp_path / "gone.png")
     source = sources.open_source(f"folder:{tmp_path}", minimum_size=8)
@@ -171,7 +171,7 @@ def test_every_mode_is_read_as_rgb(tmp_path, mode):
     read = read_image(path)
     assert read.shape == (20, 30, 3)
     assert read.dtype == np.uint8
-    if mode not in ("1", "P"):  # which dither
+    if mode not in ("1", "P"):  # Pillow dithers these
         np.testing.assert_array_equal(read, np.repeat(grey[..., None], 3, -1))
 
 
@@ -218,7 +218,7 @@ def open_folder(path, **options):
     return sources.open_source(f"folder:{path}", minimum_size=8, **options)
 
 
-def test_a_tilde_stands_for_the_home_directory(tmp_path, monkeypatch):
+def test_a_tilde_is_expanded_to_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     save(noise(40, 50), tmp_path / "images" / "a_HR.png")
     save(noise(10, 12), tmp_path / "images" / "a_LR.png")
@@ -236,8 +236,8 @@ def test_a_name_that_is_not_utf_8_is_printable_and_its_image_is_read(tmp_path):
     np.testing.assert_array_equal(source.image(0), noise(20, 30))
 
 
-def test_the_fingerprint_stays_as_it_is(tmp_path):
-    """Runs of earlier versions resume only if it does not change."""
+def test_the_fingerprint_equals_a_recorded_value(tmp_path):
+    """Runs of earlier versions resume only if the fingerprint does not change."""
     save(noise(20, 30), tmp_path / "a.png")
     save(noise(24, 16), tmp_path / "b" / "é.png")
     assert open_folder(tmp_path).fingerprint == "131f40c936ef1dca"
@@ -245,7 +245,7 @@ def test_the_fingerprint_stays_as_it_is(tmp_path):
 
 @pytest.fixture
 def small_scans(monkeypatch):
-    """Indices and progress for any number of images."""
+    """Lowers the limits, so that a few images cause an index and progress."""
     monkeypatch.setattr(scan, "LARGE", 1)
     monkeypatch.setattr(scan, "SECONDS_BETWEEN_LINES", 0)
 
@@ -279,7 +279,7 @@ def test_the_index_gives_the_sizes_of_unchanged_files(
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[1]", b'{"x": [1]}', b"\xff\x00", None]
 )
-def test_a_damaged_index_is_made_anew(tmp_path, small_scans, content):
+def test_a_damaged_index_is_rebuilt(tmp_path, small_scans, content):
     folder, index_dir = tmp_path / "images", tmp_path / "sizes"
     save(noise(20, 30), folder / "a.png")
     open_folder(folder, index_dir=index_dir)
@@ -290,7 +290,9 @@ def test_a_damaged_index_is_made_anew(tmp_path, small_scans, content):
     assert index.read_bytes() == good
 
 
-def test_an_index_that_cannot_be_written_only_warns(tmp_path, small_scans, caplog):
+def test_an_index_that_cannot_be_written_causes_only_a_warning(
+    tmp_path, small_scans, caplog
+):
     save(noise(20, 30), tmp_path / "images" / "a.png")
     (tmp_path / "file").write_text("in the way")
     source = open_folder(tmp_path / "images", index_dir=tmp_path / "file" / "sizes")
@@ -341,13 +343,13 @@ def test_pairs_of_two_folders_are_matched_and_checked(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(10, 13), (11, 12), (21, 25), (9, 12)])
-def test_pairs_of_other_sizes_are_refused_at_the_start(tmp_path, size):
+def test_pairs_with_wrong_sizes_are_refused_when_opened(tmp_path, size):
     spec = save_pairs(tmp_path, noise(42, 51), noise(*size))
     with pytest.raises(SourceError, match=r"a\.png of 51x42 .* not 4 times .*ax4\.png"):
         sources.open_source(spec, minimum_size=16, scale=4)
 
 
-def test_an_unreadable_file_leaves_its_pair_out(tmp_path, caplog):
+def test_the_pair_of_an_unreadable_file_is_left_out(tmp_path, caplog):
     spec = save_pairs(tmp_path, noise(42, 51), noise(10, 12))
     save(noise(40, 40), tmp_path / "hr" / "b.png")
     (tmp_path / "lr" / "b_LR.png").write_bytes(b"no image")
@@ -365,7 +367,7 @@ def test_a_folder_without_pairs_is_refused(tmp_path):
 @pytest.fixture
 def tfds(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
-    import_tensorflow()  # before TFDS, which imports it unrestricted
+    import_tensorflow()  # before TFDS, which would import it with accelerators
     import tensorflow_datasets
 
     # TFDS reads the environment only once, when it is imported.
@@ -393,9 +395,9 @@ def test_a_prepared_dataset_is_read_in_any_order(tfds, tmp_path, caplog):
             for seed, shape in enumerate(shapes):
                 yield seed, {"image": noise(*shape, seed)}
 
-    source = sources.open_source("tfds:tiny", minimum_size=32)  # prepares it too
+    source = sources.open_source("tfds:tiny", minimum_size=32)  # also prepares it
     assert (tmp_path / "tiny").is_dir()
-    assert len(source) == 3  # one is too small
+    assert len(source) == 3  # one of four is too small
     written = {shape: noise(*shape, seed) for seed, shape in enumerate(shapes)}
     for index, size in enumerate(source.sizes.tolist()):
         np.testing.assert_array_equal(source.image(index), written[tuple(size)])
@@ -413,7 +415,7 @@ def test_a_dataset_without_images_is_refused(tfds):
         sources.open_source("tfds:iris", minimum_size=8)
 
 
-def test_without_a_network_the_error_names_other_sources_at_once(tfds, monkeypatch):
+def test_without_a_network_the_error_immediately_names_other_sources(tfds, monkeypatch):
     def refuse(*arguments, **options):
         raise socket.gaierror(-2, "Name or service not known")
 

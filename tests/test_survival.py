@@ -1,4 +1,4 @@
-"""Real processes, killed: what they leave, and how the continued run ends."""
+"""Killed processes: what they leave, and the result of the resumed run."""
 
 import os
 import signal
@@ -30,11 +30,11 @@ def uninterrupted(start, folder, tmp_path_factory):
 
 @pytest.fixture
 def run(start, folder):
-    """Starts or resumes a run, under a misfortune; gives its status and words."""
+    """Starts or resumes a run with a fault; returns its status and output."""
 
-    def run(workdir, **misfortune):
+    def run(workdir, **fault):
         before = saved(workdir)
-        with start(workdir, folder, *SETTINGS, **misfortune) as (process,):
+        with start(workdir, folder, *SETTINGS, **fault) as (process,):
             status = process.wait()
         said = process.said()
         assert "Traceback" not in said
@@ -47,7 +47,7 @@ def run(start, folder):
 
 
 def terminate(run, workdir, **when):
-    """SIGTERM: a checkpoint at once, and the status that says to come again."""
+    """SIGTERM must save a checkpoint at once and give status 75."""
     status, said = run(workdir, **when)
     assert status == 75, said
     newest = saved(workdir)[-1]
@@ -57,7 +57,7 @@ def terminate(run, workdir, **when):
 
 
 def kill(run, workdir, **when):
-    """SIGKILL: the newest complete checkpoint is what is left."""
+    """After SIGKILL the newest complete checkpoint must remain."""
     status, said = run(workdir, **when)
     assert status == -signal.SIGKILL, said
     return saved(workdir)[-1]
@@ -69,7 +69,7 @@ def finish(run, workdir):
 
 
 def assert_same_run(workdir, expected):
-    """The same bits in every generator, every loss, every score, every example."""
+    """Generators, losses, scores and examples must be bit-identical."""
     assert losses(workdir) == losses(expected)
     assert [line["step"] for line in losses(workdir)] == list(range(1, 2 * STEPS + 1))
     assert scores(workdir) == scores(expected)
@@ -81,7 +81,7 @@ def assert_same_run(workdir, expected):
         np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
+def test_a_run_that_is_killed_repeatedly_equals_an_uninterrupted_one(
     run, uninterrupted, tmp_path
 ):
     workdir = tmp_path / "run"
@@ -90,7 +90,9 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
     assert kill(run, workdir, KILL="SIGKILL@8") in (1, 5)
     assert 5 < terminate(run, workdir, TERMINATE_IN="report.evaluate") < STEPS
     assert kill(run, workdir, KILL_SAVE=str(STEPS)) in (9, 10)
-    assert list((workdir / "checkpoints").glob(f"{STEPS}.*"))  # incomplete
+    assert list(
+        (workdir / "checkpoints").glob(f"{STEPS}.*")
+    )  # an incomplete checkpoint
     compiling = {"TERMINATE_IN": "steps.adversarial_step"}
     assert terminate(run, workdir, **compiling) == STEPS + 1
     assert STEPS < terminate(run, workdir, KILL=f"SIGTERM@{STEPS + 4}") <= STEPS + 5
@@ -99,7 +101,7 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
     assert_same_run(workdir, uninterrupted)
 
 
-def test_sigint_saves_and_a_second_one_ends_the_run_at_once(run, tmp_path):
+def test_sigint_saves_and_a_second_sigint_ends_the_run_at_once(run, tmp_path):
     workdir = tmp_path / "run"
     newest = terminate(run, workdir, KILL="SIGINT@5")
     status, said = run(workdir, KILL=f"SIGINT+SIGINT@{newest + 3}")
@@ -117,15 +119,15 @@ def test_sigint_saves_and_a_second_one_ends_the_run_at_once(run, tmp_path):
             (12, 15),
             [
                 "error: no checkpoint could be written to {}/ch",
-                # TensorFlow writes its events when it likes
+                # TensorFlow writes its events at unpredictable times.
                 "error: the log in {} cannot be written",
             ],
         ),
-        # the largest file, at the very end
+        # The largest file is written at the very end.
         ("100000@0", (24,), ["error: [Errno 27] File too large: '{}/comparison.png'"]),
     ],
 )
-def test_without_room_the_run_stops_and_with_room_it_goes_on(
+def test_a_limited_file_size_stops_the_run_and_it_can_be_resumed(
     run, uninterrupted, tmp_path, room, newest, messages
 ):
     workdir = tmp_path / "run"
@@ -140,7 +142,7 @@ def test_without_room_the_run_stops_and_with_room_it_goes_on(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own; its size can be changed."""
+    """Returns a separate file system whose size can be changed."""
     mount = tmp_path / "disk"
     mount.mkdir()
 
@@ -156,7 +158,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(mount)], check=True)
 
 
-def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(
+def test_a_full_disk_stops_the_run_and_it_can_be_resumed(
     run, uninterrupted, small_disk
 ):
     mount, resize = small_disk
@@ -171,8 +173,8 @@ def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(
     assert_same_run(workdir, uninterrupted)
 
 
-def test_a_photograph_that_vanishes_stops_the_run_with_its_name(start, tmp_path):
-    """JPEG files are read again each time."""
+def test_a_deleted_photograph_stops_the_run_and_is_named(start, tmp_path):
+    """JPEG files are read again for each crop."""
     folder = tiny.photographs(tmp_path / "photographs")
     for path in folder.iterdir():
         with tiny.Image.open(path) as image:

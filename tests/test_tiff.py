@@ -1,4 +1,4 @@
-"""TIFF: every setting that is accepted gives what another reader or the array says."""
+"""TIFF: every supported variant, compared with another reader or the written array."""
 
 import io
 import itertools
@@ -87,7 +87,7 @@ def read(array: np.ndarray, **options: object) -> Decoded:
         *itertools.product(("1",), ("raw", "group3", "group4", "tiff_ccitt")),
     ],
 )
-def test_what_pillow_writes_is_read_as_pillow_reads_it(
+def test_files_written_by_pillow_are_read_as_pillow_reads_them(
     mode: str, compression: str
 ) -> None:
     smooth = Image.fromarray(pixels(4, 5, 3)).resize((37, 20))
@@ -112,7 +112,7 @@ def test_what_pillow_writes_is_read_as_pillow_reads_it(
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite", "palette"])
-def test_samples_of_fewer_than_8_bits(bits: int, photometric: str) -> None:
+def test_samples_of_fewer_than_8_bits_are_expanded(bits: int, photometric: str) -> None:
     values = pixels(9, 16) >> (8 - bits)
     options = {}
     table = pixels(3, 2**bits).astype(np.uint16) * 257
@@ -130,7 +130,7 @@ def test_samples_of_fewer_than_8_bits(bits: int, photometric: str) -> None:
 def read_packed(
     values: np.ndarray, bits: int, photometric: str, colormap: np.ndarray | None = None
 ) -> Decoded:
-    """A file of packed samples, which tifffile does not write."""
+    """Writes and reads packed samples, which tifffile does not write."""
     unpacked = np.unpackbits(values[..., None], axis=-1)[..., -bits:]
     packed = np.packbits(unpacked.reshape(len(values), -1), axis=-1)
     code = {"miniswhite": 0, "minisblack": 1, "palette": 3}[photometric]
@@ -152,7 +152,7 @@ def read_packed(
     data = b"II*\0" + start.to_bytes(4, "little") + packed.tobytes()
     data += bytes(packed.nbytes % 2)
     data += tiff.exif.directories(tiff.exif.Tags(order, entries), start)
-    with Image.open(io.BytesIO(data)) as saved:  # the file is what it should be
+    with Image.open(io.BytesIO(data)) as saved:  # the test file itself is valid
         mode = "RGB" if photometric == "palette" else "L"
         by_pillow = np.asarray(saved.convert(mode))
     image = decode.decode_image(data, "a.tif")
@@ -161,7 +161,7 @@ def read_packed(
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_premultiplied_alpha_is_divided_out(dtype: type) -> None:
+def test_premultiplied_colours_are_divided_by_alpha(dtype: type) -> None:
     alpha = pixels(6, 7, dtype=dtype)
     alpha[0] = 0
     colours = pixels(6, 7, 3, dtype=dtype)
@@ -183,7 +183,7 @@ def test_16_bit_cmyk_is_rounded_and_converted() -> None:
     assert np.array_equal(image.pixels, small.pixels)
 
 
-def test_thumbnail_and_mask_pages_are_no_pages(tmp_path: Path) -> None:
+def test_thumbnail_and_mask_pages_are_ignored(tmp_path: Path) -> None:
     large, small = pixels(16, 16, 3), pixels(4, 4, 3)
     for order in ([(large, 0), (small, 1)], [(small, 1), (large, 0)]):
         with tifffile.TiffWriter(tmp_path / "a.tif") as out:
@@ -204,7 +204,7 @@ def test_thumbnail_and_mask_pages_are_no_pages(tmp_path: Path) -> None:
         (np.ones((4, 4), np.float16), {}, "16 bits, signed or floating"),
     ],
 )  # fmt: skip
-def test_what_is_not_known_is_refused_by_name(
+def test_unsupported_variants_are_refused_by_name(
     array: np.ndarray, options: dict, reason: str
 ) -> None:
     if options.get("compression") == "webp":
@@ -260,7 +260,7 @@ def test_files_written_here_are_read_by_others(
             assert camera[ExifTags.Base.ExposureTime] == (1.0, 100.0)
 
 
-def test_tags_that_are_lost_are_named(tmp_path: Path) -> None:
+def test_lost_tags_are_named(tmp_path: Path) -> None:
     extra = [(33_550, "d", 3, (1.0, 1.0, 0.0), True), (315, "s", 0, "Me", True)]
     tifffile.imwrite(tmp_path / "a.tif", pixels(4, 4), extratags=extra, metadata=None)
     image = decode.read(tmp_path / "a.tif")

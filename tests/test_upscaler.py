@@ -1,4 +1,4 @@
-"""The upscaler against the plain generator, whole pictures at a time."""
+"""The upscaler, compared with the generator applied to whole images."""
 
 import functools
 import itertools
@@ -37,7 +37,7 @@ VARIANTS = {
 
 @functools.cache
 def network(variant: str) -> tuple[Generator, dict]:
-    """A small generator with biases and statistics that zero padding would not suit."""
+    """A small generator whose biases and statistics make wrong padding visible."""
     model = Generator(**{"blocks": 1, "channels": 4} | VARIANTS[variant])
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 8, 8, 3)))
     rng = np.random.default_rng(1)
@@ -65,7 +65,7 @@ def expected(variant: str, image: np.ndarray, padding: str = "zero") -> np.ndarr
     top = np.iinfo(image.dtype).max
     height, width, _ = image.shape
     border = 0
-    if padding == "symmetric":  # more than the receptive field
+    if padding == "symmetric":  # wider than the receptive field
         border = 40
         margins = (border, border), (border, border), (0, 0)
         image = np.pad(image, margins, mode="symmetric")
@@ -84,7 +84,7 @@ def photo(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
 
 
 def assert_same(sr: np.ndarray, truth: np.ndarray) -> None:
-    """At most one level, at one value in 10,000 (or one value of a small picture)."""
+    """Allows a difference of one level at one value in 10,000, and at least at one."""
     assert (sr.shape, sr.dtype) == (truth.shape, truth.dtype)
     difference = np.abs(sr.astype(int) - truth.astype(int))
     assert difference.max() <= 1
@@ -105,7 +105,7 @@ def assert_same(sr: np.ndarray, truth: np.ndarray) -> None:
 @example(height=69, width=70, tile=7, variant="imagenet input", padding="symmetric")
 @example(height=5, width=9, tile=7, variant="imagenet input", padding="zero")
 @settings(max_examples=25, deadline=None)
-def test_tiles_give_the_whole_image(
+def test_tiles_give_the_same_result_as_the_whole_image(
     height: int, width: int, tile: int | None, variant: str, padding: str
 ) -> None:
     image = photo(height, width)
@@ -113,7 +113,7 @@ def test_tiles_give_the_whole_image(
     assert_same(sr, expected(variant, image, padding))
 
 
-def test_large_pictures_are_cut_without_being_told(
+def test_large_images_are_tiled_automatically(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tiles, "SIDE", 48)
@@ -123,16 +123,16 @@ def test_large_pictures_are_cut_without_being_told(
     assert_same(upscaler("paper", None)(image), expected("paper", image))
 
 
-def test_16_bits() -> None:
+def test_16_bit_images_keep_their_depth() -> None:
     image = photo(40, 30, np.uint16)
     model, variables = network("paper")
     sr = Upscaler(tiny.settings_of(model), variables, tile=24)(image)
     difference = np.abs(sr.astype(int) - expected("paper", image).astype(int))
     assert sr.dtype == np.uint16
-    assert difference.max() <= 1  # float32 has 24 bits for 16
+    assert difference.max() <= 1  # float32 has 24 bits, more than 16
 
 
-def test_grey_is_the_luma_of_grey_as_rgb() -> None:
+def test_a_grey_result_is_the_luma_of_the_rgb_result() -> None:
     grey = photo(20, 30)[..., 0]
     rgb = expected("paper", np.repeat(grey[..., None], 3, axis=-1))
     luma = rgb @ [0.299, 0.587, 0.114]
@@ -185,7 +185,7 @@ def test_windows_cover_each_pixel_once_with_a_halo(
     assert len(plan.cells(plan.windows[: plan.batch])) <= plan.most_cells
 
 
-def test_one_program_for_all_large_images_and_all_weights_of_a_generator() -> None:
+def test_large_images_and_weights_of_a_generator_share_one_program() -> None:
     model, variables = network("paper")
     of_model = tiny.settings_of(model)
     upscaler_module._upscale.clear_cache()
@@ -314,19 +314,19 @@ def test_refuses_another_dtype(dtype: object) -> None:
         Upscaler(tiny.settings_of(model), variables, dtype=dtype)
 
 
-def test_refuses_another_padding() -> None:
+def test_unknown_padding_is_refused() -> None:
     model, variables = network("paper")
     with pytest.raises(ValueError, match="padding is 'edge'"):
         Upscaler(tiny.settings_of(model), variables, padding="edge")
 
 
-def test_refuses_tiles_of_nothing() -> None:
+def test_tiles_without_pixels_are_refused() -> None:
     model, variables = network("paper")
     with pytest.raises(ValueError, match="tile is 0"):
         Upscaler(tiny.settings_of(model), variables, tile=0)
 
 
-def test_bfloat16_is_near() -> None:
+def test_bfloat16_is_close_to_float32() -> None:
     model, variables = network("paper")
     half = Upscaler(tiny.settings_of(model), variables, dtype="bfloat16")
     image = photo(20, 20)

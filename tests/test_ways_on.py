@@ -1,6 +1,6 @@
-"""No run locks its owner out: each mishap leaves a way on.
+"""Every failed or changed run can be continued by some command.
 
-One stage of the tiny configuration, of 6 steps with a checkpoint every second one.
+The runs have one stage of 6 steps, with a checkpoint at every second step.
 """
 
 import json
@@ -45,7 +45,7 @@ def tiny_config(folder, **fields):
 
 
 def train(config, workdir, **options):
-    """Trains as the command line does."""
+    """Trains as `train.py` does."""
     recorded = resume.recorded_config(workdir)
     resolved = resolve_config(config, recorded=recorded)
     return loop.train_and_evaluate(resolved, workdir, **options)
@@ -60,7 +60,7 @@ def finished(folder, tmp_path_factory):
 
 @pytest.fixture
 def workdir(finished, tmp_path):
-    """A copy of the finished run."""
+    """Returns a copy of a finished run."""
     shutil.copytree(finished[0], tmp_path / "run")
     return tmp_path / "run"
 
@@ -76,7 +76,7 @@ def lines(path):
 def test_a_run_that_fails_before_its_first_checkpoint_begins_anew(
     folder, finished, tmp_path
 ):
-    """The second step is far too large, and the metrics of the third are NaN."""
+    """A learning rate that is far too large makes the third step's metrics NaN."""
     wrong = tiny_config(folder, decay_at=(1,), decay_factor=1e33)
     wrong.checkpoint.every = 100
     with pytest.raises(TrainingError, match="no checkpoint was saved yet") as caught:
@@ -89,7 +89,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_begins_anew(
 def test_after_a_nan_a_lower_rate_continues_from_an_older_checkpoint(
     folder, tmp_path, capsys
 ):
-    """The checkpoint of step 4 has the weights from which the metrics become NaN."""
+    """The weights in the checkpoint of step 4 already cause the NaN."""
     wrong = tiny_config(folder, decay_at=(3,), decay_factor=1e33)
     with pytest.raises(TrainingError, match=r"that of step 4\. Continue from it") as e:
         train(wrong, tmp_path)
@@ -105,7 +105,7 @@ def test_after_a_nan_a_lower_rate_continues_from_an_older_checkpoint(
     assert [line["before"] for line in history] == [[3], 1e33]
     capsys.readouterr()
     train(right, tmp_path)
-    assert f"not one recipe: config.{fields[0]} was [3] until step 2" in (
+    assert f"changed its recipe: config.{fields[0]} was [3] until step 2" in (
         capsys.readouterr().err
     )
 
@@ -121,14 +121,14 @@ def test_from_step_goes_back_to_an_older_checkpoint(folder, finished, workdir):
     assert json.loads((workdir / "summary.json").read_text())["steps"] == 6
 
 
-def test_another_evaluation_scores_a_finished_run_again(folder, workdir):
+def test_a_changed_evaluation_scores_a_finished_run_again(folder, workdir):
     config = tiny_config(folder)
     config.evaluation.protocol = "rgb"
     train(config, workdir)
     assert json.loads((workdir / "summary.json").read_text())["protocol"] == "rgb"
 
 
-def test_a_moved_or_damaged_generator_is_written_again(folder, workdir, capsys):
+def test_a_missing_or_damaged_generator_is_restored(folder, workdir, capsys):
     path, other = (
         network_files.file_of(workdir, "generator", name) for name in (None, "pretrain")
     )
@@ -139,10 +139,10 @@ def test_a_moved_or_damaged_generator_is_written_again(folder, workdir, capsys):
     said = capsys.readouterr().err
     for restored in (path, other):
         assert_same(store.load_generator(restored)[1], expected)
-        assert f"{restored} was missing or damaged; written again" in said
+        assert f"{restored} was missing or damaged; restored from a checkpoint" in said
 
 
-def test_the_table_tells_the_number_of_images(folder, workdir, capsys):
+def test_the_table_shows_the_number_of_images(folder, workdir, capsys):
     train(tiny_config(folder), workdir)
     rows = [x for x in capsys.readouterr().out.splitlines() if "pretrain" in x]
     assert rows
@@ -151,7 +151,7 @@ def test_the_table_tells_the_number_of_images(folder, workdir, capsys):
 
 @pytest.fixture
 def started_from_a_file(folder, finished, tmp_path):
-    """A configuration that starts from a file, which is deleted after the start."""
+    """Returns a configuration with init_from, whose file is deleted after the start."""
     origin = tmp_path / "g.safetensors"
     shutil.copy(network_files.file_of(finished[0], "generator"), origin)
     config = tiny_config(folder, only_from_scratch=False)
@@ -159,7 +159,7 @@ def started_from_a_file(folder, finished, tmp_path):
     return config, origin
 
 
-def test_a_resumed_and_a_finished_run_need_no_file_of_init_from(
+def test_resumed_and_finished_runs_do_not_need_the_file_of_init_from(
     started_from_a_file, tmp_path, monkeypatch
 ):
     config, origin = started_from_a_file
@@ -182,9 +182,7 @@ def test_a_resumed_and_a_finished_run_need_no_file_of_init_from(
     assert list(summary["scores"]) == ["bicubic", "start", "pretrain"]
 
 
-def test_a_new_run_without_its_file_of_init_from_is_refused(
-    started_from_a_file, tmp_path
-):
+def test_a_new_run_needs_the_file_of_init_from(started_from_a_file, tmp_path):
     config, origin = started_from_a_file
     origin.unlink()
     with pytest.raises(ValueError, match=r"g\.safetensors"):
@@ -192,12 +190,14 @@ def test_a_new_run_without_its_file_of_init_from_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_sigint_saves_and_a_handler_is_left_as_it_was(folder, tmp_path, monkeypatch):
+def test_sigint_saves_and_the_handler_is_restored(folder, tmp_path, monkeypatch):
     original, before = loop.training_batches, signal.getsignal(signal.SIGINT)
 
     def interrupted(run, step):
         for done, batch in enumerate(original(run, step), start=step):
-            if done == 1:  # fetched ahead, while step 1 is still to be computed
+            if (
+                done == 1
+            ):  # This batch is fetched one step ahead, before step 1 is computed.
                 os.kill(os.getpid(), signal.SIGINT)
                 assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
             yield batch
@@ -227,7 +227,7 @@ def files_of(workdir):
     )
 
 
-# where Orbax fails it leaves what else it was reading unawaited
+# When Orbax fails, it leaves its other reads unawaited.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(
     max_examples=25,
@@ -236,8 +236,10 @@ def files_of(workdir):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_a_torn_file_is_rebuilt_or_named(data, folder, finished, tmp_path_factory):
-    """Each file of a run at any length: a resume with the same end, or a sentence."""
+def test_a_truncated_file_is_restored_or_named(
+    data, folder, finished, tmp_path_factory
+):
+    """A run with any file truncated resumes to the same end, or says why not."""
     workdir = tmp_path_factory.mktemp("torn") / "run"
     shutil.copytree(finished[0], workdir)
     path = workdir / data.draw(st.sampled_from(files_of(workdir)))

@@ -1,4 +1,4 @@
-"""3x3 convolutions by Winograd against XLA's, and where they are used."""
+"""Winograd's 3x3 convolutions, compared with XLA's, and where they are used."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ sizes = st.integers(1, 6)
 
 @given(sizes, sizes, sizes, sizes, sizes, st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
-def test_winograd_is_the_plain_convolution(b, rows, columns, halves, features, seed):
+def test_winograd_equals_direct_convolution(b, rows, columns, halves, features, seed):
     rng = np.random.default_rng(seed)
     image = (b, 2 * rows, 2 * columns)
     shapes = (*image, 2 * halves), (3, 3, 2 * halves, features), (*image, features)
@@ -34,7 +34,7 @@ def test_winograd_is_the_plain_convolution(b, rows, columns, halves, features, s
         np.testing.assert_allclose(a, e, rtol=0, atol=1e-11)
 
 
-def test_winograd_rounds_no_more_than_a_plain_convolution():
+def test_winograd_rounds_no_more_than_direct_convolution():
     shapes = (2, 24, 24, 64), (3, 3, 64, 64), (2, 24, 24, 64)
     arguments = [normal(*shape) for shape in shapes]
     with jax.enable_x64(True):
@@ -65,7 +65,7 @@ def test_winograd_refuses_other_kernels_and_odd_sizes(x, kernel):
     assert not winograd.is_profitable(wide_x, wide_kernel)
 
 
-def test_winograd_is_for_wide_float32_convolutions_on_a_cpu():
+def test_winograd_is_used_for_wide_float32_convolutions_on_a_cpu():
     in_tiles = 3 * 16
     form = same_size_convolution
     x, kernel = normal(1, 8, 8, 64), normal(3, 3, 64, 256)
@@ -81,7 +81,7 @@ def test_winograd_is_for_wide_float32_convolutions_on_a_cpu():
     assert products_of(paired_convolution, pairs, kernel) == in_tiles
 
 
-def test_networks_use_winograd_only_where_they_train():
+def test_networks_use_winograd_only_in_training():
     generator = Generator(blocks=1)
     lr = jnp.zeros((1, 8, 8, 3))
     variables = jax.eval_shape(generator.init, jax.random.key(0), lr)

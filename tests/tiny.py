@@ -37,7 +37,7 @@ def recipe(**fields) -> Recipe:
     )
 
 
-@functools.cache  # to compile an initialisation takes longer than a test
+@functools.cache  # Compiling an initialisation takes longer than a test.
 def initialise(network: Generator | Discriminator, side: int) -> dict:
     return jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, side, side, 3)))
 
@@ -54,7 +54,7 @@ def state(recipe: Recipe, adversarial: bool = True) -> TrainState:
 
 
 def settings_of(network: Generator | Discriminator) -> dict[str, Any]:
-    """The settings of a network: what its file stores."""
+    """Returns the settings of a network, as its file stores them."""
     names = set(network.__dataclass_fields__) - set(EXECUTION)
     return {name: getattr(network, name) for name in names}
 
@@ -79,7 +79,7 @@ def batch(size: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def photographs(folder: Path, count: int = 12, side: int = 44) -> Path:
-    """Pictures of smooth noise, made here."""
+    """Writes images of smooth noise into a folder."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(count):
@@ -89,7 +89,7 @@ def photographs(folder: Path, count: int = 12, side: int = 44) -> Path:
 
 
 def config(folder: Path) -> ConfigDict:
-    """Both stages on tiny networks: three steps each, a checkpoint every second."""
+    """Both stages of tiny networks: 3 steps each, checkpoints at every second step."""
     config = srgan.get_config("mse")
     config.batch_size = 4
     config.ema_decay = 0.9

@@ -1,4 +1,4 @@
-"""`srgan-jax data preview`: the crops that a configuration trains on."""
+"""`srgan-jax data preview`: shows the crops that a configuration trains on."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +11,14 @@ from srgan_jax.console import notes
 if TYPE_CHECKING:
     import numpy as np
 
-CROPS, COLUMNS, GAP = 12, 3, 8  # of the sheet; the gap in pixels
+CROPS, COLUMNS, GAP = 12, 3, 8  # layout of the sheet; the gap is in pixels
 
-app = typer.Typer(help="What a configuration trains on.", no_args_is_help=True)
+app = typer.Typer(help="Inspect the training data.", no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Keeps `preview` a command of its own beside later ones."""
+    """Without this callback, typer would merge a single command into `data`."""
 
 
 @app.command(
@@ -32,14 +32,14 @@ def preview(
         str,
         typer.Option(
             metavar="FILE[:VARIANT]",
-            help="Takes --config.field=value too, like train.py.",
+            help="Configuration, as for train.py; --config.field=value sets fields.",
         ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="Image to write.")
     ],
 ) -> None:
-    """Draw a run's first twelve examples: LR, pixels repeated, beside HR."""
+    """Draw a run's first twelve examples: LR, with repeated pixels, beside HR."""
     with usage_errors():
         from srgan_jax.images import encode
         from srgan_jax.images.image import Image
@@ -51,10 +51,10 @@ def preview(
 
 
 def _read(config: str, overrides: list[str]) -> Any:
-    """The configuration, overrides applied.
+    """Reads the configuration and applies the overrides.
 
     Raises:
-      ValueError: no configuration file, or an unknown or mistyped field.
+      ValueError: there is no such file, or a field is unknown or of the wrong type.
     """
     from absl import flags
     from ml_collections import config_flags
@@ -68,12 +68,14 @@ def _read(config: str, overrides: list[str]) -> Any:
     try:
         rest = values(arguments)
         if len(rest) > 1:
-            raise ValueError(f"{rest[1]} is no option; fields are --config.field=value")
+            raise ValueError(
+                f"{rest[1]} is not an option; set fields with --config.field=value"
+            )
         loaded: Any = values["config"].value
-        _ = loaded.data  # the file is read at its first use
+        _ = loaded.data  # the configuration is read at its first use
     except (flags.Error, AttributeError, LookupError, OSError, TypeError) as error:
         text = str(error.args[0] if error.args else error).strip()
-        if "Traceback" in text:  # from inside the file: the last line names the cause
+        if "Traceback" in text:  # the last line of a configuration's trace says why
             text = text.splitlines()[-1]
         raise ValueError(" ".join(text.split())) from error
     return loaded
@@ -104,13 +106,13 @@ def _first_examples(config: Any) -> "dict[str, np.ndarray]":
 
 
 def _sheet(lr: "np.ndarray", hr: "np.ndarray") -> "np.ndarray":
-    """The examples in three columns, uint8 `[height, width, 3]`."""
+    """Draws the examples in three columns, uint8 `[height, width, 3]`."""
     import numpy as np
 
     side = hr.shape[1]
     lr = lr.repeat(side // lr.shape[1], axis=1).repeat(side // lr.shape[2], axis=2)
     rows = -(-len(hr) // COLUMNS)
-    width = 2 * side + GAP  # of an example, with the gap to the next
+    width = 2 * side + GAP  # an example and the gap to the next one
     sheet = _blank(rows * (side + GAP) - GAP, COLUMNS * width - GAP)
     for index, images in enumerate(zip(lr, hr, strict=True)):
         row, column = divmod(index, COLUMNS)

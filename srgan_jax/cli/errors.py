@@ -1,4 +1,4 @@
-"""How a command ends when it cannot go on."""
+"""How a command ends after an error or a signal."""
 
 import contextlib
 import signal
@@ -12,7 +12,7 @@ from srgan_jax.console import notes
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """One sentence and exit status 2 for what the user can put right."""
+    """Turns errors that the user can fix into one sentence and exit status 2."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -22,7 +22,7 @@ def usage_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def clean_termination() -> Iterator[None]:
-    """Lets SIGTERM end the block as an exception, so that unfinished files go."""
+    """Turns SIGTERM into an exception, so that unfinished files are removed."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

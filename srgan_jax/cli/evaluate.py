@@ -1,4 +1,4 @@
-"""`srgan-jax evaluate`: scores generators and others' images on folders of originals.
+"""`srgan-jax evaluate`: scores generators and other programs' images.
 
 Scores go to standard output, everything else to standard error.
 """
@@ -19,8 +19,7 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="FOLDER",
-            help="Folder of HR images, or of *_HR and *_LR pairs; also folder:PATH. "
-            "Repeatable.",
+            help="Folder of HR images, or of *_HR and *_LR pairs. Repeatable.",
         ),
     ],
     weights: Annotated[
@@ -33,8 +32,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=FOLDER",
-            help="Images that another program made of the originals, matched by name; "
-            "also NAME=FOLDER/*_SRGAN.png. Repeatable.",
+            help="Images that another program made from the originals, matched by "
+            "name. FOLDER may be a pattern such as FOLDER/*_SRGAN.png. Repeatable.",
         ),
     ] = None,
     lr_data: Annotated[
@@ -47,14 +46,15 @@ def evaluate(
     scale: Annotated[
         int | None,
         typer.Option(
-            min=2, help="HR size over LR size: the generators', or 4, unless given."
+            min=2,
+            help="HR size over LR size. The default is the generators' scale, or 4.",
         ),
     ] = None,
     protocol: Annotated[
         list[str] | None,
         typer.Option(
             metavar="standard|paper|rgb|pyiqa",
-            help="How PSNR and SSIM are computed. Repeatable; 'standard' unless given.",
+            help="Protocol of PSNR and SSIM, 'standard' by default. Repeatable.",
         ),
     ] = None,
     lpips: Annotated[
@@ -63,7 +63,7 @@ def evaluate(
     ] = None,
     border: Annotated[
         Literal["mirrored", "clamped"],
-        typer.Option(help="Of the bicubic that makes LR and the row 'bicubic'."),
+        typer.Option(help="Border of the bicubic that makes LR and the row 'bicubic'."),
     ] = "mirrored",
     compare: Annotated[
         tuple[str, str] | None,
@@ -76,38 +76,40 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="IMAGE",
-            help="Print every step from the files to the scores of this image alone.",
+            help="Print every step from the files to the scores of this one image.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder for results.md, .csv, .json, results.html with a slider, the "
-            "worst and best images and, with --lpips, the perception-distortion plot.",
+            help="Folder for results.md, .csv and .json, results.html with a slider, "
+            "the worst and best images and, with --lpips, the perception-distortion "
+            "plot.",
         ),
     ] = None,
     figure: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="IMAGE", help="Image to draw side by side, by its name. Repeatable."
+            metavar="IMAGE",
+            help="Name of an image to draw side by side for all rows. Repeatable.",
         ),
     ] = None,
     regions: Annotated[
         list[str] | None,
         typer.Option(
             metavar="IMAGE=X,Y,WIDTH,HEIGHT",
-            help="As --figure, with this inset instead of where rows differ most. "
-            "Repeatable.",
+            help="Like --figure, but magnifies this region instead of the one where "
+            "the rows differ most. Repeatable.",
         ),
     ] = None,
     tile: Annotated[
         int | None,
-        typer.Option(min=1, help="As for upscale."),
+        typer.Option(min=1, help="Side in LR pixels of the tiles computed at a time."),
     ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"],
-        typer.Option(help="Of the generators' computation."),
+        typer.Option(help="Type in which the generators compute."),
     ] = "float32",
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="The same as --dtype bfloat16.")
@@ -116,20 +118,21 @@ def evaluate(
         Literal["zero", "symmetric"],
         typer.Option(
             help="What generators see beyond the borders of LR: zeros, as in training "
-            "and in other programs, or its mirror image, as upscale has it."
+            "and in other programs, or its mirror image, as `upscale` uses."
         ),
     ] = "zero",
     offline: Annotated[
-        bool, typer.Option("--offline", help="Refuse to download.")
+        bool, typer.Option("--offline", help="Forbid downloads.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the results as JSON.")
     ] = False,
 ) -> None:
-    """Score generators, others' images, nearest neighbour and bicubic on folders.
+    """Score generators, other programs' images, nearest neighbour and bicubic.
 
-    LR comes from the folders, or is made by MATLAB's bicubic. Protocols: `standard` is
-    the literature's, `paper` the SRGAN paper's, `rgb` BasicSR's, `pyiqa` pyiqa's.
+    LR comes from the folders, or is made by MATLAB's bicubic. The protocols are those
+    of the literature (`standard`), the SRGAN paper (`paper`), BasicSR (`rgb`) and pyiqa
+    (`pyiqa`).
     """
     with usage_errors():
         from srgan_jax.evaluation import (
@@ -147,7 +150,7 @@ def evaluate(
 
         insets = figures.insets(figure or [], regions or [])
         if insets and out is None:
-            raise ValueError("figures need a folder to go to: give --out")
+            raise ValueError("--figure and --regions need a folder: give --out")
         opened = datasets.open_datasets(data, lr_data or [])
         full_names = datasets.select(insets, opened)
         generators, scale = rows.load_generators(
@@ -186,7 +189,7 @@ def evaluate(
         console.figures().print(tables.terminal(report.results, lpips, note))
     for sentence in report.notes():
         notes.print(sentence)
-    with usage_errors():  # too few images to compare, a region outside its image
+    with usage_errors():  # such as too few images to compare, a region outside an image
         if compare:
             typer.echo(bootstrap.describe(report.results, *compare), err=json)
         if out:

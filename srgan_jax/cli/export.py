@@ -1,4 +1,4 @@
-"""`srgan-jax export`: a generator as one file for other runtimes."""
+"""`srgan-jax export`: writes a generator as one file for other runtimes."""
 
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,14 @@ from srgan_jax.cli.errors import clean_termination, usage_errors
 def export(
     to: Annotated[
         Literal["stablehlo", "onnx"],
-        typer.Option(help="StableHLO for JAX, XLA and IREE; ONNX for the others."),
+        typer.Option(help="StableHLO for JAX, XLA and IREE; ONNX for other runtimes."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     weights: Annotated[
         str | None,
         typer.Option(
             metavar="NAME_OR_FILE",
-            help="As for upscale.",
+            help="Catalog name or generator file; the default is that of `upscale`.",
         ),
     ] = None,
     padding: Annotated[
@@ -43,26 +43,27 @@ def export(
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output that exists.")
+        bool, typer.Option("--overwrite", help="Replace a file that exists.")
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Refuse to download.")
+        bool, typer.Option("--offline", help="Forbid downloads.")
     ] = False,
 ) -> None:
     """Write a generator as one file for other runtimes.
 
-    It takes and gives RGB in [0, 1], in float32; `[batch, h, w, 3]` in StableHLO and
-    `[batch, 3, h, w]` in ONNX. The file carries the generator's settings.
+    The exported function maps RGB in [0, 1] to RGB in [0, 1], in float32. Images are
+    `[batch, h, w, 3]` in StableHLO and `[batch, 3, h, w]` in ONNX. The file includes
+    the generator's settings.
     """
     with usage_errors(), clean_termination():
         if out.exists() and not overwrite:
-            raise ValueError(f"{out}: exists; --overwrite replaces it")
+            raise ValueError(f"{out} exists; give --overwrite to replace it")
         if not out.parent.is_dir():
             raise ValueError(
-                f"{out}: its folder does not exist; create {str(out.parent)!r} first"
+                f"{out}: there is no folder {str(out.parent)!r}; create it first"
             )
         if fp16 and to != "onnx":
-            raise ValueError("--fp16 is for --to onnx; leave it out for stablehlo")
+            raise ValueError("--fp16 needs --to onnx; leave it out for StableHLO")
         from srgan_jax.inference import export as exports
         from srgan_jax.weights import store
         from srgan_jax.weights.catalog import DEFAULT_GENERATOR

@@ -1,8 +1,8 @@
-"""The command line: `srgan-jax COMMAND`, each command a thin layer over the API.
+"""The command line `srgan-jax COMMAND`; each command is a thin layer over the API.
 
-Heavy modules are imported inside the commands, so that `--help` answers at once.
-Figures go to standard output, everything else to standard error. Exit status: 0 done,
-1 some inputs failed, 2 wrong usage.
+Commands import heavy modules only when they run, so `--help` answers at once. Results
+go to standard output, everything else to standard error. Exit status: 0 if all is done,
+1 if some inputs failed, 2 for wrong usage.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
-"""`srgan-jax pod`: what a configuration costs on a TPU pod, without a pod.
+"""`srgan-jax pod`: estimates the cost of a configuration on a TPU pod.
 
-Figures go to standard output, everything else to standard error.
+Estimates go to standard output, everything else to standard error.
 """
 
 import json as json_
@@ -18,7 +18,8 @@ def pod(
         typer.Option(metavar="FILE[:VARIANT]", help="Configuration, as for train.py."),
     ],
     topology: Annotated[
-        str, typer.Option(help="v4, v5e, v5p or v6e and a layout, such as v5e:16x16.")
+        str,
+        typer.Option(help="v4, v5e, v5p or v6e, and a layout, such as v5e:16x16."),
     ],
     stage: Annotated[
         Literal["pretrain", "adversarial"] | None,
@@ -29,7 +30,7 @@ def pod(
     ] = 16,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
-        typer.Option(help="Compute in this type, instead of the config's."),
+        typer.Option(help="Replaces the configuration's dtype."),
     ] = None,
     json: Annotated[
         bool,
@@ -39,7 +40,7 @@ def pod(
     """Estimate memory, cycles and exchanged bytes of a training on a TPU pod.
 
     The TPU compiler (pip install 'srgan-jax[pod]') compiles the real step of each
-    stage; no TPU is needed. Takes minutes per stage.
+    stage, which takes minutes. No TPU is needed.
     """
     with usage_errors():
         from srgan_jax.estimate import tpu

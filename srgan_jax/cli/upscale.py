@@ -1,6 +1,6 @@
-"""`srgan-jax upscale`: images from files to files.
+"""`srgan-jax upscale`: upscales image files.
 
-Figures go to standard output, everything else to standard error.
+Results go to standard output, everything else to standard error.
 """
 
 import json as json_
@@ -24,7 +24,8 @@ def upscale(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Images, folders of images, or - for one image."
+            metavar="INPUT...",
+            help="Images, folders of images, or - for one image on standard input.",
         ),
     ],
     out: Annotated[
@@ -33,37 +34,43 @@ def upscale(
             "--out",
             "-o",
             metavar="FOLDER_OR_FILE",
-            help="Folder for the images, below which input folders are mirrored; for "
-            "one image, a file, or - for standard output.",
+            help="Folder for the outputs, with the structure of the input folders. For "
+            "one image also a file, or - for standard output.",
         ),
     ],
     weights: Annotated[
         str | None,
         typer.Option(
             metavar="NAME_OR_FILE",
-            help="Catalog name or generator file; the best perceptual one of the "
-            "catalog unless given.",
+            help="Catalog name or generator file. The default is the catalog's best "
+            "perceptual generator.",
         ),
     ] = None,
     tile: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Side in pixels of what is computed at a time. Smaller takes less "
-            "memory and more time; the result is the same.",
+            help="Side in LR pixels of the tiles computed at a time. Smaller tiles "
+            "take less memory and more time; the result is the same.",
         ),
     ] = None,
     scale: Annotated[
         float | None,
-        typer.Option(help="Output over input, at most the network's, such as 2.5."),
+        typer.Option(
+            help="Output size over input size, at most the network's, such as 2.5."
+        ),
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(min=1, help="In pixels; alone, it keeps the shape."),
+        typer.Option(
+            min=1, help="Output width in pixels. Alone, it keeps the aspect ratio."
+        ),
     ] = None,
     height: Annotated[
         int | None,
-        typer.Option(min=1, help="In pixels; alone, it keeps the shape."),
+        typer.Option(
+            min=1, help="Output height in pixels. Alone, it keeps the aspect ratio."
+        ),
     ] = None,
     max_side: Annotated[
         int | None,
@@ -71,27 +78,27 @@ def upscale(
     ] = None,
     format: Annotated[
         Literal["png", "jpg", "webp", "avif", "tiff"] | None,
-        typer.Option(help="Of the outputs; each input's own unless given."),
+        typer.Option(help="Output format. The default is each input's own format."),
     ] = None,
     quality: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=100,
-            help="Of JPEG and WebP (95 unless given) and AVIF (90 unless given).",
+            help="Quality of JPEG and WebP (default 95) and AVIF (default 90).",
         ),
     ] = None,
     lossless: Annotated[
-        bool, typer.Option("--lossless", help="Keep every sample, in WebP too.")
+        bool, typer.Option("--lossless", help="Compress without loss, in WebP too.")
     ] = False,
     suffix: Annotated[
-        str, typer.Option(help="Text between an output's name and its ending.")
+        str, typer.Option(help="Text to add to output names before the extension.")
     ] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that exist.")
     ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Count outputs that exist as done.")
+        bool, typer.Option("--skip-existing", help="Skip inputs whose output exists.")
     ] = False,
     max_pixels: Annotated[
         int,
@@ -107,14 +114,14 @@ def upscale(
     bfloat16: Annotated[
         bool,
         typer.Option(
-            "--bfloat16", help="Compute in half precision, on devices that have it."
+            "--bfloat16", help="Compute in bfloat16, on devices that support it."
         ),
     ] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Refuse to download.")
+        bool, typer.Option("--offline", help="Forbid downloads.")
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Print what was done as JSON.")
+        bool, typer.Option("--json", help="Print a JSON record of the outputs.")
     ] = False,
 ) -> None:
     """Upscale images. Alpha, 16 bits, metadata and colours are kept."""
@@ -129,9 +136,13 @@ def upscale(
         kind = KINDS[format] if format else None
         _check(size, settings, kind, out, suffix)
         if overwrite and skip_existing:
-            raise ValueError("--overwrite and --skip-existing contradict each other")
+            raise ValueError(
+                "--overwrite and --skip-existing contradict each other: give one"
+            )
         if json and out == jobs.STANDARD:
-            raise ValueError("--json and the image cannot share standard output")
+            raise ValueError(
+                "--json and the image cannot share standard output: give --out a file"
+            )
         batch = jobs.prepare(
             inputs,
             out,
@@ -154,7 +165,7 @@ def upscale(
     for failure in batch.failures:
         notes.print(f"left out: {failure}")
     if batch.skipped:
-        notes.print(f"skipped, as they exist: {len(batch.skipped)}")
+        notes.print(f"skipped {len(batch.skipped)} outputs that exist")
     records: list[dict[str, Any]] = []
     if upscaler:
         with clean_termination():
@@ -184,18 +195,20 @@ def _check(
 
     sides = size.width is not None or size.height is not None
     if (size.scale is not None) + (size.max_side is not None) + sides > 1:
-        raise ValueError("give one of --scale, --max-side, and --width with --height")
+        raise ValueError(
+            "--scale, --max-side and --width/--height contradict each other: give one"
+        )
     if size.scale is not None and not 0 < size.scale < float("inf"):
         raise ValueError(f"--scale is {size.scale:g}; expected a positive number")
     if suffix and set(suffix) & set("/\\\0"):
         raise ValueError(f"--suffix is {suffix!r}; expected a part of a file's name")
     if settings.lossless and settings.quality is not None:
-        raise ValueError("--lossless and --quality contradict each other")
+        raise ValueError("--lossless and --quality contradict each other: give one")
     kind = kind or BY_SUFFIX.get(Path(out).suffix.lower())
     if kind and settings.quality is not None and not FORMATS[kind].lossy:
-        raise ValueError(f"{kind} takes no --quality: it keeps every sample")
+        raise ValueError(f"{kind} is lossless and takes no --quality: leave it out")
     if kind and settings.lossless and not FORMATS[kind].lossless:
-        raise ValueError(f"{kind} is never lossless; choose png, webp or tiff")
+        raise ValueError(f"{kind} cannot be lossless; choose png, webp or tiff")
 
 
 def _run(
@@ -205,7 +218,7 @@ def _run(
     settings: "Settings",
     max_pixels: int,
 ) -> list[dict[str, Any]]:
-    """Does all jobs; a record for each that succeeds, a failure for each other."""
+    """Runs all jobs; returns a record of each that succeeds, notes other failures."""
     from srgan_jax.images.image import ImageError
     from srgan_jax.inference import jobs
 

@@ -1,6 +1,6 @@
 """`srgan-jax weights list | fetch | show | convert | export | blend`.
 
-Figures go to standard output, everything else to standard error.
+Results go to standard output, everything else to standard error.
 """
 
 import json as json_
@@ -28,7 +28,7 @@ Overwrite = Annotated[
 
 @app.command("list", epilog="Example: srgan-jax weights list --json")
 def list_(json: Json = False) -> None:
-    """List the weights that can be used by name."""
+    """List the weights of the catalog, which commands accept by name."""
     from srgan_jax.weights.catalog import CATALOG
 
     records = [_record(name) for name in CATALOG]
@@ -54,7 +54,7 @@ def fetch(
     names: Annotated[list[str], typer.Argument(metavar="NAME...")],
     offline: Offline = False,
 ) -> None:
-    """Download weights that are not in the cache, and print the paths of all."""
+    """Download weights that are not cached yet, and print the paths of all."""
     with usage_errors():
         from srgan_jax.weights import store
 
@@ -93,20 +93,20 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="SRC")],
     target: Annotated[Path, typer.Argument(metavar="DST")],
     ema: Annotated[
-        bool, typer.Option("--ema", help="Take a checkpoint's moving average.")
+        bool, typer.Option("--ema", help="Read a checkpoint's moving average.")
     ] = False,
     dtype: Annotated[
         Literal["float32", "float16"],
-        typer.Option(help="How a .safetensors file stores numbers."),
+        typer.Option(help="Type in which a .safetensors file stores numbers."),
     ] = "float32",
     overwrite: Overwrite = False,
 ) -> None:
     """Convert weights of other projects to .safetensors, or ours to PyTorch's format.
 
-    Reads the generators of Lornatang/SRGAN-PyTorch, sgrvinod's tutorial,
-    leftthomas/SRGAN and krasserm/super-resolution, the discriminators of all but
-    leftthomas, and VGG19 of torchvision and Keras. A DST that ends in .pth becomes
-    Lornatang's state dict.
+    SRC may hold a generator of Lornatang/SRGAN-PyTorch, sgrvinod's tutorial,
+    leftthomas/SRGAN or krasserm/super-resolution, a discriminator of these except
+    leftthomas's, or VGG19 of torchvision or Keras. If DST ends in .pth, it is written
+    as Lornatang's state dict.
     """
     with usage_errors():
         from srgan_jax.weights import files
@@ -118,9 +118,11 @@ def convert(
 
 @app.command(epilog="Example: srgan-jax weights export runs/srgan --step 50000")
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Directory of a training run.")
+    ],
     step: Annotated[
-        int | None, typer.Option(help="Step of the checkpoint, instead of the newest.")
+        int | None, typer.Option(help="Step of the checkpoint; default: the newest.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -128,12 +130,12 @@ def export(
             "--out",
             "-o",
             metavar="FILE",
-            help="File to write, instead of RUN/generator-STEP.safetensors.",
+            help="File to write; default: RUN/generator-STEP.safetensors.",
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the averaged generator in a training's checkpoint to a file."""
+    """Write the averaged generator of a training run's checkpoint to a file."""
     with usage_errors():
         from srgan_jax.training import checkpoint
         from srgan_jax.weights import store
@@ -163,7 +165,7 @@ def blend(
 ) -> None:
     """Interpolate between two generators: (1 - alpha) A + alpha B.
 
-    Between an SRResNet and the SRGAN trained from it, a larger alpha gives a better
+    If A is an SRResNet and B the SRGAN trained from it, a larger alpha gives a better
     LPIPS and a lower PSNR.
     """
     with usage_errors():
@@ -195,7 +197,7 @@ def _report(
 
 
 def _record(name: str) -> dict[str, Any]:
-    """What the catalog says about a name."""
+    """Returns what the catalog says about a name."""
     from srgan_jax.weights import store
     from srgan_jax.weights.catalog import CATALOG
 

@@ -1,8 +1,9 @@
-"""Crops that images rarely provide: dark, overexposed, flat and graded ones.
+"""Augments training crops by changes of exposure and by patches of smooth colour.
 
-A generator that never sees such crops in training shifts flat colours, most of all at
-the image's border, where its convolutions read zeros. All functions are pure: they
-depend on nothing but their arguments and the example's random word.
+Dark, overexposed and smooth crops are rare in photographs. A generator that never sees
+them in training shifts flat colours, above all at the image's border, where its
+convolutions read zeros. All functions are pure: their randomness comes from an
+argument, the example's random word.
 """
 
 import numpy as np
@@ -33,7 +34,7 @@ def expose(image: Image, stops: float, word: int) -> Image:
 
 
 def is_replaced(fraction: float, word: int) -> bool:
-    """True if a graded patch replaces the crop, which holds for `fraction` of words."""
+    """True if a graded patch replaces the crop: for a `fraction` of all words."""
     return word < fraction * WORDS
 
 
@@ -41,7 +42,7 @@ def graded_patch(side: int, word: int) -> Image:
     """A linear gradient between two similar colours, or one colour for even words.
 
     Args:
-      side: of the patch, in pixels.
+      side: side of the patch in pixels.
       word: random word, from 0 to 2^32 - 1.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Reads one crop of an image, decoding as little as gives the same pixels.
+"""Reads crops of images without decoding more than necessary.
 
-A crop of a JPEG is decoded alone. Images in other formats are decoded whole, and kept
-while there is memory.
+Of a JPEG only the crop's region is decoded. Images in other formats are decoded whole
+and cached in memory, up to a limit.
 """
 
 import os
@@ -17,28 +17,32 @@ from srgan_jax.images.decode import ImageError
 
 Image = npt.NDArray[np.uint8]
 
-# JPEG's chroma is interpolated from its neighbours: a part that is decoded alone equals
-# the whole image except in the two pixels next to its edges.
+# JPEG's chroma is interpolated from its neighbours: a region that is decoded alone
+# equals the whole image except in the two pixels next to the region's edges.
 _JPEG_MARGIN = 4
 
 
 def default_cache_bytes() -> int:
-    """8 GB, which holds DIV2K, or half of the machine's memory where that is less."""
+    """The default size of the image cache: 8 GB, but at most half of the memory.
+
+    8 GB hold all of DIV2K.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(8 << 30, memory // 2)
 
 
 class CropReader:
-    """Reads crops of a source's images, with a margin around each.
+    """Reads crops of a source's images, each with a margin around it.
 
-    A margin that leaves the image folds back as `resize` does at the border. Resizing a
-    crop with its margin therefore gives the same pixels as resizing the whole image.
+    Where the margin extends beyond the image, it is filled as `resize` fills it there.
+    Resizing a crop with its margin therefore gives the same pixels as resizing the
+    whole image.
 
     Args:
-      source: images at least as large as a crop.
+      source: images that are at least as large as a crop.
       crop: side of a crop in pixels.
-      margin: pixels on each side of it.
-      multiple: images are cut to multiples of this, as in evaluation.
+      margin: width of the margin in pixels.
+      multiple: image sizes are cut to multiples of this, as in evaluation.
       border: `mirrored` or `clamped`.
       cache_bytes: memory for images that are decoded whole.
     """
@@ -62,7 +66,15 @@ class CropReader:
         self._lock = threading.Lock()
 
     def read(self, index: int, top: int, left: int) -> Image:
-        """The crop at a corner, uint8 `[crop + 2 margin, crop + 2 margin, 3]`.
+        """Reads the crop whose top-left corner is given, with its margin.
+
+        Args:
+          index: index of the image in the source.
+          top: first row of the crop.
+          left: first column of the crop.
+
+        Returns:
+          uint8 `[crop + 2 margin, crop + 2 margin, 3]`.
 
         Raises:
           UnreadableError: the image's file cannot be read.
@@ -99,8 +111,8 @@ class CropReader:
             )
         except tf.errors.InvalidArgumentError as error:
             raise ImageError(
-                f"{self._source.labels[index]}: damaged, or changed since the start "
-                f"({error.message})"
+                f"{self._source.labels[index]}: is damaged or has changed since the "
+                f"start of the run ({error.message})"
             ) from error
         return decoded.numpy()[top - y : bottom - y, left - x : right - x]
 

@@ -1,8 +1,9 @@
-"""LR as phones and the web give it: blur, resize, noise and JPEG, in this order.
+"""Makes LR that looks like photos from phones and the web: blur, resize, noise, JPEG.
 
-The first order of Real-ESRGAN's model (Wang et al. 2021, arXiv 2107.10833, sec. 3.2,
-settings of its published training) with milder ranges, because photographs people keep
-are mostly good. Each parameter is uniform in its range unless noted:
+This is the first-order degradation of Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833,
+sec. 3.2, with the settings of its published training), but in milder ranges, because
+most photographs that people keep are of good quality. Each parameter is uniform in its
+range unless noted:
 
     stage      here                                Real-ESRGAN
     blur       Gaussian, each axis's sigma         7 kernel shapes, sigma 0.2 to 3
@@ -14,7 +15,7 @@ are mostly good. Each parameter is uniform in its range unless noted:
                grey in 2 of 5 examples             Poisson; grey in 2 of 5 examples
     JPEG       quality 40 to 95, chroma halved     quality 30 to 95
 
-The second order of Real-ESRGAN (the same stages again, sinc filters) is left out.
+Real-ESRGAN's second order (the same stages again, then sinc filters) is omitted.
 Benchmarks never use this model: their LR is MATLAB's bicubic or comes from files.
 """
 
@@ -27,8 +28,8 @@ from scipy import fft
 
 Image = npt.NDArray[np.uint8]
 
-# LR pixels around a crop: half the widest blur and resizing kernels at any scale from
-# 2 on, and the offset of JPEG's grid of 8x8 blocks.
+# LR pixels around a crop. They cover half of the widest blur and resizing kernels at
+# any scale from 2 on, and the offset of JPEG's grid of 8x8 blocks.
 MARGIN = 8
 
 _KERNELS = (
@@ -40,20 +41,20 @@ _KERNELS = (
 
 
 def photo(hr: Image, scale: int, random: np.random.Generator) -> Image:
-    """Degrades an HR crop with its margin to an LR crop without margin.
+    """Degrades an HR crop that has a margin to an LR crop without one.
 
     Args:
       hr: uint8 `[height, width, 3]`, `MARGIN * scale` pixels of margin on each side;
         height and width are multiples of `scale`.
       scale: HR size over LR size.
-      random: draws every parameter; equal generators give equal results.
+      random: source of all random parameters; equal generators give equal results.
 
     Returns:
       uint8 `[height / scale - 2 * MARGIN, width / scale - 2 * MARGIN, 3]`.
     """
     blurred = blur(hr, scale, random)
     lr = add_noise(resize(blurred, scale, random), random)
-    # JPEG's blocks begin anywhere relative to a crop of a larger image.
+    # A crop of a larger image starts anywhere within JPEG's grid of blocks.
     top, left = random.integers(1, MARGIN + 1, 2)
     lr = compress(lr[top:, left:], random)
     return lr[MARGIN - top : -MARGIN, MARGIN - left : -MARGIN]
@@ -62,7 +63,7 @@ def photo(hr: Image, scale: int, random: np.random.Generator) -> Image:
 def blur(image: Image, scale: int, random: np.random.Generator) -> Image:
     """Blurs with a Gaussian of random widths and orientation, in 3 of 4 cases.
 
-    The convolution is periodic: opposite edges of the image mix, inside its margin.
+    The convolution is periodic, so that opposite edges mix; the margin absorbs this.
     """
     sigmas = random.uniform(0.1, 0.5 * scale, 2)
     angle = random.uniform(0, np.pi)
@@ -88,7 +89,7 @@ def resize(image: Image, scale: int, random: np.random.Generator) -> Image:
 
 
 def add_noise(image: Image, random: np.random.Generator) -> Image:
-    """Adds Gaussian noise of a random strength, equal in all channels or not."""
+    """Adds Gaussian noise of random strength, either grey or separate per channel."""
     sigma = random.uniform(0, 8)
     channels = 1 if random.random() < 0.4 else 3
     noise = random.normal(0, sigma, (*image.shape[:2], channels))
@@ -96,7 +97,7 @@ def add_noise(image: Image, random: np.random.Generator) -> Image:
 
 
 def compress(image: Image, random: np.random.Generator) -> Image:
-    """Saves as JPEG of a random quality, chroma halved, and decodes it again."""
+    """Encodes as JPEG of random quality with 4:2:0 chroma, and decodes it again."""
     stream = io.BytesIO()
     quality = int(random.integers(40, 96))
     PIL.Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling=2)

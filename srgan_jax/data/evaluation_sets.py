@@ -1,4 +1,4 @@
-"""Evaluation sets: every LR/HR pair of a specification, in memory."""
+"""Reads all LR/HR pairs of an evaluation set into memory."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -17,12 +17,13 @@ def evaluation_pairs(
         another source of `sources.open_source`; the split of `tfds:NAME` is
         `validation` unless named.
       scale: HR size over LR size.
-      border: of the LR images that are made here, `mirrored` or `clamped`.
+      border: border of the bicubic that makes missing LR images, `mirrored` or
+        `clamped`.
 
     Raises:
-      SourceError: there is no such set, a file has no partner, or sizes do not match.
+      SourceError: the set does not exist, a file has no partner, or sizes do not match.
       ImageError: a file cannot be read.
-      ValueError: an HR image is smaller than `scale`; names it.
+      ValueError: an HR image is smaller than `scale`; the message names it.
     """
     kind, _, argument = spec.partition(":")
     if kind in ("folder", "pairs") and argument:

@@ -1,8 +1,9 @@
-"""Makes the crops of training examples: reading, damaged images, augmentation, LR.
+"""Makes training examples: reads crops, replaces damaged images, augments, makes LR.
 
-An example whose image is damaged takes the next image of its epoch's order that decodes
-(`sampling.Sampler.replacements`). Each example tries its own image first, whatever was
-found damaged before, so that examples do not depend on hosts or on resumes.
+If an example's image is damaged, the example takes the next image in its epoch's order
+that can be decoded (`sampling.Sampler.replacements`). Each example tries its own image
+first, even if that image is known to be damaged. Examples therefore do not depend on
+hosts or on resumes.
 """
 
 import itertools
@@ -23,11 +24,11 @@ from srgan_jax.images.decode import ImageError
 Image = npt.NDArray[np.uint8]
 
 DEGRADATIONS = ("bicubic", "photo")
-BICUBIC_MARGIN = 2  # LR pixels that the antialiased cubic reaches beyond a crop
+BICUBIC_MARGIN = 2  # LR pixels by which the antialiased cubic extends beyond a crop
 
 
 class Settings(NamedTuple):
-    """How crops are made. The fields are those of `pipeline.training_batches`."""
+    """How crops are made; for the fields see `pipeline.training_batches`."""
 
     crop: int
     scale: int
@@ -40,41 +41,41 @@ class Settings(NamedTuple):
 
 
 class DamagedImages:
-    """The images that proved damaged, up to a limit.
+    """Records damaged images, and raises when there are too many.
 
     Args:
       source: the images of the run.
-      skip: False to stop at the first damaged image.
+      skip: False to raise at the first damaged image.
     """
 
     def __init__(self, source: Source, skip: bool) -> None:
         self._source = source
         self._skip = skip
         self._reasons: dict[str, str] = {}
-        self._untold: list[tuple[str, str]] = []
+        self._unreported: list[tuple[str, str]] = []
         self._lock = threading.Lock()
 
     @property
     def limit(self) -> int:
-        """1 % of the images, but at least one."""
+        """The number of damaged images that is tolerated: 1 %, but at least one."""
         return max(1, len(self._source) // 100)
 
     def add(self, image: int, error: ImageError) -> None:
-        """Notes a damaged image.
+        """Records a damaged image.
 
         Raises:
-          ImageError: damaged images are not skipped.
-          SourceError: too many images are damaged.
+          ImageError: `skip` is False.
+          SourceError: more images are damaged than `limit`.
         """
         if not self._skip:
             raise ImageError(
-                f"{error}; restore the file, or let data.on_damage=skip replace it"
+                f"{error}; restore the file, or set data.on_damage=skip to replace it"
             ) from error
         label = self._source.labels[image]
         with self._lock:
             if label not in self._reasons:
                 self._reasons[label] = str(error)
-                self._untold.append((label, str(error)))
+                self._unreported.append((label, str(error)))
             if len(self._reasons) > self.limit:
                 raise SourceError(
                     f"{len(self._reasons)} of {len(self._source)} images of "
@@ -83,20 +84,20 @@ class DamagedImages:
                     "command again"
                 )
 
-    def take_untold(self) -> list[tuple[str, str]]:
-        """Name of and reason for each damaged image since the last call."""
+    def take_unreported(self) -> list[tuple[str, str]]:
+        """Name and reason of each damaged image that was added since the last call."""
         with self._lock:
-            untold, self._untold = self._untold, []
-        return untold
+            unreported, self._unreported = self._unreported, []
+        return unreported
 
 
 class ExampleReader:
     """Reads the crops of examples.
 
     Attributes:
-      margin: LR pixels around an HR crop from which LR is made.
-      makes_lr: True if `read_pair` makes LR. False if LR is MATLAB's bicubic of the
-        crop with its margin, which the pipeline computes itself.
+      margin: margin around an HR crop that is needed to make LR, in LR pixels.
+      makes_lr: True if LR comes from `read_pair`. False if LR is MATLAB's bicubic of
+        the crop and its margin; the pipeline then computes it.
     """
 
     def __init__(
@@ -134,23 +135,23 @@ class ExampleReader:
             )
 
     def read(self, example: Example) -> Image:
-        """The HR crop with its margin, uint8 `[side, side, 3]`.
+        """Reads the HR crop with its margin, uint8 `[side, side, 3]`.
 
         Raises:
           UnreadableError: a file cannot be read.
-          ImageError: the image is damaged and damaged images are not skipped.
+          ImageError: the image is damaged, and damaged images are not skipped.
           SourceError: too many images are damaged.
         """
         return self._augmented(example)[0]
 
     def read_pair(self, example: Example) -> tuple[Image, Image]:
-        """The HR and LR crops, uint8, without margins; raises as `read` does."""
+        """Reads the HR and LR crops, uint8, without margins; raises as `read` does."""
         settings, margin = self._settings, self.margin * self._settings.scale
         hr, lr = self._augmented(example)
         if settings.degradation == "photo":
             random = sampling.degradation_generator(settings.seed, example.number)
             lr = degrade.photo(hr, settings.scale, random)
-        elif lr is None:  # a graded patch among pairs
+        elif lr is None:  # a graded patch has no LR file
             lr = imresize(hr, Fraction(1, settings.scale), border=settings.border)
         return hr[margin : len(hr) - margin, margin : len(hr) - margin], lr
 

@@ -1,8 +1,9 @@
-"""LR/HR pairs of files: which files belong together, and their pixels.
+"""Finds and reads LR/HR pairs of image files.
 
-A folder holds originals, whose LR is then made by MATLAB's bicubic, or `*_HR` and
-`*_LR` files; or HR and LR lie in one folder each. LR files are used as they are. Files
-without a partner are refused, and so are pairs whose sizes do not match.
+There are three layouts: a folder of HR images, whose LR is made by MATLAB's bicubic; a
+folder of `*_HR` and `*_LR` files; or one folder of HR and another of LR files. LR files
+are used unchanged. Files without a partner are refused, and so are pairs whose sizes do
+not match.
 """
 
 import os
@@ -22,14 +23,14 @@ Image = npt.NDArray[np.uint8]
 
 
 class Pair(NamedTuple):
-    """An image of an evaluation set.
+    """An LR/HR pair of an evaluation set.
 
     Attributes:
-      name: the HR file's name without its extension.
+      name: the HR file's name without its suffix.
       lr: uint8 `[height, width, 3]`.
       hr: uint8 `[scale * height, scale * width, 3]`.
-      grey: True if the HR file has a single channel; protocols score such images
-        differently.
+      grey: True if the HR file has a single channel, which some evaluation protocols
+        score differently.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Pair(NamedTuple):
 
 
 class Files(NamedTuple):
-    """The files of a pair; LR is made from HR if `lr` is None."""
+    """The files of a pair; if `lr` is None, LR is made from HR."""
 
     name: str
     hr: Path
@@ -47,7 +48,7 @@ class Files(NamedTuple):
 
 
 def split_folders(argument: str) -> tuple[Path, Path | None]:
-    """The folders of `HR,LR`, or one folder for both."""
+    """Splits `HR,LR` into two folders; a single folder gives (folder, None)."""
     whole = Path(argument).expanduser()
     hr, comma, lr = argument.partition(",")
     if whole.is_dir() or not comma:
@@ -61,9 +62,9 @@ def find_pairs(
     """Lists the pairs below a folder without reading them.
 
     Args:
-      folder: HR files, or pairs `NAME_HR.png` and `NAME_LR.png`.
-      lr_dir: a folder with one LR file for each HR file. Its name is the HR file's
-        name, the same with `_LR` in place of `_HR`, or the same followed by the scale
+      folder: folder of HR files, or of pairs `NAME_HR.png` and `NAME_LR.png`.
+      lr_dir: folder with one LR file for each HR file. The LR file has the HR file's
+        name, the name with `_LR` in place of `_HR`, or the name followed by the scale
         (`0802x4`, as in DIV2K).
 
     Raises:
@@ -83,7 +84,7 @@ def find_pairs(
         if odd:
             raise SourceError(
                 f"{printable(min(odd))} is neither *_HR nor *_LR, unlike other files "
-                "of its folder; rename it or move it elsewhere"
+                "in its folder; rename it or move it elsewhere"
             )
     return _match(hr_files or found, Path(folder), lr_files, Path(lr_dir or folder))
 
@@ -91,10 +92,10 @@ def find_pairs(
 def check_sizes(
     files: Files, hr: tuple[int, int], lr: tuple[int, int], scale: int
 ) -> None:
-    """Checks that LR has the size of HR divided by `scale` and rounded down.
+    """Checks that the size of LR is that of HR divided by `scale` and rounded down.
 
     Args:
-      files: the pair, for the message.
+      files: the pair, named in the error message.
       hr: height and width of the HR file.
       lr: height and width of the LR file.
       scale: HR size over LR size.
@@ -111,12 +112,13 @@ def check_sizes(
 
 
 def read_pair(files: Files, *, scale: int, border: str = "mirrored") -> Pair:
-    """Reads a pair. HR is cut to multiples of `scale`, as the makers of LR files do.
+    """Reads a pair, and cuts HR to multiples of `scale`, as benchmarks do.
 
     Args:
-      files: of the pair.
+      files: the files of the pair.
       scale: HR size over LR size.
-      border: of an LR image that is made here, `mirrored` or `clamped`.
+      border: border of the bicubic that makes a missing LR image, `mirrored` or
+        `clamped`.
 
     Raises:
       ImageError: a file cannot be read.
@@ -128,7 +130,7 @@ def read_pair(files: Files, *, scale: int, border: str = "mirrored") -> Pair:
     if not hr.size:
         raise ValueError(
             f"{printable(files.hr)} has fewer than {scale}x{scale} pixels; "
-            "leave it out or give a larger one"
+            "remove it or give a larger image"
         )
     if files.lr is None:
         lr = imresize(hr, Fraction(1, scale), border=border)

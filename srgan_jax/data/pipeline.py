@@ -1,10 +1,10 @@
-"""Training batches: an endless stream of LR and HR crops that starts at any step.
+"""Training batches: an endless stream of LR and HR crops that can start at any step.
 
-All images are uint8; the device converts them to the paper's ranges. The LR crop equals
-the crop of the whole image's LR, bit for bit and at the image's borders too: the image
-is cut to a multiple of the scale as in evaluation, crops begin at multiples of the
-scale, and they are read with a margin as wide as the kernel. Images smaller than a crop
-are refused.
+All images are uint8; the device converts them to the paper's ranges. An LR crop equals
+the same crop of the whole image's LR bit for bit, even at the image's borders: images
+are cut to a multiple of the scale, as in evaluation, crops begin at multiples of the
+scale, and they are read with a margin as wide as the kernel needs. Images smaller than
+a crop are refused.
 """
 
 import weakref
@@ -53,37 +53,37 @@ def training_batches(
     """Yields batches without end; each is a function of (seed, step).
 
     Args:
-      source: images of at least `crop` pixels on a side.
-      batch_size: examples of all processes together.
+      source: images with at least `crop` pixels on each side.
+      batch_size: number of examples in a batch, over all processes.
       crop: side of the HR crop in pixels, a multiple of `scale`.
       scale: HR size over LR size.
       seed: from 0 to 2^64 - 1.
       first_step: number of batches already consumed.
-      flips: mirrors half of the examples left to right.
-      rotations: rotates the examples by 0, 90, 180 or 270 degrees.
-      exposure: largest change of exposure in stops, see `augment.expose`.
-      graded: fraction of crops replaced by `augment.graded_patch`.
-      border: of MATLAB's bicubic, see `resize.imresize`.
-      degradation: how LR is made: `bicubic` (MATLAB's) or `photo` (see `degrade`). A
-        source with LR images of its own takes `bicubic` and uses its LR.
-      on_skip: called with name and reason when an image proves damaged, once for each
-        image, in the thread that asks for batches. The next image of the epoch that
-        decodes takes its place. Without `on_skip` a damaged image is an error.
-      process_index: index of the share of each batch to make.
-      process_count: number of shares.
-      cache_bytes: memory for decoded images, by default 8 GB or half of the machine's.
-        JPEG files are not kept because crops of them are decoded alone.
+      flips: True to mirror half of the examples left to right.
+      rotations: True to rotate the examples by 0, 90, 180 or 270 degrees.
+      exposure: largest change of exposure in stops; see `augment.expose`.
+      graded: fraction of crops that `augment.graded_patch` replaces.
+      border: border of MATLAB's bicubic; see `resize.imresize`.
+      degradation: how LR is made: `bicubic` (MATLAB's) or `photo` (see `degrade`). For
+        a source with LR images of its own, give `bicubic`; its LR is used.
+      on_skip: called with the name of a damaged image and the reason, once for each
+        image, in the thread that asks for batches. The epoch's next image that can be
+        decoded replaces it. Without `on_skip` a damaged image raises an error.
+      process_index: index of this process, whose share of each batch is made.
+      process_count: number of processes that share a batch.
+      cache_bytes: memory for decoded images, by default 8 GB but at most half of the
+        machine's. JPEGs are not cached, since their crops are decoded alone.
 
     Yields:
       `lr`, uint8 `[share, crop / scale, crop / scale, 3]`, and `hr`, uint8
       `[share, crop, crop, 3]`.
 
     Raises:
-      ValueError: sizes that do not divide, an unknown degradation, or an image smaller
-        than a crop.
+      ValueError: `crop` or `batch_size` cannot be divided as needed, the seed or the
+        degradation is invalid, or an image is smaller than a crop.
       SourceError: more than 1 % of the images are damaged (one is always tolerated).
       UnreadableError: a file cannot be read, even after some time.
-      ImageError: an image is damaged, and there is no `on_skip`.
+      ImageError: an image is damaged, and `on_skip` is None.
     """
     _check(source, batch_size, crop, scale, seed, degradation, process_count)
     sampler = Sampler(
@@ -118,7 +118,7 @@ def _check(
 ) -> None:
     if crop % scale or crop <= 0:
         raise ValueError(
-            f"crop ({crop}) is not a positive multiple of the scale ({scale})"
+            f"crop is {crop}; expected a positive multiple of the scale, {scale}"
         )
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
@@ -134,7 +134,7 @@ def _check(
     if source.lr is not None and degradation != "bicubic":
         raise ValueError(
             f"degradation {degradation!r} makes LR from HR, but {source.name} has LR "
-            "images of its own; leave the degradation out or name a folder of HR images"
+            "images of its own; omit the degradation or give a folder of HR images"
         )
     if source.sizes.min() < crop:
         smallest = int(source.sizes.min(axis=1).argmin())
@@ -145,7 +145,7 @@ def _check(
 
 
 class _Callbacks:
-    """The Python functions that the graph calls, until they are closed."""
+    """The Python functions that the `tf.data` graph calls, until `closed` is set."""
 
     def __init__(self, sampler: Sampler, reader: ExampleReader) -> None:
         self.closed = False
@@ -169,7 +169,7 @@ class _Callbacks:
         self, read: Callable[[Example], Any], row: npt.NDArray[np.int64]
     ) -> Any:
         if self.closed:
-            raise InterruptedError  # nobody waits for the result
+            raise InterruptedError  # no one waits for the result any more
         try:
             return read(Example(*map(int, row)))
         except Exception as error:
@@ -185,13 +185,14 @@ def _graph(
     flips: bool,
     rotations: bool,
 ) -> Any:
-    """The `tf.data` graph: choose examples, read crops in parallel, make LR, orient."""
+    """Builds the `tf.data` graph: samples examples, reads crops, makes LR, orients."""
     tf = import_tensorflow()
     crop, scale = settings.crop, settings.scale
     margin = reader.margin * scale
     side = crop + 2 * margin
-    # At scales 2 and 4 the weights are dyadic and their sums fit into 24 bits, so
-    # single precision is exact. At 8 the sums may not fit; at 3 nothing is dyadic.
+    # At scales 2 and 4 the weights are dyadic fractions and their sums fit into 24
+    # bits, so float32 is exact. At scale 8 the sums may need more bits, and at scale 3
+    # the weights are not dyadic.
     dtype = tf.float32 if scale in (2, 4) else tf.float64
 
     def orient(image: Any, flip: Any, turns: Any) -> Any:
@@ -255,7 +256,7 @@ class _Batches(Iterator[dict[str, Image]]):
         self._damaged = damaged
         self._on_skip = on_skip
         # TensorFlow's threads must have left Python before the dataset is deleted and
-        # before the interpreter ends; otherwise each waits for the other forever.
+        # before the interpreter exits; otherwise they deadlock.
         weakref.finalize(self, _drain, self._batches, callbacks)
 
     def __next__(self) -> dict[str, Image]:
@@ -265,10 +266,10 @@ class _Batches(Iterator[dict[str, Image]]):
         except tf.errors.OpError:
             if self._callbacks.failure is None:
                 raise
-            # The original error says more than TensorFlow's account of it.
+            # Our own exception is clearer than TensorFlow's wrapper around it.
             raise self._callbacks.failure from None
         finally:
-            for name, reason in self._damaged.take_untold():
+            for name, reason in self._damaged.take_unreported():
                 if self._on_skip is not None:
                     self._on_skip(name, reason)
 
@@ -276,7 +277,7 @@ class _Batches(Iterator[dict[str, Image]]):
 def _drain(batches: Iterator[Any], callbacks: _Callbacks) -> None:
     tf = import_tensorflow()
     callbacks.closed = True
-    # The garbage collector may call this while another graph is being built.
+    # The garbage collector may call this while a TensorFlow graph is being built.
     with tf.init_scope():
         while True:
             try:

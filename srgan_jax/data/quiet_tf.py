@@ -1,4 +1,4 @@
-"""TensorFlow as this package uses it: for files and crops, on the CPU alone."""
+"""Imports TensorFlow, which this package uses only for files and crops, on the CPU."""
 
 import functools
 import os
@@ -7,10 +7,10 @@ from typing import Any
 
 @functools.cache
 def import_tensorflow() -> Any:
-    """The module `tensorflow`, silenced and hidden from accelerators.
+    """Returns the module `tensorflow`, without log messages and accelerators.
 
-    Call it where TensorFlow is needed rather than at import, since it takes seconds to
-    load. Unrestricted, TensorFlow would take all memory of an accelerator.
+    Call this where TensorFlow is needed, not at import time: loading it takes seconds.
+    By default TensorFlow would claim all memory of an accelerator.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # prints a notice to stderr

@@ -1,7 +1,7 @@
-"""Encoded images of TensorFlow Datasets (TFDS), by random access (ArrayRecord).
+"""Reads encoded images of TensorFlow Datasets (TFDS) by random access (ArrayRecord).
 
-A dataset that is not prepared yet is downloaded and prepared. TFDS tries for minutes to
-reach an unreachable host, so a request with a short timeout comes first. Datasets
+A dataset that has not been prepared is downloaded and prepared. A request with a short
+timeout comes first, since TFDS retries for minutes if a host is unreachable. Datasets
 without a feature `hr` or `image` are refused.
 """
 
@@ -21,17 +21,21 @@ _ALTERNATIVES = (
     "train on images of your own with --config.data.source=folder:PATH, or on the "
     "images inside scikit-image with --config.data.source=sample"
 )
-_SECONDS = 10  # to wait for the first answer of a dataset's host
+_TIMEOUT = 10  # seconds to wait for a dataset's host to answer
 
 
 def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], bytes]]:
-    """Labels of a split's images, and a function giving their encoded bytes.
+    """Opens a split of a dataset.
+
+    Returns:
+      The labels of the images, and a function from an index to the image's encoded
+      bytes.
 
     Raises:
-      SourceError: an unknown dataset or split, a dataset without images, or one that
-        is neither prepared nor can be downloaded.
+      SourceError: the dataset or the split is unknown, has no images, or can neither be
+        found nor downloaded.
     """
-    import_tensorflow()  # before TFDS, which imports it unrestricted
+    import_tensorflow()  # before TFDS, which would import it with accelerators
     import tensorflow_datasets as tfds
 
     try:
@@ -42,7 +46,7 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
     feature = next((f for f in ("hr", "image") if f in builder.info.features), None)
     if feature is None:
         raise SourceError(
-            f"the TFDS dataset {name!r} has neither a feature 'hr' nor 'image', but "
+            f"the TFDS dataset {name!r} has neither a feature 'hr' nor 'image', only "
             f"{', '.join(builder.info.features)}; {_ALTERNATIVES}"
         )
     if not builder.is_prepared():
@@ -67,16 +71,16 @@ def _prepare(builder: Any) -> None:
     except Exception as error:  # manual downloads, checksums, disks, networks
         raise SourceError(
             f"TFDS cannot prepare {builder.name!r} in {builder.data_path}: {error}\n"
-            f"otherwise {_ALTERNATIVES}"
+            f"if that cannot be solved, {_ALTERNATIVES}"
         ) from error
 
 
 def _check_reachable(name: str, url: str) -> None:
     request = urllib.request.Request(url, method="HEAD")
     try:
-        urllib.request.urlopen(request, timeout=_SECONDS).close()
+        urllib.request.urlopen(request, timeout=_TIMEOUT).close()
     except urllib.error.HTTPError:
-        pass  # the host answers; it may merely refuse HEAD
+        pass  # the host is reachable, but may not support HEAD
     except OSError as error:
         raise SourceError(
             f"the TFDS dataset {name!r} is not on this machine, and "

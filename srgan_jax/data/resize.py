@@ -1,8 +1,8 @@
 """MATLAB's `imresize(image, scale, 'bicubic')` for 8-bit images, bit for bit.
 
-Published super-resolution scores use LR images made by this function. The bicubic of
-other libraries differs by several levels, and scores measured with it cannot be
-compared with published ones. Images that are not uint8 are refused.
+Published super-resolution scores use LR images that MATLAB's function made. The bicubic
+resizing of other libraries differs by several levels, so that scores measured with it
+cannot be compared with published ones. Images that are not uint8 are refused.
 """
 
 import math
@@ -17,14 +17,14 @@ Scale = float | Fraction
 Image = npt.NDArray[np.uint8]
 
 _STRIPE = 512  # columns that `resize_to` holds as float64 at a time
-_SUPPORT = 4  # width of the Keys cubic, in pixels of the coarser grid
+_SUPPORT = 4  # width of Keys' cubic, in pixels of the coarser grid
 
 
 def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
-    """Resizes by MATLAB's bicubic: Keys' cubic with a = -0.5, antialiased.
+    """Resizes with Keys' cubic kernel, a = -0.5, antialiased, as MATLAB does.
 
-    The first pass resizes rows, the second columns. Each pass rounds half away from
-    zero and clips to 8 bits, as MATLAB does with 8-bit input.
+    The first pass resizes along rows, the second along columns. Each pass rounds half
+    away from zero and clips to 8 bits, as MATLAB does for 8-bit input.
 
     Args:
       image: uint8 `[height, width]` or `[height, width, channels]`.
@@ -36,8 +36,8 @@ def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
       uint8 `[ceil(height * scale), ceil(width * scale), ...]`.
 
     Raises:
-      ValueError: another dtype or rank, an empty image, a scale that is not positive,
-        or an unknown border.
+      ValueError: the image is empty or has another dtype or rank, the scale is not
+        positive, or the border is unknown.
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
         raise ValueError(
@@ -50,15 +50,15 @@ def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
 
 
 def resize_to(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes to a given size as `imresize` does, each side at a scale of its own.
+    """Resizes to a given size as `imresize` does; each side has its own scale.
 
     Args:
-        image: uint8 or uint16, of at least one pixel, `[h, w]` or `[h, w, channels]`.
-        height: of the result.
-        width: of the result.
+      image: uint8 or uint16 `[h, w]` or `[h, w, channels]`, not empty.
+      height: height of the result.
+      width: width of the result.
 
     Returns:
-        The same dtype, `[height, width, ...]`.
+      The image's dtype, `[height, width, ...]`.
     """
     for size in (height, width):  # rows, then columns
         scale = Fraction(size, image.shape[0])
@@ -85,11 +85,11 @@ def resize_matrix(
 ) -> npt.NDArray[np.float64]:
     """The weights of one pass of `imresize`, `[ceil(size * scale), size]`.
 
-    They are dyadic fractions if the scale or its inverse is a power of two.
+    The weights are dyadic fractions if the scale or its inverse is a power of two.
     """
     indices, weights = _taps(size, scale, border)
     matrix = np.zeros((len(indices), size))
-    # add.at, because several taps fall on one pixel where the border folds back.
+    # add.at, because several taps may fall on the same pixel at the border.
     np.add.at(matrix, (np.arange(len(indices))[:, None], indices), weights)
     return matrix
 
@@ -117,8 +117,8 @@ def _resize_rows(image: Image, scale: Scale, border: str) -> Image:
     for tap in range(indices.shape[1]):
         total += weights[:, tap] * image[indices[:, tap]]
     top = np.iinfo(image.dtype).max
-    # Negative values are clipped, so half up equals half away from zero. The small term
-    # rounds ties up where weights are not exact in binary, as at x6.
+    # Negative values are clipped, so rounding half up equals rounding half away from
+    # zero. The small term rounds ties up where weights are inexact, as at scale 6.
     return np.floor(np.clip(total, 0, top) + (0.5 + 1e-9)).astype(image.dtype)
 
 
@@ -141,7 +141,7 @@ def _taps(
 
 
 def _keys_cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys (1981), eq. 15 with a = -0.5."""
+    """Keys' cubic kernel (Keys 1981, eq. 15, a = -0.5)."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

@@ -1,13 +1,13 @@
-"""Which image, which crop and which orientation each training example takes.
+"""Samples the image, crop and orientation of each training example.
 
 Example `i` of a run is a pure function of (seed, i). A run therefore resumes from its
 step number alone, and its examples do not depend on the number of hosts. Every epoch
-shows each image once. Where the source holds at least a batch of images, all images of
-a batch differ, even in a batch that spans two epochs. In a smaller source, the numbers
+shows each image once. If the source has at least as many images as a batch, all images
+of a batch differ, even if the batch spans two epochs. In a smaller source, the numbers
 of times that two images appear in a batch differ by at most one.
 
-Random words come from Philox, a counter-based generator whose raw stream NumPy keeps
-stable between versions.
+Random words come from Philox, a counter-based generator whose raw stream is the same in
+all versions of NumPy.
 """
 
 import threading
@@ -21,22 +21,22 @@ Indices = npt.NDArray[np.int64]
 
 DRAWS = 4  # random words of an example: one block of Philox
 
-# The second half of Philox's key: unrelated streams of the same seed.
+# The second half of Philox's key gives independent streams for the same seed.
 _EXAMPLES, _EPOCHS, _DEGRADATION = 0, 1, 2
 
 
 class Example(NamedTuple):
-    """What one training example is made of.
+    """The sampled parameters of one training example.
 
     Attributes:
-      image: its index in the source.
+      image: index of the image in the source.
       top: first row of the HR crop, a multiple of the scale.
       left: first column of the HR crop, a multiple of the scale.
       flip: 1 if the crop is mirrored left to right, else 0.
       turns: number of quarter turns, 0 to 3.
       exposure: random word below 2^32 for `augment.expose`.
       graded: random word below 2^32 for `augment.graded_patch`.
-      number: position in the sequence of all examples of the run.
+      number: position of the example in the sequence of all examples of the run.
     """
 
     image: int
@@ -50,29 +50,29 @@ class Example(NamedTuple):
 
 
 def draws(seed: int, first: int, count: int) -> npt.NDArray[np.uint64]:
-    """Random words `[count, DRAWS]` of the examples from number `first` on."""
+    """Random words `[count, DRAWS]` of `count` examples, beginning with `first`."""
     stream = np.random.Philox(key=[seed, _EXAMPLES], counter=[first, 0, 0, 0])
     return stream.random_raw(count * DRAWS).reshape(count, DRAWS)
 
 
 def degradation_generator(seed: int, number: int) -> np.random.Generator:
-    """The random generator of an example's degradation, apart from all other draws."""
+    """The generator for an example's degradation, independent of its other draws."""
     return np.random.Generator(
         np.random.Philox(key=[seed, _DEGRADATION], counter=[0, number, 0, 0])
     )
 
 
 class Sampler:
-    """Chooses the examples of one process's share of each batch.
+    """Samples the examples of one process's share of each batch.
 
     Args:
       sizes: int64 `[images, 2]`, heights and widths, none smaller than a crop.
-      batch_size: examples of all processes together.
+      batch_size: number of examples in a batch, over all processes.
       crop: side of an HR crop in pixels, a multiple of `scale`.
       scale: HR size over LR size.
       seed: from 0 to 2^64 - 1.
-      process_index: index of the share.
-      process_count: number of shares, a divisor of `batch_size`.
+      process_index: index of the process.
+      process_count: number of processes, a divisor of `batch_size`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Sampler:
         self._places = (sizes // scale - crop // scale + 1).astype(np.uint64)
 
     def examples(self, step: int) -> Indices:
-        """The examples of batch `step`, `[share, 8]`: the fields of `Example`."""
+        """The examples of batch `step`, `[share, 8]`; columns are Example's fields."""
         order = self._order
         images = order.batch(step)[self._offset :][: self.share]
         first = step * order.batch_size + self._offset
@@ -109,11 +109,11 @@ class Sampler:
         return np.column_stack([column.astype(np.int64) for column in columns])
 
     def replacements(self, example: Example) -> Iterator[Example]:
-        """The examples to try in turn if the image of `example` is damaged.
+        """Yields the examples to try in turn if the image of `example` is damaged.
 
-        They take the images that follow in the order of the example's epoch, and start
-        again at its beginning after its end. The crop's position comes from the
-        example's own random words, modulo the number of positions in the new image.
+        They take the images that follow in the order of the example's epoch, wrapping
+        around at its end. The crop's position is drawn from the example's own random
+        words.
         """
         words = draws(self._order.seed, example.number, 1)
         for image in self._order.following(example.number):
@@ -127,15 +127,15 @@ class Sampler:
 
 
 class Order:
-    """The images of each batch.
+    """The order of images, and its division into batches.
 
-    Batches cut the sequence of epochs into pieces of equal length. Each epoch is a
-    random order of its own. Where the start of an epoch shares a batch with the end of
-    an earlier one, images that would repeat in the batch change places with later ones.
+    Each epoch is an independent random order. Batches cut the sequence of epochs into
+    pieces of equal length. If a batch spans two epochs, images of the second epoch that
+    would repeat in the batch are exchanged with later ones.
 
     Args:
-      images: their number in the source.
-      batch_size: examples of all processes together.
+      images: number of images in the source.
+      batch_size: number of examples in a batch, over all processes.
       seed: from 0 to 2^64 - 1.
     """
 
@@ -156,7 +156,7 @@ class Order:
         return np.concatenate(parts)
 
     def following(self, number: int) -> Indices:
-        """The images after that of example `number` in its epoch's order, cyclically.
+        """The images that follow example `number` in its epoch's order, cyclically.
 
         Returns:
           Indices `[images - 1]`.
@@ -165,19 +165,20 @@ class Order:
         return np.roll(self._epoch(epoch), -place)[1:]
 
     def _epoch(self, epoch: int) -> Indices:
-        """The order of an epoch, `[images]`."""
+        """The order of an epoch, indices `[images]`."""
         with self._lock:
             order = self._recent.get(epoch)
             if order is None:
                 order = self._compose(epoch)
-                if self._spans_batches(epoch):  # another batch will ask for it
+                if self._spans_batches(epoch):  # the next batch will need it too
                     self._recent[epoch] = order
                     if len(self._recent) > 2:
                         del self._recent[next(iter(self._recent))]
             return order
 
     def _compose(self, epoch: int) -> Indices:
-        # Walk back to an epoch that is known from `place` on, then exchange forward.
+        # Walk back to an epoch whose order from `place` on is known, then make the
+        # exchanges of the later epochs one after the other.
         chain: list[int] = []
         place = 0
         while epoch not in self._recent:
@@ -195,14 +196,16 @@ class Order:
         return order
 
     def _shared_batch(self, epoch: int) -> tuple[int, int] | None:
-        """Where the batch in which an epoch begins starts in an earlier epoch.
+        """Where the batch that contains an epoch's first image begins.
 
         Returns:
-          The earlier epoch and the place in it, or None if the epoch needs no exchange.
+          The earlier epoch in which the batch begins, and the place in it; or None if
+          the epoch needs no exchange.
         """
         start = epoch * self.images
         batch_start = start - start % self.batch_size
-        # Whole epochs in a batch, before or after, bring each image once.
+        # No exchange is needed if this epoch, or every earlier one in the batch, lies
+        # whole in the batch: it then adds each image once.
         if batch_start % self.images == 0:
             return None
         if start + self.images <= batch_start + self.batch_size:

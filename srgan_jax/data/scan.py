@@ -1,9 +1,9 @@
-"""Reads the headers of many image files, with progress and an index between starts.
+"""Reads the headers of many image files, shows progress and keeps an index.
 
-The index holds each file's image size, together with the file's size and modification
-time. It lives in a directory of the caller's choice. The commands choose the user's
-cache: runs in different work directories share a folder of images, the folder itself
-may be read-only, and a lost index costs nothing but time.
+The index stores each file's image size, file size and modification time, so that the
+next start need not read the headers again. The caller chooses its directory. The
+commands use the user's cache directory: runs in different work directories share it,
+the folder of images may be read-only, and a lost index costs only time.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from srgan_jax.images.decode import Header, ImageError
 
 logger = logging.getLogger(__name__)
 
-LARGE = 1_000  # headers: fewer are read again within a second
+LARGE = 1_000  # headers; reading fewer takes less than a second
 SECONDS_BETWEEN_LINES = 5.0
 
 T = TypeVar("T")
@@ -40,22 +40,23 @@ def headers(
     inspect: Callable[[int], Header],
     known: Mapping[int, Header] = MappingProxyType({}),
 ) -> list[Found]:
-    """The header of each image, or the error of one that cannot be read.
+    """Reads the header of each image; returns an error for each unreadable one.
 
-    Shows a progress bar on a terminal for a large source. Elsewhere prints a line to
+    For a large source, shows a progress bar on a terminal; elsewhere prints a line to
     standard error every few seconds.
 
     Args:
-      name: of the source, for progress.
-      labels: printable names of the images for errors.
-      inspect: reads the header of an image, given its index; called in parallel.
-      known: headers that need no reading.
+      name: name of the source, shown with the progress.
+      labels: printable names of the images, for errors.
+      inspect: function that reads the header of an image, given its index; called in
+        parallel.
+      known: headers by index that need not be read.
     """
 
     def attempt(index: int) -> Found:
         try:
             return inspect(index)
-        except Exception as error:  # Pillow's plugins raise errors of any type
+        except Exception as error:  # decoders raise exceptions of any type
             return decode.describe_error(labels[index], error)
 
     unknown = [index for index in range(len(labels)) if index not in known]
@@ -68,19 +69,19 @@ def headers(
 def file_headers(
     name: str, files: Sequence[Path], labels: Sequence[str], index: Path | None
 ) -> list[Found]:
-    """The headers of files; those of unchanged files come from an index.
+    """Reads the headers of files; those of unchanged files come from an index.
 
     Args:
-      name: of the source, for progress.
-      files: their paths.
-      labels: their names in the index and for errors.
-      index: file of the index, see `index_path`, or None to keep none.
+      name: name of the source, shown with the progress.
+      files: paths of the files.
+      labels: names of the files, for the index and for errors.
+      index: file of the index, see `index_path`; None for no index.
     """
     entries = {} if index is None else _read_index(index)
     known: dict[int, Header] = {}
     stamps: dict[int, Entry] = {}
     for number, (file, label) in enumerate(zip(files, labels, strict=True)):
-        with contextlib.suppress(OSError):  # reading its header will fail and say why
+        with contextlib.suppress(OSError):  # reading the header will report the error
             status = os.stat(file)
             stamps[number] = [status.st_mtime_ns, status.st_size]
         entry = entries.get(label)
@@ -104,7 +105,7 @@ def file_headers(
 
 
 def index_path(directory: Path | None, *folders: Path) -> Path | None:
-    """The file that holds the index of some folders, or None without a directory."""
+    """The index file for these folders, or None if `directory` is None."""
     if directory is None:
         return None
     place = b"\0".join(os.fsencode(folder.absolute()) for folder in folders)
@@ -121,16 +122,16 @@ def _with_progress(results: Iterable[T], name: str, total: int) -> Iterator[T]:
             transient=True,
         )
         return
-    told = time.monotonic()
+    last_line = time.monotonic()
     for count, result in enumerate(results, 1):
         yield result
-        if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
             console.notes.print(f"{name}: read {count:,} of {total:,} headers")
 
 
 def _read_index(path: Path) -> dict[str, Entry]:
-    """An index, empty if there is none or if it is damaged: it is then made anew."""
+    """Reads an index; returns an empty one if the file is missing or damaged."""
     try:
         entries = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -152,4 +153,6 @@ def _write_index(path: Path, entries: dict[str, Entry]) -> None:
         with paths.replacing(path) as unfinished:
             unfinished.write_text(json.dumps(entries))
     except OSError as error:
-        logger.warning("the next start reads all headers again: %s", error)
+        logger.warning(
+            "cannot write the index; the next start reads all headers again: %s", error
+        )

@@ -1,4 +1,4 @@
-"""A source: images in a fixed order, with sizes known before any is decoded."""
+"""A source of images in a fixed order, whose sizes are known before decoding."""
 
 import dataclasses
 import hashlib
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
 
-# Waits between attempts to read a file: a network mount may return within seconds.
+# Waits between attempts to read a file: a network mount may come back within seconds.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class SourceError(ValueError):
-    """A source that does not exist, is unavailable or has too few usable images."""
+    """A source does not exist, is unavailable or has too few usable images."""
 
 
 class UnreadableError(ImageError):
-    """A file that cannot be read, even after some time. Its content may be intact."""
+    """A file cannot be read even after several attempts; its content may be intact."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +35,14 @@ class Source:
     """Images in a fixed order.
 
     Attributes:
-      name: the specification it was opened with.
-      labels: a printable name for each image, unique.
+      name: specification that the source was opened with.
+      labels: a unique printable name for each image.
       sizes: int64 `[images, 2]`, height and width.
-      jpeg: bool `[images]`, True where `load` gives a JPEG of one or three components,
-        from which a part can be decoded alone.
-      load: returns an image's encoded bytes, or its pixels if they are in memory.
-      lr: the LR image of each image, if the source has its own.
+      jpeg: bool `[images]`, True if `load` returns a JPEG of one or three components,
+        of which a region can be decoded without the rest.
+      load: function from an index to the image's encoded bytes, or to its pixels if
+        they are in memory.
+      lr: source of the LR images in the same order, if they exist as files.
     """
 
     name: str
@@ -64,11 +65,11 @@ class Source:
         return "\n".join(self.labels).encode() + self.sizes.tobytes()
 
     def image(self, index: int) -> Image:
-        """Image `index` as uint8 RGB `[height, width, 3]`.
+        """Reads image `index` as uint8 RGB `[height, width, 3]`.
 
         Raises:
-          UnreadableError: its file cannot be read.
-          ImageError: it cannot be decoded, or its size has changed.
+          UnreadableError: the file cannot be read.
+          ImageError: the image cannot be decoded, or its size has changed.
         """
         loaded = self.load(index)
         if not isinstance(loaded, bytes):
@@ -78,13 +79,13 @@ class Source:
         if image.shape[:2] != (height, width):
             raise ImageError(
                 f"{self.labels[index]}: has {image.shape[1]}x{image.shape[0]} pixels, "
-                f"but had {width}x{height} at the start of the run"
+                f"but had {width}x{height} at the start of the run; restore the file"
             )
         return image
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    r"""A path as valid text: bytes that are not UTF-8 appear as `\xe9`."""
+    r"""Converts a path to valid text; bytes that are not UTF-8 appear as `\xe9`."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
@@ -92,12 +93,12 @@ def read(load: Callable[[], bytes], label: str) -> bytes:
     """Calls `load`; if that fails, tries again after each of `RETRY_SECONDS`.
 
     Raises:
-      UnreadableError: every attempt failed; names the image by its `label`.
+      UnreadableError: every attempt failed; the message begins with `label`.
     """
     for seconds in RETRY_SECONDS:
         try:
             return load()
-        except Exception as error:  # readers of records raise errors of any type
+        except Exception as error:  # TFDS raises exceptions of any type
             logger.warning("%s; trying again", decode.describe_error(label, error))
             time.sleep(seconds)
     try:

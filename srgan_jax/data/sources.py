@@ -1,7 +1,8 @@
-"""Opens the images to train on: a folder, LR/HR pairs, TFDS, or scikit-image's.
+"""Opens sources of training images: folders, LR/HR pairs, TFDS, or scikit-image.
 
-Files that cannot be read or are too small for a crop are named in one warning and left
-out. A source without a usable image is refused. Only `tfds:` sources import TensorFlow.
+Files that cannot be read or are too small for a crop are left out, and one warning
+names them. A source without a usable image is refused. Only `tfds:` sources import
+TensorFlow.
 """
 
 import io
@@ -45,21 +46,21 @@ def open_source(
     - `folder:PATH`: every image file below a folder.
     - `pairs:HR,LR` or `pairs:FOLDER`: images with LR files of their own, in a second
       folder or as `*_HR` and `*_LR` in one; see `pairs.find_pairs` for the names.
-    - `tfds:NAME[:SPLIT]`: a dataset of TFDS, split `train` unless named; it is prepared
-      if need be.
-    - `sample`: scikit-image's colour photographs but the astronaut.
-    - `astronaut`: the photograph kept for evaluation.
+    - `tfds:NAME[:SPLIT]`: a TFDS dataset, by default its split `train`; it is
+      downloaded and prepared on first use.
+    - `sample`: the colour images of scikit-image except the astronaut.
+    - `astronaut`: scikit-image's astronaut, which is reserved for evaluation.
 
     Args:
       spec: the specification.
       minimum_size: images with fewer pixels on a side are left out.
       scale: HR size over LR size, needed for `pairs:`.
-      index_dir: directory that keeps image sizes between starts, see `scan`; by
-        default nothing is kept.
+      index_dir: directory that stores image sizes between starts, see `scan`; by
+        default nothing is stored.
 
     Raises:
-      SourceError: an unknown specification, no usable image, no way to download, or
-        pairs whose files or sizes do not match.
+      SourceError: the specification is unknown, the source has no usable image or
+        cannot be downloaded, or the files or sizes of pairs do not match.
     """
     kind, _, argument = spec.partition(":")
     if spec == "sample":
@@ -70,7 +71,7 @@ def open_source(
         return _folder(spec, Path(argument).expanduser(), minimum_size, index_dir)
     if kind == "pairs" and argument:
         if scale is None:
-            raise SourceError(f"{spec} needs the scale from LR to HR")
+            raise SourceError(f"{spec} needs a scale; pass scale=HR size / LR size")
         return _pairs(spec, argument, minimum_size, scale, index_dir)
     if kind == "tfds" and argument:
         name, _, split = argument.partition(":")
@@ -104,12 +105,12 @@ def _pairs(
     lr_files = [pair.lr for pair in files if pair.lr is not None]
     if not lr_files:
         raise SourceError(
-            f"{spec}: the folder holds no *_HR and *_LR files; name a folder of LR "
-            "files too ('pairs:HR,LR'), or let LR be made with 'folder:PATH'"
+            f"{spec}: the folder holds no *_HR and *_LR files; give a folder of LR "
+            "files too ('pairs:HR,LR'), or use 'folder:PATH' to make LR from HR"
         )
     lr_dir = lr_dir or hr_dir
     hr_labels = [printable(path.relative_to(hr_dir)) for path in hr_files]
-    # Both files of a pair may have one name: the folder tells them apart.
+    # The files of a pair may have the same name; the folder distinguishes them.
     lr_labels = [
         printable(Path(lr_dir.absolute().name, path.relative_to(lr_dir)))
         for path in lr_files
@@ -158,7 +159,7 @@ def _file_reader(files: Sequence[Path]) -> Callable[[int], bytes]:
 def _usable(
     spec: str, labels: Sequence[str], found: Sequence[scan.Found], minimum_size: int
 ) -> list[int]:
-    """Indices of the images to train on; the others are named in one warning."""
+    """Indices of the usable images; one warning names all others."""
     kept, left_out = [], []
     for index, header in enumerate(found):
         if isinstance(header, ImageError):
@@ -176,7 +177,7 @@ def _usable(
     if not kept:
         raise SourceError(
             f"{spec} holds no readable image of at least {minimum_size}x{minimum_size} "
-            f"pixels (of {len(labels)} looked at); give larger images or a smaller crop"
+            f"pixels among its {len(labels)}; give larger images or a smaller crop"
         )
     return kept
 
@@ -189,7 +190,7 @@ def _source(
     kept: Sequence[int],
     lr: Source | None = None,
 ) -> Source:
-    """A source of the images with indices `kept`, whose headers were all read."""
+    """Makes a source of the images with indices `kept`, whose headers were read."""
     headers = [header for i in kept if isinstance(header := found[i], Header)]
     return Source(
         name=spec,

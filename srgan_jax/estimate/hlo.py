@@ -1,7 +1,7 @@
-"""Reads the text of a program compiled for TPU: cycles, source lines, collectives.
+"""Reads cycles, source lines and collectives from a compiled TPU program's text.
 
-The text's format is not documented; the patterns below follow what the TPU compiler
-prints. An operation without a name or a source line appears as '?'.
+The format of the text is not documented; the patterns below follow the TPU compiler's
+output. An operation without a name or a source line appears as '?'.
 """
 
 import math
@@ -16,7 +16,7 @@ COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permut
 
 
 def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
-    """Estimated cycles of a compiled program by (operation, source line).
+    """Sums the estimated cycles of a compiled program by (operation, source line).
 
     The same operation in different residual blocks counts as one.
     """
@@ -36,13 +36,13 @@ def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
 
 
 def source_lines(text: str) -> dict[str, str]:
-    """The innermost line of this package on each stack frame of a compiled program.
+    """Finds the innermost line of this package in each stack frame of a program.
 
     The program lists files, locations and frames in separate tables.
 
     Returns:
-      Lines such as 'srgan_jax/training/steps.py:78' by the number of the frame; '?' for
-      a frame without a line of this package.
+      A mapping from frame number to lines such as 'srgan_jax/training/steps.py:78', or
+      '?' for a frame without a line of this package.
     """
     package = Path(srgan_jax.__file__).parent
     names = text[text.find("\nFileNames") : text.find("\nFunctionNames")]
@@ -59,13 +59,13 @@ def source_lines(text: str) -> dict[str, str]:
         file, line = locations[location]
         if Path(file).is_relative_to(package):
             lines[number] = f"{Path(file).relative_to(package.parent)}:{line}"
-        else:  # frames are numbered from 0, parents from 1 and before their children
+        else:  # frames count from 0, parents from 1; parents precede their children
             lines[number] = lines.get(str(int(parent or 1) - 1), "?")
     return lines
 
 
 def collectives_of(text: str) -> Iterator[tuple[str, int]]:
-    """Yields each collective: its kind, and the bytes that one chip contributes."""
+    """Yields each collective's kind and the bytes that one chip contributes to it."""
     pattern = rf"^\s*\S+ = (.*?) ({COLLECTIVES})(?:-start)?\("
     for shapes, kind in re.findall(pattern, text, re.MULTILINE):
         size = 0

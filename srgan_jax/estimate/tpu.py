@@ -1,8 +1,8 @@
-"""Estimates what a configuration costs on a TPU pod, without a TPU.
+"""Estimates the cost of a configuration on a TPU pod, without a TPU.
 
-libtpu holds the TPU compiler and runs it on any machine. Each stage's real step is
-compiled for the devices of a named topology but never executed, so that all figures are
-the compiler's estimates.
+libtpu contains the TPU compiler, which runs on any machine. The real step of each stage
+is compiled for the devices of a topology but never executed, so all numbers are the
+compiler's estimates.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ SHOWN_OPERATIONS = 10
 
 
 class PodError(ValueError):
-    """A configuration or topology that cannot be compiled; the message says why."""
+    """A configuration cannot be compiled for a topology; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Chip:
 
     Attributes:
       flops: peak operations per second in bfloat16, a multiply-add counted as two. At
-        JAX's default precision the MXU takes float32 operands at the same rate.
+        JAX's default precision, float32 has the same peak.
       clock: cycles per second.
       memory: bytes of HBM.
-      options: options of libtpu that make one device of the whole chip.
+      options: libtpu options that make the whole chip one device.
     """
 
     flops: float
@@ -64,7 +64,11 @@ CHIPS = {
 
 
 def read_config(spec: str, dtype: str | None = None) -> Config:
-    """The resolved configuration of FILE[:VARIANT], with another dtype if given.
+    """Reads and resolves the configuration in FILE[:VARIANT].
+
+    Args:
+      spec: FILE[:VARIANT].
+      dtype: replaces the configuration's dtype if given.
 
     Raises:
       PodError: FILE does not exist or has no function get_config.
@@ -89,17 +93,18 @@ def estimate(
     """Compiles one stage's step for a topology.
 
     Args:
-      config: as `resolve_config` returns it. Its batch_size is ignored.
+      config: the configuration that `resolve_config` returned; its batch_size is not
+        used.
       stage: one of `config.stages`.
       topology: chip and layout, such as 'v5e:16x16'.
       batch_per_chip: HR crops per chip and step.
 
     Returns:
-      A record of JSON values. All but `chips` are per chip and step: `memory_bytes` and
-      `available_bytes` (`fits` if it is enough), `flops`, `estimated_cycles` and their
-      share by `operations`, `seconds` and `utilisation` of the chip's peak at these
-      cycles, `collectives` and `collective_bytes`. If the step does not fit, `flops`
-      and `estimated_cycles` are None and the figures that follow from them are left
+      A record of JSON values, per chip and step: `memory_bytes`, `available_bytes` and
+      whether the step `fits`; `flops`; `estimated_cycles`, and the `operations` with
+      the largest share of them; `seconds` and `utilisation` of the chip's peak, which
+      follow from the cycles; `collectives` and `collective_bytes`. If the step does not
+      fit, `flops` and `estimated_cycles` are None and values derived from them are left
       out.
 
     Raises:
@@ -127,7 +132,7 @@ def estimate(
 
 
 def open_topology(topology: str) -> tuple[Chip, Mesh]:
-    """The chip, and a mesh over all devices of a topology; no TPU is needed.
+    """Returns the chip and a mesh over all devices of a topology, without a TPU.
 
     Raises:
       PodError: libtpu is missing, or the topology is unknown.
@@ -140,7 +145,7 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
         )
     if importlib.util.find_spec("libtpu") is None:
         raise PodError("the TPU compiler is missing: pip install 'srgan-jax[pod]'")
-    # Without a TPU there is no metadata server to ask and no lock to wait for.
+    # Without a TPU, libtpu needs neither the metadata server nor its lock file.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     chip = CHIPS[name]
@@ -155,7 +160,7 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
 def compile_stage(
     config: Config, stage: StageConfig, mesh: Mesh, batch_per_chip: int
 ) -> Any:
-    """Compiles the stage's step as training runs it on these devices."""
+    """Compiles the step that training would run on these devices."""
     recipe = stages.make_recipe(config, stage, "caffe")
     crop = config.data.crop
     small = crop // config.scale
@@ -178,7 +183,7 @@ def compile_stage(
 
 
 def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
-    """The compiler's figures for a compiled program, per chip."""
+    """Returns the compiler's estimates for a compiled program, per chip."""
     text = compiled.as_text()
     memory = compiled.memory_analysis()
     flops = compiled.cost_analysis()["flops"]
@@ -186,7 +191,7 @@ def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
     cycles = operations.total()
     seconds = cycles / chip.clock
     collectives = list(hlo.collectives_of(text))
-    # Donated arguments are counted among the outputs too.
+    # Donated arguments count as outputs too.
     used = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -211,7 +216,7 @@ def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
 
 
 def does_not_fit(message: str) -> dict[str, Any]:
-    """The figures of a program that exceeds the chip's memory, from the error."""
+    """Reads the needed memory of a program that does not fit from the error message."""
     wanted = re.search(r"\(([\d.]+)([MGT])\) exceeds", message)
     factor = {"M": 2**20, "G": 2**30, "T": 2**40}
     return {
@@ -223,7 +228,7 @@ def does_not_fit(message: str) -> dict[str, Any]:
 
 
 def summary(record: dict[str, Any]) -> Iterator[str | Table]:
-    """Yields lines and a table that describe a record of `estimate`."""
+    """Yields lines and a table that describe a record returned by `estimate`."""
     yield (
         f"{record['stage']} on {record['topology']} ({record['chips']} chips, "
         f"{record['batch_per_chip']} crops per chip, {record['dtype']}): "

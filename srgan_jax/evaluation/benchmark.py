@@ -1,7 +1,7 @@
-"""Scores generators, and images that other programs made, on folders of originals.
+"""Scores generators, and images made by other programs, on folders of original images.
 
 Every image is scored once, at its own size. An image that cannot be read or scored is
-named and left out of every mean, so that the rows of a table stay comparable.
+reported and left out of every mean, so that the rows of a table stay comparable.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ class Report:
     """The outcome of a benchmark.
 
     Attributes:
-      results: ordered by data set, protocol and row.
-      failures: a sentence for each image that was left out.
-      cut: row to the files that were cut to their original's size.
-      kept: `(data set, image)` to the images of every row and the `original`, uint8
-        `[height, width, 3]`; see `Benchmark.keep`.
-      seconds: spent on `generator`, `metrics` and `lpips`, compilation included.
+      results: the scores, ordered by data set, protocol and row.
+      failures: one sentence for each image that was left out.
+      cut: maps each row to the files that were cropped to their original's size.
+      kept: maps `(data set, image)` to the images of every row and the `original`,
+        uint8 `[height, width, 3]`; see `Benchmark.keep`.
+      seconds: time spent on `generator`, `metrics` and `lpips`, compilation included.
     """
 
     results: list[Result] = dataclasses.field(default_factory=list)
@@ -51,14 +51,14 @@ class Report:
         self.seconds[part] += time.perf_counter() - start
 
     def notes(self) -> list[str]:
-        """Returns sentences: the time spent, and images that were cut or left out."""
+        """Returns sentences on the time spent and on images cropped or left out."""
         spent = ", ".join(f"{part} {s:.1f} s" for part, s in self.seconds.items())
         sentences = [f"time: {spent}"]
         for row, paths in self.cut.items():
             names = ", ".join(path.name for path in paths)
             sentences.append(
-                f"{row}: {len(paths)} images are cut to the size of their originals, "
-                f"which are cut to a multiple of the scale: {names}"
+                f"{row}: {len(paths)} images are cropped to the size of their "
+                f"originals, which are cropped to a multiple of the scale: {names}"
             )
         sentences += [f"left out: {failure}" for failure in self.failures]
         return sentences
@@ -71,16 +71,17 @@ class Benchmark:
     The rows are nearest neighbour, bicubic, the generators and the folders of images.
 
     Attributes:
-      generators: name to function, uint8 `[h, w, 3]` to `[scale h, scale w, 3]`.
-      scale: of the generators and images.
-      images: name to the image file of each HR file; see `rows.match_images`.
-      protocols: one `Result` for each.
+      generators: maps names to functions from uint8 `[h, w, 3]` to
+        `[scale h, scale w, 3]`.
+      scale: upscaling factor of the generators and images.
+      images: maps names to the image file of each HR file; see `rows.match_images`.
+      protocols: protocols of PSNR and SSIM; each gives one `Result` per row.
       distance: LPIPS, or None to leave it out.
-      border: of the bicubic that makes LR and the row `bicubic`.
-      keep: names of images whose pixels the report shall hold.
-      extremes: how many of the worst and of the best images the report shall hold too,
-        by the scores of `subject`. Of large images it holds the part where the rows
-        differ most, see `figures.crop_large`.
+      border: border handling of the bicubic that makes LR and the row `bicubic`.
+      keep: names of images whose pixels the report keeps.
+      extremes: the report also keeps this many of the worst and of the best images,
+        ranked by the scores of `subject`. Large images are cropped to the part where
+        the rows differ most, see `figures.crop_large`.
     """
 
     generators: Mapping[str, Upscale]
@@ -114,7 +115,7 @@ class Benchmark:
         """Scores every image of the data sets.
 
         Args:
-          datasets: what to score.
+          datasets: the data sets to score.
           advance: called after each image.
         """
         report = Report()
@@ -138,16 +139,16 @@ class Benchmark:
     def upscale(
         self, pair: pairs.Pair, hr_file: Path, report: Report
     ) -> dict[str, np.ndarray]:
-        """Returns the image of every row, uint8 of HR's size.
+        """Returns the image of every row, uint8 `[height, width, 3]`, of HR's size.
 
         Args:
           pair: LR and HR.
-          hr_file: the original's file, by which the other programs' images are known.
-          report: where time and cut images are noted.
+          hr_file: the original's file, the key to other programs' images in `images`.
+          report: receives the time spent and the files that were cropped.
 
         Raises:
           OSError: another program's image cannot be read.
-          ValueError: it is not of its original's size.
+          ValueError: another program's image does not have its original's size.
         """
         images = {
             "nearest": pair.lr.repeat(self.scale, axis=0).repeat(self.scale, axis=1),
@@ -170,7 +171,7 @@ class Benchmark:
     def _attempt(
         self, dataset: str, files: pairs.Files, report: Report
     ) -> dict[tuple[str, str], Score]:
-        """Scores one image. A failure goes to the report, and nothing is returned."""
+        """Scores one image; a failure goes to the report and gives an empty dict."""
         try:
             pair = pairs.read_pair(files, scale=self.scale, border=self.border)
         except (OSError, ValueError) as error:  # both name the file
@@ -207,7 +208,7 @@ class Benchmark:
             }
 
     def _forget(self, report: Report, ranks: Mapping[tuple[str, str], float]) -> None:
-        """Drops images that are neither asked for nor among the extremes so far."""
+        """Drops images that are neither in `keep` nor among the extremes so far."""
         ranked = sorted(ranks, key=lambda key: ranks[key])
         for key in ranked[self.extremes : len(ranked) - self.extremes]:
             if key[1] not in self.keep:
@@ -215,8 +216,8 @@ class Benchmark:
 
 
 def quality(score: Score) -> float:
-    """Returns what ranks images: LPIPS if it was measured, PSNR otherwise.
+    """Returns the number that ranks images; larger is better.
 
-    Larger is better.
+    It is the negative LPIPS if LPIPS was measured, PSNR otherwise.
     """
     return score.psnr if score.lpips is None else -score.lpips

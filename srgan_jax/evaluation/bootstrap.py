@@ -1,4 +1,4 @@
-"""Tells a difference between two rows from the chance of which images were scored."""
+"""Bootstrap test of whether two rows differ by more than the choice of images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ RESAMPLES = 10_000
 
 
 class Difference(NamedTuple):
-    """The difference of two means and its 95 % interval."""
+    """The difference of two means and its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -21,19 +21,19 @@ class Difference(NamedTuple):
 def differences(a: Result, b: Result, *, seed: int = 0) -> dict[str, Difference]:
     """Compares two rows on the same images by a paired bootstrap over images.
 
-    Images are drawn with replacement, the mean of the differences is taken, and the
-    interval leaves out 2.5 % of these means at either end.
+    Each resample draws images with replacement and takes the mean of the differences.
+    The interval runs from the 2.5 % to the 97.5 % quantile of these means.
 
     Args:
       a: one row.
       b: another row of the same data set and protocol.
-      seed: of the random draws.
+      seed: seed of the random draws.
 
     Returns:
-      `psnr`, `ssim` and, if it was measured, `lpips`: mean of `a` minus mean of `b`.
+      Mean of `a` minus mean of `b`, for `psnr`, `ssim` and, if measured, `lpips`.
 
     Raises:
-      ValueError: fewer than two images, or a score that is not finite.
+      ValueError: there are fewer than two images, or a score is not finite.
     """
     if len(a.per_image) < 2:
         raise ValueError(
@@ -58,8 +58,13 @@ def differences(a: Result, b: Result, *, seed: int = 0) -> dict[str, Difference]
 def describe(results: Sequence[Result], a: str, b: str) -> str:
     """Returns the differences of two rows, by data set and protocol, as text.
 
+    Args:
+      results: the results of a benchmark.
+      a: name of one row.
+      b: name of another row.
+
     Raises:
-      ValueError: see `differences`.
+      ValueError: there are fewer than two images, or a score is not finite.
     """
     lines = []
     rows = {(r.dataset, r.protocol, r.weights): r for r in results}
@@ -78,7 +83,7 @@ def describe(results: Sequence[Result], a: str, b: str) -> str:
 def _describe(found: Mapping[str, Difference]) -> Iterator[str]:
     for name, (mean, low, high) in found.items():
         digits, unit = (3, " dB") if name == "psnr" else (4, "")
-        known = "" if low > 0 or high < 0 else ": not told apart by these images"
+        known = "" if low > 0 or high < 0 else ": not significant on these images"
         yield (
             f"  {name.upper():5} {mean:+.{digits}f}{unit} "
             f"[{low:+.{digits}f}, {high:+.{digits}f}]{known}"

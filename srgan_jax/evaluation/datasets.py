@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from srgan_jax.data import pairs
 
-# Folders inside a data set's folder, as the SelfExSR supplementary has them.
+# Folders inside a data set's folder in the supplementary material of SelfExSR.
 INNER_FOLDER = re.compile(r"HR|LR|image_SRF_\d+")
 
 
@@ -19,8 +19,8 @@ class Dataset(NamedTuple):
 
     Attributes:
       name: the label in tables.
-      images: the files; `name` is the HR file's path below the folder, without
-        extension, so that equal file names in sub-folders stay apart.
+      images: the files. Each is named by the HR file's path below the folder, without
+        extension, so that equal file names in sub-folders stay distinct.
     """
 
     name: str
@@ -34,8 +34,9 @@ def open_datasets(
     """Lists the images of each folder, without reading them.
 
     Args:
-      hr_folders: see `data.pairs.find_pairs`; `folder:PATH` is the same as `PATH`.
-      lr_folders: none, or one for each of `hr_folders`.
+      hr_folders: folders as in `data.pairs.find_pairs`; `folder:PATH` is the same as
+        `PATH`.
+      lr_folders: one folder for each of `hr_folders`, or none.
 
     Returns:
       Data sets labelled by the last folder of their path that is not `HR`, `LR` or
@@ -64,14 +65,14 @@ def open_datasets(
 
 
 def select(images: Collection[str], datasets: Sequence[Dataset]) -> dict[str, str]:
-    """Finds the full names of images that may be named by their last part alone.
+    """Finds the full names of images that may be given without their sub-folders.
 
     Args:
-      images: names, such as `x/img`, or `img` if only one image has this last part.
-      datasets: where to look for them.
+      images: names such as `x/img`, or `img` if only one image has this file name.
+      datasets: the data sets to search.
 
     Returns:
-      Given name to full name.
+      A mapping from given name to full name.
 
     Raises:
       ValueError: no image has this name, or images in several sub-folders have it.
@@ -110,7 +111,7 @@ def _label(folder: Path) -> str:
 
 
 def _with_labels(images: Sequence[pairs.Files], folder: Path) -> list[pairs.Files]:
-    """Names images by their path; by the extension too where only it differs."""
+    """Names images by path, with the extension if paths differ only in that."""
     places = [files.hr.relative_to(folder).parent / files.name for files in images]
     count = Counter(places)
     return [

@@ -1,4 +1,4 @@
-"""Every step from two files to a score, to find where another program differs."""
+"""Prints every step from two files to a score, to find where other programs differ."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,10 +34,10 @@ def explain(
 
     Args:
       benchmark: the rows, protocols and LPIPS.
-      images: their files.
+      images: the files of the images.
 
     Returns:
-      For each image, protocol and row a record: step to number or text.
+      A record for each image, protocol and row; it maps each step to a number or text.
 
     Raises:
       OSError: a file cannot be read.
@@ -63,16 +63,16 @@ def _explain(benchmark: Benchmark, files: pairs.Files) -> Iterator[dict[str, Any
     if files.lr is None:
         made = f"made from HR by MATLAB's bicubic, border {benchmark.border}"
     else:
-        made = f"{files.lr}, used as it is"
+        made = f"{files.lr}, used unchanged"
     sizes = {
-        "HR": f"{read}, cut to a multiple of {benchmark.scale}: {_size(pair.hr)}",
+        "HR": f"{read}, cropped to a multiple of {benchmark.scale}: {_size(pair.hr)}",
         "LR": f"{made}: {_size(pair.lr)}",
     }
     for protocol in benchmark.protocols:
         for row, sr in images.items():
             head = {"image": files.name, "row": row, "protocol": protocol}
             if row in benchmark.images:
-                cut = ", cut to the size of HR" if row in report.cut else ""
+                cut = ", cropped to the size of HR" if row in report.cut else ""
                 head["SR"] = f"{benchmark.images[row][files.hr]}{cut}"
             record = head | sizes | _steps(sr, pair, protocol, benchmark.scale)
             if benchmark.distance:

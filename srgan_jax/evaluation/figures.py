@@ -1,6 +1,6 @@
-"""The paper's figure: images side by side, a region magnified, scores beneath.
+"""The paper's figure: images side by side, a magnified region, scores beneath.
 
-The inset shows the images' own pixels, magnified by pixel replication.
+The magnified region repeats pixels and does not interpolate.
 """
 
 import os
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from srgan_jax.paths import replacing
 
 WIDTH = 1660  # pixels: twice the width of a README's column, for high-density screens
-LONGEST_SIDE = 1024  # pixels, of an image of which no part is left out
+LONGEST_SIDE = 1024  # pixels; larger images are cropped
 GAP = 12
 FONT_SIZE = 28
 FRAME = (230, 30, 40)
@@ -29,7 +29,7 @@ class Panel(NamedTuple):
 
 
 class Region(NamedTuple):
-    """A rectangle of the image, in pixels, from the top left corner."""
+    """A rectangle in pixels; (0, 0) is the top left corner of the image."""
 
     x: int
     y: int
@@ -45,8 +45,8 @@ def comparison(
 ) -> None:
     """Writes the paper's figure (fig. 2): panels side by side, each with an inset.
 
-    From top to bottom, a column holds the label, the image with the region framed, the
-    region magnified, and the caption.
+    From top to bottom, a column holds the label, the image with a frame around the
+    region, the magnified region, and the caption.
 
     Args:
       panels: label, uint8 image `[height, width, 3]` and caption of each column. A
@@ -55,7 +55,7 @@ def comparison(
       inset: the region to magnify; by default the square where panels differ most.
 
     Raises:
-      ValueError: the panels are of different sizes, or the region is not inside the
+      ValueError: the panels have different sizes, or the region is not inside the
         image.
     """
     shown = [Panel(*panel) for panel in panels]
@@ -63,7 +63,7 @@ def comparison(
     if len(sizes) != 1:
         raise ValueError(
             f"a comparison needs panels of one size, not {sorted(sizes)}: "
-            "crop the images alike first"
+            "crop the images to the same size first"
         )
     height, width = shown[0].image.shape[:2]
     column = (WIDTH - GAP * (len(shown) + 1)) // len(shown)
@@ -88,11 +88,11 @@ def most_different(images: Sequence[np.ndarray], side: int) -> Region:
     """Finds the square with the largest variance between the images.
 
     Args:
-      images: uint8 `[height, width, 3]`, of one size.
-      side: of the square, in pixels; at most the images' height and width.
+      images: uint8 `[height, width, 3]`, all of one size.
+      side: side of the square in pixels; at most the images' height and width.
     """
     stack = np.stack([image.mean(axis=2) for image in images])
-    # In an integral image four look-ups give the sum over a square.
+    # With an integral image, four look-ups give the sum over a square.
     integral = np.pad(stack.var(axis=0).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     sums = (
         integral[side:, side:]
@@ -105,13 +105,14 @@ def most_different(images: Sequence[np.ndarray], side: int) -> Region:
 
 
 def crop_large(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Cuts images to the square where they differ most; small ones stay whole.
+    """Crops large images to the square where they differ most.
 
     Args:
-      images: name to uint8 `[height, width, 3]`, of one size.
+      images: maps names to uint8 `[height, width, 3]`, all of one size.
 
     Returns:
-      Name to image. No side is longer than `LONGEST_SIDE`.
+      A mapping from name to image. No side is longer than `LONGEST_SIDE`; images that
+      are small enough are returned whole.
     """
     height, width = next(iter(images.values())).shape[:2]
     if max(height, width) <= LONGEST_SIDE:
@@ -124,14 +125,14 @@ def crop_large(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def insets(images: Sequence[str], regions: Sequence[str]) -> dict[str, Region | None]:
-    """Parses the command line's figures.
+    """Parses the options that ask for figures.
 
     Args:
       images: names of images whose region is chosen automatically.
       regions: `IMAGE=X,Y,WIDTH,HEIGHT`, in pixels.
 
     Returns:
-      Image name to the region to magnify; None for the automatic choice.
+      A mapping from image name to the region to magnify; None is the automatic choice.
 
     Raises:
       ValueError: a region is malformed.

@@ -1,8 +1,9 @@
 """LPIPS (Zhang et al. 2018, v0.1): the perceptual distance of two 8-bit images.
 
-The network is AlexNet (`alex`, which papers print) or VGG16 (`vgg`), with the authors'
-linear layers, on whole images without a crop. The catalog's weights are pickles. They
-are read without running code: a pickle that asks for more than NumPy arrays is refused.
+The network is AlexNet (`alex`, the one that papers report) or VGG16 (`vgg`), with the
+authors' linear layers. Images are compared whole, without a crop. The catalog's weights
+are pickles. They are read without running code: a pickle that holds anything but NumPy
+arrays is refused.
 """
 
 import io
@@ -22,8 +23,8 @@ Network = Literal["alex", "vgg"]
 NETWORKS: tuple[Network, ...] = get_args(Network)
 
 # The stages of each network: the window of the max-pooling before the stage (stride 2;
-# 0 for none) and its convolutions (width, kernel, stride, padding). The last activation
-# of a stage is one of the five feature maps that are compared.
+# 0 for none) and its convolutions (width, kernel, stride, padding). LPIPS compares the
+# last activation of each of the five stages.
 STAGES: Mapping[str, tuple[tuple[int, tuple[tuple[int, int, int, int], ...]], ...]] = {
     "alex": (
         (0, ((64, 11, 4, 2),)),
@@ -43,10 +44,8 @@ STAGES: Mapping[str, tuple[tuple[int, tuple[tuple[int, int, int, int], ...]], ..
         )
     ),
 }
-SMALLEST = {
-    "alex": 31,
-    "vgg": 16,
-}  # pixels a side that leave the last max-pooling a window
+# Smallest side in pixels with which the last max-pooling still has a window.
+SMALLEST = {"alex": 31, "vgg": 16}
 # ImageNet's mean and standard deviation, as the authors give them for [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -56,14 +55,14 @@ class Features(nn.Module):
     """Computes five feature maps of an image `[height, width, 3]` in [-1, 1].
 
     Attributes:
-      network: whose convolutions; see `STAGES`.
+      network: the network that supplies the convolutions; see `STAGES`.
     """
 
     network: Network
 
     @nn.compact
     def __call__(self, image: jax.Array) -> list[jax.Array]:
-        x = (image - jnp.array(SHIFT)) / jnp.array(SCALE)
+        x = (image - jnp.array([[SHIFT]])) / jnp.array([[SCALE]])
         maps = []
         for i, (window, convolutions) in enumerate(STAGES[self.network]):
             if window:
@@ -86,11 +85,11 @@ class Features(nn.Module):
 class Lpips:
     """The distance of two images: 0 if they are equal, about 1 if nothing agrees.
 
-    The program is compiled once for each image size. This takes less time than a
-    generator needs for the image, so images are not padded to common sizes.
+    The program is compiled once for each image size. Compiling takes less time than
+    upscaling the image, so images are not padded to common sizes.
 
     Attributes:
-      network: whose features are compared, `alex` or `vgg`.
+      network: the network that computes the features, `alex` or `vgg`.
     """
 
     def __init__(self, network: Network, variables: Mapping[str, Any]) -> None:
@@ -102,7 +101,8 @@ class Lpips:
         """Returns the distance of two uint8 images `[height, width, 3]` of one size.
 
         Raises:
-          ValueError: another type or shape, or images too small for the network.
+          ValueError: the images have another type or shape, or are too small for the
+            network.
         """
         for image in (x, y):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -130,7 +130,7 @@ def load(network: Network, *, offline: bool = False) -> Lpips:
 
     Args:
       network: `alex` or `vgg`.
-      offline: refuse to download.
+      offline: forbid downloads.
 
     Raises:
       ValueError: there is no such network, or its weights are not available.
@@ -147,11 +147,11 @@ def load(network: Network, *, offline: bool = False) -> Lpips:
 
 
 def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
-    """Reads a mirror's pickle.
+    """Reads the pickle of LPIPS weights that the catalog's mirror distributes.
 
     Args:
       path: the file.
-      network: which network it should hold.
+      network: the network that the file should hold.
 
     Returns:
       `params`, the convolutions' parameters, and `linear`, five arrays `[channels]`.
@@ -182,7 +182,7 @@ def read(path: str | os.PathLike[str], network: Network) -> dict[str, Any]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays, which need three names, and refuses every other name."""
+    """Unpickles NumPy arrays, which use three names, and refuses every other name."""
 
     ADMITTED = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -195,17 +195,17 @@ class _ArraysOnly(pickle.Unpickler):
             return self.ADMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, which is not an array"
+                f"the pickle holds {module}.{name}, which is not an array"
             ) from None
 
 
-# Features and distance are two programs: the same program computes the features of both
-# images, so that equal images have equal features and their distance is exactly 0.
+# Features and distance are two programs. One program computes the features of either
+# image, so equal images have equal features and their distance is exactly 0.
 @partial(jax.jit, static_argnums=0)
 def _unit_features(
     network: Network, params: Mapping[str, Any], image: jax.Array
 ) -> list[jax.Array]:
-    """Returns feature maps of a uint8 image, each position scaled to unit length."""
+    """Returns a uint8 image's feature maps, normalised to length 1 per position."""
     maps = Features(network).apply(
         {"params": params}, image.astype(jnp.float32) / 127.5 - 1
     )

@@ -1,8 +1,9 @@
-"""Finds the images that another program made for the originals of a data set.
+"""Finds the images that another program made from the originals of a data set.
 
-Programs rename their outputs: `baby.png` becomes `baby_SRGAN.png` or `0801x4.png`. One
-prefix and one suffix that turn every original's label into a file of the folder decide
-the match. Nothing is guessed: a missing or ambiguous match is an error that names it.
+Programs rename their outputs: `baby.png` becomes `baby_SRGAN.png`, `0801.png` becomes
+`0801x4.png`. The images match if one prefix and one suffix, the same for all, turn
+every original's label into the name of a file in the folder. Nothing is guessed: a
+missing or ambiguous match is an error that names the image.
 """
 
 import itertools
@@ -20,10 +21,10 @@ def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
 
     Args:
       labels: the originals' paths below their folder, without extension.
-      folder: the images, or a pattern of files such as `FOLDER/*_SRGAN.png`.
+      folder: folder of the images, or a pattern such as `FOLDER/*_SRGAN.png`.
 
     Returns:
-      Label to file.
+      A mapping from label to file.
 
     Raises:
       ValueError: there is no such folder, or a label has no file or several.
@@ -43,22 +44,22 @@ def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
         if len(paths) > 1:
             names = ", ".join(str(path) for path in paths)
             raise ValueError(
-                f"'{label}' has {len(paths)} images in {folder} ({names}): name the "
-                "right ones by a pattern, such as 'FOLDER/*_SRGAN.png'"
+                f"'{label}' has {len(paths)} images in {folder} ({names}): select the "
+                "right ones with a pattern such as 'FOLDER/*_SRGAN.png'"
             )
     return {label: paths[0] for label, paths in found.items()}
 
 
 def cut_to(image: np.ndarray, hr: np.ndarray, scale: int) -> np.ndarray:
-    """Cuts an image to the original's size if only the mod-crop tells them apart.
+    """Crops an image to the original's size if the mod-crop explains the difference.
 
     Args:
       image: `[h, w, 3]`, as another program wrote it.
-      hr: the original `[height, width, 3]`, cut to multiples of `scale`.
-      scale: of the super-resolution.
+      hr: the original `[height, width, 3]`, cropped to multiples of `scale`.
+      scale: upscaling factor.
 
     Returns:
-      The top-left part of `image`, of the original's size.
+      The top-left part of `image`, which has the original's size.
 
     Raises:
       ValueError: the image is smaller, or larger by `scale` pixels or more.
@@ -69,13 +70,13 @@ def cut_to(image: np.ndarray, hr: np.ndarray, scale: int) -> np.ndarray:
         raise ValueError(
             f"is {image.shape[1]}x{image.shape[0]} but its original "
             f"{width}x{height}: expected this size, or the original's size before it "
-            f"was cut to a multiple of {scale}"
+            f"was cropped to a multiple of {scale}"
         )
     return image[:height, :width]
 
 
 def _list(folder: Path) -> list[tuple[Path, Path]]:
-    """Lists the image files, each as its path below the folder and its whole path."""
+    """Lists each image file as its path relative to the folder and its full path."""
     parts = folder.parts
     fixed = list(itertools.takewhile(lambda part: "*" not in part, parts))
     root = Path(*fixed)
@@ -89,12 +90,12 @@ def _list(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _affixes(label: str, stems: Iterable[str]) -> set[tuple[str, str]]:
-    """Returns what stands before and after the label in each stem that contains it.
+    """Returns the prefix and suffix of the label in each stem that contains the label.
 
-    A separator must divide it from the label, so that `img_1` is not found in `img_10`.
-    Only a scale, as in `0801x4`, needs none.
+    A separator must stand between them and the label, so that `img_1` is not found in
+    `img_10`. Only a scale, as in `0801x4`, needs no separator.
     """
-    # The label is looked for in a lookahead, so that overlapping places are all found.
+    # The lookahead finds overlapping occurrences of the label too.
     start = re.compile(
         rf"(?<![0-9A-Za-z])(?={re.escape(label)}($|[^0-9A-Za-z]|x[0-9]+$))"
     )

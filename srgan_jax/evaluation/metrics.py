@@ -1,16 +1,16 @@
-"""PSNR and SSIM of 8-bit RGB images under the four protocols of the field.
+"""PSNR and SSIM of 8-bit RGB images under four protocols that are in use.
 
-A score is meaningless without its protocol, so every function here asks for one:
+A score is meaningless without its protocol, so every function here requires one:
 
-* `standard`: the super-resolution literature and its MATLAB scripts. Crops `scale`
+* `standard`: the super-resolution literature and its MATLAB scripts. It crops `scale`
   pixels, compares MATLAB's 8-bit `rgb2ycbcr` luma (BT.601, limited range), and computes
   SSIM with Wang et al.'s 11x11 Gaussian window.
-* `paper`: the tables of the SRGAN paper. Crops 4 pixels and compares 8-bit BT.709 luma
-  with Daala's SSIM, whose window grows with the image's height. Daala's 4:2:0 dithering
-  is left out; it accounts for at most 0.015 dB and 0.0012 SSIM.
-* `rgb`: BasicSR and mmagic. Crops `scale` pixels and compares all three channels.
-* `pyiqa`: its metrics `psnry` and `ssim`. Crops nothing and compares full-range luma
-  (the Y of YIQ), which PSNR takes unrounded and SSIM rounded to 8 bits.
+* `paper`: the tables of the SRGAN paper. It crops 4 pixels and compares 8-bit BT.709
+  luma with Daala's SSIM, whose window grows with the image's height. Daala's 4:2:0
+  dithering is left out; it changes scores by at most 0.015 dB and 0.0012 SSIM.
+* `rgb`: BasicSR and mmagic. It crops `scale` pixels and compares all three channels.
+* `pyiqa`: pyiqa's metrics `psnry` and `ssim`. It crops nothing and compares full-range
+  luma (the Y of YIQ), unrounded for PSNR and rounded to 8 bits for SSIM.
 """
 
 import math
@@ -28,13 +28,13 @@ LUMA_709 = np.array([0.2126, 0.7152, 0.0722]) * 219 / 255
 FULL_RANGE_601 = np.array([0.299, 0.587, 0.114])  # MATLAB's rgb2gray, YIQ's Y
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants, K = (0.01, 0.03)
 WINDOW = 11  # pixels, side of SSIM's Gaussian window in every protocol but `paper`
-# Rows and columns of one matrix product in `_blur`. It fits the cache and stays below
-# the size at which BLAS starts threads, which are ten times slower on a busy machine.
+# Rows and columns of one matrix product in `_blur`. The product fits into the cache and
+# is too small for BLAS to start threads, which are ten times slower on a busy machine.
 TILE = (64, 32)
 
 
 def protocol_of(name: str) -> Protocol:
-    """Returns the protocol of this name.
+    """Returns the protocol with this name.
 
     Raises:
       ValueError: there is no such protocol.
@@ -58,16 +58,16 @@ def psnr(
     Args:
       sr: super-resolved image, uint8 `[height, width, 3]`.
       hr: original, uint8 `[height, width, 3]`.
-      protocol: which pixels and planes are compared; see the module's docstring.
-      scale: factor of the super-resolution, which sets the crop.
+      protocol: chooses the crop and the planes; see the module's docstring.
+      scale: upscaling factor, which sets the crop.
       grey: True if `hr` comes from a single-channel file. `standard` then compares the
         file's own values in full range, as MATLAB scripts do.
 
     Returns:
-      Decibels; infinity if the compared planes are equal.
+      PSNR in decibels; infinity if the compared planes are equal.
 
     Raises:
-      ValueError: the images do not fit each other or the protocol.
+      ValueError: the images differ in size, or are too small for the protocol.
     """
     _check(sr, hr, protocol)
     rounded = protocol != "pyiqa"
@@ -85,22 +85,22 @@ def ssim(
 ) -> float:
     """Computes structural similarity (Wang et al. 2004, eq. 13).
 
-    The mean is taken over windows and planes. `paper` follows `dump_ssim` of Daala's
-    tools, see `_daala_taps`. The other protocols use an 11x11 Gaussian of sigma 1.5,
-    windows that lie inside the image, and the population covariance.
+    The result is the mean over windows and planes. `paper` follows `dump_ssim` of
+    Daala's tools, see `_daala_taps`. The other protocols use an 11x11 Gaussian of sigma
+    1.5, windows that lie inside the image, and the population covariance.
 
     Args:
       sr: super-resolved image, uint8 `[height, width, 3]`.
       hr: original, uint8 `[height, width, 3]`.
-      protocol: which pixels, planes and window; see the module's docstring.
-      scale: factor of the super-resolution, which sets the crop.
+      protocol: chooses the crop, planes and window; see the module's docstring.
+      scale: upscaling factor, which sets the crop.
       grey: True if `hr` comes from a single-channel file; see `psnr`.
 
     Returns:
-      At most 1; 1 if the compared planes are equal.
+      SSIM, at most 1; 1 if the compared planes are equal.
 
     Raises:
-      ValueError: the images do not fit each other or the protocol.
+      ValueError: the images differ in size, or are too small for the protocol.
     """
     _check(sr, hr, protocol)
     x, y = (planes(image, protocol, scale, grey) for image in (sr, hr))
@@ -139,12 +139,12 @@ def planes(
     *,
     rounded: bool = True,
 ) -> np.ndarray:
-    """Returns what a protocol compares: the cropped image's luma or channels.
+    """Returns the planes that a protocol compares: luma or channels, cropped.
 
     Args:
       image: uint8 `[height, width, 3]`.
-      protocol: see the module's docstring.
-      scale: factor of the super-resolution, which sets the crop.
+      protocol: chooses the crop and the planes; see the module's docstring.
+      scale: upscaling factor, which sets the crop.
       grey: True if the original comes from a single-channel file; see `psnr`.
       rounded: round luma to 8 bits.
 
@@ -158,8 +158,8 @@ def planes(
     image = image[crop : image.shape[0] - crop, crop : image.shape[1] - crop]
     if not image.size:
         raise ValueError(
-            f"nothing is left of an image after the crop of {crop} pixels on each "
-            f"side that protocol '{protocol}' asks for: use larger images"
+            f"protocol '{protocol}' crops {crop} pixels on each side, which leaves "
+            "nothing of this image: use larger images"
         )
     if protocol == "rgb":
         return np.moveaxis(image, 2, 0).astype(np.float64)
@@ -188,7 +188,7 @@ def _check(sr: np.ndarray, hr: np.ndarray, protocol: str) -> None:
 
 
 def _products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Stacks x, y, x^2 + y^2 and xy, whose local means SSIM is made of."""
+    """Stacks x, y, x^2 + y^2 and xy; SSIM is a function of their local means."""
     return np.stack([x, y, x * x + y * y, x * y])
 
 
@@ -204,9 +204,9 @@ def _similarity(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _daala_ssim(x: np.ndarray, y: np.ndarray) -> float:
     """SSIM with windows that are truncated at the borders and weighted accordingly.
 
-    Zeros around the image add nothing to a sum of products. A truncated window is
-    therefore a whole window on the zero-padded image, divided by the sum of the taps
-    that lie inside.
+    A truncated window equals a whole window on the zero-padded image, divided by the
+    sum of the taps that lie inside the image, because zeros add nothing to a sum of
+    products.
     """
     taps = _daala_taps(x.shape[1])
     radius = len(taps) // 2
@@ -222,11 +222,11 @@ def _daala_ssim(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _daala_taps(height: int) -> np.ndarray:
-    """Returns Daala's integer Gaussian of sigma 1.5 height/256; the sum is 256."""
+    """Returns Daala's integer Gaussian of sigma 1.5 height/256, which sums to 256."""
     sigma = 1.5 * height / 256
     tail = math.sqrt(math.pi / 2) * sigma / 256
     # The window ends where the density falls below the resolution of a tap. A very flat
-    # density never reaches it, so the window is its centre alone.
+    # density is below it everywhere, so only the centre is left.
     radius = int(sigma * math.sqrt(-2 * math.log(tail))) if tail < 1 else 0
     density = _gaussian(radius, sigma) / (math.sqrt(2 * math.pi) * sigma)
     taps = np.floor(256 * density + 0.5)
@@ -239,7 +239,7 @@ def _gaussian(radius: int, sigma: float) -> np.ndarray:
 
 
 def _blur(maps: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """Filters the last two axes by a separable kernel, whole windows only."""
+    """Filters the last two axes with a separable kernel, whole windows only."""
     across = _blur_rows(maps, taps)
     return np.swapaxes(_blur_rows(np.swapaxes(across, -1, -2), taps), -1, -2)
 

@@ -13,7 +13,7 @@ from srgan_jax.evaluation.rows import BUILT_IN, Blend
 from srgan_jax.evaluation.scores import Score
 from srgan_jax.paths import replacing
 
-EXTREMES = 10  # how many of the worst and of the best images are shown
+EXTREMES = 10  # number of worst and of best images that are shown
 
 Key = tuple[str, str]  # data set, image
 
@@ -28,21 +28,22 @@ def write(
     insets: Mapping[str, figures.Region | None] | None = None,
     blends: Mapping[str, Blend] | None = None,
 ) -> None:
-    """Writes everything that a benchmark found.
+    """Writes all results of a benchmark.
 
     `results.md`, `.csv` and `.json` are the tables. `results.html` has a before/after
-    slider over the worst and best images, which `worst/` and `best/` hold as figures.
+    slider over the worst and best images; `worst/` and `best/` hold figures of them.
     `perception-distortion-SET.svg` is drawn if LPIPS was measured.
 
     Args:
-      report: of a benchmark with `extremes`.
-      directory: where to write; it is created if it is missing.
+      report: the report of a benchmark with `extremes`.
+      directory: folder to write to, created if it is missing.
       subject: the row that ranks the images.
-      network: behind LPIPS, or None.
+      network: the network of LPIPS, or None if it was not measured.
       note: text beneath the tables.
-      insets: image name to the region of a figure of its own; see `figures.insets`.
-      blends: which rows lie between which two; see `rows.find_blends`. The plot joins
-        them by a line.
+      insets: maps images that get their own figure to the magnified region; see
+        `figures.insets`.
+      blends: maps interpolated generators to the two they lie between; see
+        `rows.find_blends`. The plot joins them with a line.
 
     Raises:
       ValueError: a region is not inside its image.
@@ -74,13 +75,13 @@ def write(
             _write_figure(report, key, folder / place / name, None)
     for dataset, image in report.kept:
         if insets and image in insets:
-            # The image's sub-folders become folders, so that every name is unique.
+            # Sub-folders of the image are kept, so that every file name is unique.
             path = folder / f"comparison-{_file_name(dataset)}-{image}.png"
             _write_figure(report, (dataset, image), path, insets[image])
 
 
 def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[str, str]:
-    """A perception-distortion plot for each data set, under the first protocol."""
+    """Draws a perception-distortion plot per data set, under the first protocol."""
     protocol = report.results[0].protocol
     drawn = {}
     for dataset in dict.fromkeys(result.dataset for result in report.results):
@@ -107,7 +108,7 @@ def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[st
 def _interpolations(
     points: Mapping[str, plots.Point], blends: Mapping[str, Blend]
 ) -> list[list[plots.Point]]:
-    """For each pair of generators, the points from one over the blends to the other."""
+    """Returns a line for each pair of generators: one, their blends, the other."""
     lines = []
     for a, b in dict.fromkeys((blend.a, blend.b) for blend in blends.values()):
         alphas = {a: 0.0, b: 1.0}
@@ -118,7 +119,7 @@ def _interpolations(
 
 
 def _rank(report: Report, subject: str) -> list[Key]:
-    """The images from the worst to the best of the subject's."""
+    """Returns the images ordered from the subject's worst score to its best."""
     protocol = report.results[0].protocol
     found = {
         (result.dataset, score.image): quality(score)
@@ -132,7 +133,7 @@ def _rank(report: Report, subject: str) -> list[Key]:
 def _comparison(
     report: Report, worst: Sequence[Key], best: Sequence[Key], ranking: str
 ) -> str:
-    """The slider over the kept images; their names give their ranks."""
+    """Returns the slider's HTML; the images' names include their ranks."""
     names = {key: f"worst {i}: {' / '.join(key)}" for i, key in enumerate(worst, 1)}
     names |= {key: f"best {i}: {' / '.join(key)}" for i, key in enumerate(best, 1)}
     names |= {key: " / ".join(key) for key in report.kept if key not in names}
@@ -144,8 +145,8 @@ def _comparison(
     }
     note = (
         f"Images are ranked by {ranking}. PSNR and SSIM beneath an image follow "
-        f"protocol {report.results[0].protocol}. Scores are of whole, uncompressed "
-        "images."
+        f"protocol {report.results[0].protocol}. All scores were computed on whole, "
+        "uncompressed images."
     )
     return page.comparison(images, captions) + page.paragraph(note)
 
@@ -153,7 +154,7 @@ def _comparison(
 def _write_figure(
     report: Report, key: Key, path: Path, inset: figures.Region | None
 ) -> None:
-    """Draws bicubic, the rows that are not built in, and the original."""
+    """Writes a figure of bicubic, the rows that are not built in, and the original."""
     images, scores = report.kept[key], _scores(report)
     protocol = report.results[0].protocol
     panels = []
@@ -165,7 +166,7 @@ def _write_figure(
 
 
 def _scores(report: Report) -> dict[tuple[Key, str], Score]:
-    """Each image's score of each row under the first protocol."""
+    """Returns the score of each image in each row under the first protocol."""
     protocol = report.results[0].protocol
     return {
         ((result.dataset, score.image), result.weights): score
@@ -176,7 +177,7 @@ def _scores(report: Report) -> dict[tuple[Key, str], Score]:
 
 
 def _label(weights: str) -> str:
-    """A file's name without folders; of a run's generator, the run's name."""
+    """Returns the file's name, or the run's name if it is a run's generator."""
     path = Path(weights)
     if path.name == "generator.safetensors":
         return path.parent.name
@@ -184,5 +185,5 @@ def _label(weights: str) -> str:
 
 
 def _file_name(text: str) -> str:
-    """The text without what a file name should not have."""
+    """Replaces characters that file names should not contain."""
     return re.sub(r"[^\w.]+", "-", text).strip("-")

@@ -1,7 +1,7 @@
-"""One static HTML page with a before/after slider, readable without a network.
+"""Static HTML pages with a before/after slider.
 
-The results of `srgan-jax evaluate` and the report of a training run are such pages.
-Everything, images included, is inside the file.
+The results of `srgan-jax evaluate` and the report of a training run are such pages. A
+page is one file that includes its images and needs no network.
 """
 
 import base64
@@ -20,9 +20,9 @@ from PIL import Image
 from srgan_jax.evaluation import figures, plots
 from srgan_jax.paths import replacing
 
-QUALITY = 92  # of the WebP images inside a page
+QUALITY = 92  # WebP quality of the images inside a page
 
-# What a run's report plots: label of the axis to label and name of each curve.
+# The plots of a run's report: maps each axis label to {curve label: metric}.
 PLOTS = {
     "content loss": {"content": "content"},
     "adversarial losses": {"G: -log D(SR)": "adversarial", "D": "discriminator"},
@@ -64,7 +64,7 @@ def write(
 
     Args:
       path: the HTML file.
-      title: plain text.
+      title: title of the page, plain text.
       sections: heading (plain text, or empty for none) and HTML of each section.
     """
     body = [f"<h1>{escape(title)}</h1>"]
@@ -83,13 +83,13 @@ def write(
 def comparison(images: Images, captions: Captions | None = None) -> str:
     """Returns the HTML of a slider between any two rows of any image.
 
-    Of a large image only the part is shown where the rows differ most, see
+    Large images are cropped to the part where the rows differ most, see
     `figures.crop_large`.
 
     Args:
-      images: image name to row to uint8 `[height, width, 3]`; the rows of an image are
-        of one size.
-      captions: `(image, row)` to the text beneath it.
+      images: maps image name to row to uint8 `[height, width, 3]`; all rows of an
+        image have one size.
+      captions: maps `(image, row)` to the text beneath it.
     """
     captions = captions or {}
     data = {
@@ -105,16 +105,16 @@ def comparison(images: Images, captions: Captions | None = None) -> str:
         for name, rows in images.items()
     }
     note = (
-        f"Images are compressed here (WebP, quality {QUALITY}). Of images with a side "
-        f"above {figures.LONGEST_SIDE} pixels, only the part is shown where the rows "
-        "differ most."
+        f"Images on this page are compressed (WebP, quality {QUALITY}). Images with a "
+        f"side above {figures.LONGEST_SIDE} pixels are cropped to the part where the "
+        "rows differ most."
     )
     text = json.dumps(data).replace("<", "\\u003c")  # a name may hold "</script>"
     return string.Template(COMPARISON).substitute(data=text) + paragraph(note)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns the HTML of a table of plain texts; an empty header is left out."""
+    """Returns the HTML of a table of plain text; an empty header is left out."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n"
@@ -153,8 +153,8 @@ def run_report(
       metrics: the lines of `metrics.jsonl`, in the order of steps.
       summary: the content of `summary.json`.
       config: the run's configuration, nested or flat.
-      environment: what the run ran on, such as versions and devices.
-      images: image name to row (`bicubic`, `SRResNet`, ..., `original`) to pixels.
+      environment: facts on the machine and software, such as versions and devices.
+      images: maps image name to row (`bicubic`, `SRResNet`, ..., `original`) to pixels.
     """
     scores = [
         [
@@ -183,7 +183,7 @@ def run_report(
 
 
 def _training_plots(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Losses, D's outputs and scores over the steps of each stage."""
+    """Draws losses, D's outputs and scores over the steps of each stage."""
     drawn = []
     for stage in dict.fromkeys(line["stage"] for line in metrics):
         lines = [line for line in metrics if line["stage"] == stage]
@@ -203,7 +203,7 @@ def _training_plots(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """The fields of a nested configuration by their dotted names."""
+    """Returns the fields of a nested configuration by their dotted names."""
     fields: list[tuple[str, str]] = []
     for name, value in config.items():
         if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):

@@ -1,15 +1,15 @@
-"""Plots as SVG text: scores against each other, and values over the steps of a run."""
+"""SVG plots: scores against each other, and values over the steps of a run."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 640, 400  # of the drawing; a page scales it
+WIDTH, HEIGHT = 640, 400  # size of the drawing; a page scales it
 LEFT, RIGHT, TOP, BOTTOM = 84, 24, 40, 48  # margins around the axes
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#444444")
-MOST_POINTS = 400  # of a curve; more are averaged
-CHARACTER = 7.2  # width of a character of a label, about
+MOST_POINTS = 400  # a curve with more points is averaged down to these
+CHARACTER = 7.2  # approximate width of a character in a label
 
 
 class Point(NamedTuple):
@@ -27,13 +27,13 @@ def scatter(
     y_label: str,
     lines: Iterable[Sequence[Point]] = (),
 ) -> str:
-    """Draws labelled points, and lines behind them.
+    """Draws labelled points, with lines behind them.
 
     Args:
-      points: finite values.
-      x_label: what is across.
-      y_label: what is up.
-      lines: the corners of dashed lines.
+      points: the points; their values are finite.
+      x_label: label of the horizontal axis.
+      y_label: label of the vertical axis.
+      lines: the vertices of dashed lines.
     """
     axes = _Axes.around([(p.x, p.y) for p in points])
     drawn = [axes.draw(x_label, y_label)]
@@ -61,12 +61,12 @@ def scatter(
 def curves(
     series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str
 ) -> str:
-    """Draws lines with a legend; a curve of many points is averaged piece by piece.
+    """Draws curves with a legend; pieces of curves with many points are averaged.
 
     Args:
-      series: name to points in the order of x, finite.
-      x_label: what is across.
-      y_label: what is up.
+      series: maps names to points with finite values, ordered by x.
+      x_label: label of the horizontal axis.
+      y_label: label of the vertical axis.
     """
     thinned = {name: _thin(points) for name, points in series.items() if points}
     axes = _Axes.around([point for points in thinned.values() for point in points])
@@ -99,7 +99,7 @@ class _Box(NamedTuple):
     bottom: float
 
     def meets(self, other: "_Box") -> bool:
-        """Returns True if the two overlap."""
+        """Returns True if the rectangles overlap."""
         return (
             self.left < other.right
             and other.left < self.right
@@ -109,7 +109,7 @@ class _Box(NamedTuple):
 
 
 def _place_label(x: float, y: float, width: float, taken: Sequence[_Box]) -> _Box:
-    """Finds room beside, above or below a point, or else beside it."""
+    """Finds free space beside, above or below a point; by default it is beside it."""
     half = width / 2
     candidates = [
         _Box(left, middle - 8, left + width, middle + 8)
@@ -130,7 +130,7 @@ def _place_label(x: float, y: float, width: float, taken: Sequence[_Box]) -> _Bo
 
 
 class _Axes(NamedTuple):
-    """The range of values that the drawing's area shows."""
+    """The axes of a plot and the range of values that they show."""
 
     low: tuple[float, float]
     high: tuple[float, float]
@@ -146,7 +146,7 @@ class _Axes(NamedTuple):
         return cls((low[0], low[1]), (high[0], high[1]))
 
     def place(self, point: tuple[float, float]) -> tuple[float, float]:
-        """Values to the drawing's coordinates."""
+        """Maps values to the drawing's coordinates."""
         across, up = (
             (value - low) / (high - low)
             for value, low, high in zip(point, self.low, self.high, strict=True)
@@ -157,7 +157,7 @@ class _Axes(NamedTuple):
         )
 
     def draw(self, x_label: str, y_label: str) -> str:
-        """The grid, its values and the labels of both axes."""
+        """Draws the grid, its values and the labels of both axes."""
         drawn = []
         bottom, end = HEIGHT - BOTTOM, WIDTH - RIGHT
         for value, text in _ticks(self.low[0], self.high[0]):
@@ -184,7 +184,7 @@ class _Axes(NamedTuple):
 
 
 def _ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """About five round values between two others, with their text."""
+    """Returns about five round values between `low` and `high`, with their text."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough)

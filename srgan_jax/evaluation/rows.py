@@ -1,4 +1,4 @@
-"""The rows of a table: generators, and folders of images that other programs made."""
+"""The rows of a table: generators, and folders of images made by other programs."""
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -29,15 +29,16 @@ def load_generators(
     """Loads generators that share a scale.
 
     Args:
-      names: of the catalog, or of files; built-in rows need no loading.
-      scale: the scale they must have; None takes theirs, or 4 without generators.
-      tile: see `srgan_jax.load`, also for `dtype` and `padding`.
+      names: catalog names or files; names of built-in rows are skipped.
+      scale: the scale that the generators must have. None takes the generators' scale,
+        or 4 if there are none.
+      tile: see `srgan_jax.load`.
       dtype: `float32` or `bfloat16`.
       padding: `zero`, as in training and in other programs, or `symmetric`.
-      offline: refuse to download.
+      offline: forbid downloads.
 
     Returns:
-      Name to upscaling function, and the scale.
+      A mapping from name to upscaling function, and the scale.
 
     Raises:
       ValueError: the weights are not available, or the scales differ.
@@ -58,13 +59,13 @@ def load_generators(
     found = next(iter(scales.values()), scale or 4)
     if scale not in (None, found):
         raise ValueError(
-            f"the generators are x{found}, not x{scale}: leave out --scale"
+            f"--scale is {scale}, but the generators are x{found}: leave --scale out"
         )
     return dict(generators), found
 
 
 class Blend(NamedTuple):
-    """How a generator was interpolated: `(1 - alpha) a + alpha b`."""
+    """The generators and weight of an interpolation: `(1 - alpha) a + alpha b`."""
 
     a: str
     b: str
@@ -72,10 +73,13 @@ class Blend(NamedTuple):
 
 
 def find_blends(names: Sequence[str]) -> dict[str, Blend]:
-    """Returns which of the generators were interpolated, and between which two.
+    """Finds the generators that were interpolated between two others.
 
     Args:
-      names: of the catalog, or of files, such as `srgan-jax weights blend` writes.
+      names: catalog names, or files such as `srgan-jax weights blend` writes.
+
+    Returns:
+      A mapping from the name of each interpolated generator to its interpolation.
     """
     blends = {}
     for name in names:
@@ -89,16 +93,16 @@ def find_blends(names: Sequence[str]) -> dict[str, Blend]:
 def match_images(
     specs: Sequence[str], datasets: Sequence[Dataset], generators: Collection[str] = ()
 ) -> dict[str, dict[Path, Path]]:
-    """Finds the images that other programs made of the data sets' originals.
+    """Finds the images that other programs made from the data sets' originals.
 
     Args:
       specs: `NAME=FOLDER`, where FOLDER may be a pattern such as `out/*_SRGAN.png`. A
-        sub-folder named like a data set holds that set's images.
+        sub-folder named like a data set holds the images of that set.
       datasets: the originals.
-      generators: names that are rows already.
+      generators: names that other rows already use.
 
     Returns:
-      Name to the image file of each HR file.
+      A mapping from name to the image file of each HR file.
 
     Raises:
       ValueError: a spec is malformed, or an original's image is missing or ambiguous.

@@ -14,9 +14,9 @@ class Score:
 
     Attributes:
       image: the image's name.
-      psnr: in dB; infinite for equal images.
-      ssim: at most 1.
-      lpips: None if it was not measured.
+      psnr: PSNR in dB; infinite for equal images.
+      ssim: SSIM, at most 1.
+      lpips: LPIPS, or None if it was not measured.
     """
 
     image: str
@@ -25,12 +25,12 @@ class Score:
     lpips: float | None = None
 
     def caption(self) -> str:
-        """The scores as text beneath an image; LPIPS has a line of its own."""
+        """Returns the scores as text beneath an image; LPIPS is on a second line."""
         text = f"{self.psnr:.2f} dB / {self.ssim:.4f}"
         return text if self.lpips is None else f"{text}\nLPIPS {self.lpips:.4f}"
 
     def measured(self) -> dict[str, float]:
-        """The scores by name: `psnr`, `ssim` and, if it was measured, `lpips`."""
+        """Returns the scores by name: `psnr`, `ssim` and, if measured, `lpips`."""
         scores = {"psnr": self.psnr, "ssim": self.ssim}
         return scores if self.lpips is None else scores | {"lpips": self.lpips}
 
@@ -42,7 +42,7 @@ class Result:
     Attributes:
       weights: the generator's name or file, or the name given to a folder of images.
       dataset: the data set's label.
-      protocol: under which PSNR and SSIM were computed.
+      protocol: the protocol of PSNR and SSIM.
       per_image: one score for each image that could be scored.
     """
 
@@ -75,11 +75,11 @@ def score_image(
     Args:
       pair: LR and HR. Their sizes give the scale, which sets the protocol's crop.
       sr: uint8 `[height, width, 3]`, of HR's size.
-      protocol: see `metrics`.
+      protocol: protocol of PSNR and SSIM; see `metrics`.
       lpips: the distance of `sr` and HR, which does not depend on the protocol.
 
     Raises:
-      ValueError: `sr` is not of HR's size, or is too small for the protocol.
+      ValueError: `sr` does not have HR's size, or is too small for the protocol.
     """
     scale = pair.hr.shape[0] // pair.lr.shape[0]
     psnr, ssim = (

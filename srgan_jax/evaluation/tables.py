@@ -1,4 +1,7 @@
-"""Tables of scores: terminal, Markdown, CSV and JSON. Every row names its protocol."""
+"""Tables of scores for terminals and in Markdown, CSV and JSON.
+
+Every row names its protocol.
+"""
 
 import csv
 import dataclasses
@@ -22,7 +25,7 @@ def terminal(
     """Returns the mean scores as a table for a `rich` console.
 
     Args:
-      results: one row each.
+      results: the results; each becomes one row.
       lpips: the network of the LPIPS column; None leaves the column out.
       note: text beneath the table.
     """

@@ -1,4 +1,4 @@
-"""Colours to sRGB, for formats that cannot say which colours they hold."""
+"""Converts colours to sRGB, for formats that cannot store a colour space."""
 
 import io
 import struct
@@ -15,8 +15,8 @@ _PRIMARIES = {
     9: (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),  # BT.2020
     12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),  # Display P3
 }
-_GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}  # transfer functions that are powers
-_SRGB = 13
+_GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}  # exponents of the pure power transfer functions
+_SRGB = 13  # sRGB's transfer function
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
@@ -24,10 +24,17 @@ _ROWS = 64  # rows converted at a time
 
 
 def from_icc(pixels: np.ndarray, icc: bytes) -> np.ndarray:
-    """Converts uint8 grey, RGB or CMYK `[h, w, 4]` by its ICC profile to sRGB.
+    """Converts pixels to sRGB by their ICC profile.
+
+    Args:
+      pixels: uint8 grey `[h, w]`, RGB `[h, w, 3]` or CMYK `[h, w, 4]`.
+      icc: the ICC profile.
+
+    Returns:
+      uint8 `[h, w]` for grey, otherwise `[h, w, 3]`.
 
     Raises:
-      ValueError: the profile is damaged, or belongs to other colours.
+      ValueError: the profile is damaged, or is for another kind of pixels.
     """
     modes = {2: "L", 3: "RGB"} if pixels.shape[-1:] != (4,) else {3: "CMYK"}
     mode = "RGB" if pixels.ndim == 3 and pixels.shape[-1] == 3 else modes[pixels.ndim]
@@ -35,19 +42,24 @@ def from_icc(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         srgb = ImageCms.createProfile("sRGB")
-        done = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+        rgb = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError) as error:
         raise ValueError("the colour profile cannot be used") from error
-    converted = np.asarray(done)
+    converted = np.asarray(rgb)
     return converted[..., 0] if pixels.ndim == 2 else converted
 
 
 def from_cmyk(inks: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, str | None]:
-    """Converts uint8 CMYK `[h, w, 4]`, 255 full ink, to sRGB.
+    """Converts CMYK to sRGB.
+
+    Without a usable profile each channel becomes (1 - ink) (1 - black).
+
+    Args:
+      inks: uint8 `[h, w, 4]`; 255 is full ink.
+      icc: the ICC profile, if there is one.
 
     Returns:
-      RGB by the profile and None; or, without a usable profile, each channel as
-      (1 - ink) (1 - black), and a note that says so.
+      uint8 RGB `[h, w, 3]`, and None, or a note if no profile could be used.
     """
     reason = "no colour profile"
     if icc:
@@ -62,22 +74,23 @@ def from_cmyk(inks: np.ndarray, icc: bytes | None) -> tuple[np.ndarray, str | No
 
 
 def from_chunks(pixels: np.ndarray, chunks: Mapping[bytes, bytes]) -> np.ndarray:
-    """Converts grey or RGB by a PNG's cICP, sRGB, gAMA and cHRM chunks to sRGB.
+    """Converts grey or RGB to sRGB by a PNG's cICP, sRGB, gAMA and cHRM chunks.
 
     Args:
       pixels: uint8 or uint16 `[h, w]` or `[h, w, 3]`.
-      chunks: the PNG's chunks; cICP goes before sRGB, and sRGB before the others.
+      chunks: data of the PNG's chunks by type. cICP takes precedence over sRGB, and
+        sRGB over gAMA and cHRM.
 
     Raises:
-      ValueError: the chunks are damaged or name colours that are not known here.
+      ValueError: the chunks are damaged or name unknown colours.
     """
-    gamma, primaries = _described(chunks)
+    gamma, primaries = _parse_chunks(chunks)
     top = np.iinfo(pixels.dtype).max
     levels = np.arange(top + 1) / top
     matrix = _to_xyz(_PRIMARIES[1])
     same = primaries is None or np.allclose(primaries, _PRIMARIES[1], atol=2e-3)
     if pixels.ndim == 2 or same:
-        if gamma is None or abs(gamma - 2.2) < 0.02:  # gAMA's way of saying sRGB
+        if gamma is None or abs(gamma - 2.2) < 0.02:  # gAMA writes sRGB as 2.2
             return pixels
         return _rounded(_encoded(levels**gamma), pixels.dtype)[pixels]
     assert primaries is not None
@@ -93,10 +106,10 @@ def from_chunks(pixels: np.ndarray, chunks: Mapping[bytes, bytes]) -> np.ndarray
 Primaries = tuple[tuple[float, float], ...]
 
 
-def _described(
+def _parse_chunks(
     chunks: Mapping[bytes, bytes],
 ) -> tuple[float | None, Primaries | None]:
-    """The power that makes samples linear (None: sRGB's curve), and the primaries."""
+    """The exponent that linearises samples (None for sRGB's curve), and primaries."""
     try:
         if b"cICP" in chunks:
             code, transfer = struct.unpack_from("2B", chunks[b"cICP"])
@@ -118,14 +131,14 @@ def _described(
 
 
 def _to_xyz(primaries: Primaries) -> np.ndarray:
-    """Linear RGB to XYZ `[3, 3]`, white at luminance 1 (SMPTE RP 177)."""
+    """The matrix `[3, 3]` from linear RGB to XYZ; white has Y = 1 (SMPTE RP 177)."""
     white, *colours = (np.array((x / y, 1, (1 - x - y) / y)) for x, y in primaries)
     columns = np.stack(colours, axis=1)
     return columns * np.linalg.solve(columns, white)
 
 
 def _adapted(primaries: Primaries) -> np.ndarray:
-    """Linear RGB to XYZ as seen under D65, by Bradford's cone responses."""
+    """The matrix `[3, 3]` from linear RGB to XYZ, adapted to D65 (Bradford)."""
     to_xyz = _to_xyz(primaries)
     white = np.ones(3)
     ratio = (_BRADFORD @ _to_xyz(_PRIMARIES[1]) @ white) / (_BRADFORD @ to_xyz @ white)
@@ -133,13 +146,13 @@ def _adapted(primaries: Primaries) -> np.ndarray:
 
 
 def _linear(encoded: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1."""
+    """Decodes sRGB's transfer curve (IEC 61966-2-1)."""
     low = encoded <= 0.04045
     return np.where(low, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def _encoded(linear: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1; values outside [0, 1] are clipped."""
+    """Encodes by sRGB's transfer curve (IEC 61966-2-1); clips to [0, 1]."""
     linear = np.clip(linear, 0, 1)
     curve = 1.055 * linear ** (1 / 2.4) - 0.055
     return np.where(linear <= 0.0031308, 12.92 * linear, curve)

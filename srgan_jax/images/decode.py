@@ -1,8 +1,8 @@
-"""Reads images: which files a folder holds, their sizes, their samples.
+"""Finds image files in folders, and reads their sizes and samples.
 
-Refused, each in a sentence that names the file: damaged and empty files, contents that
-the suffix belies, animations and several pages, more pixels than allowed, and whatever
-a format's decoder does not know.
+These files are refused, with an error that names the file: damaged and empty files,
+files whose suffix contradicts their contents, animations, files of several pages,
+images with more pixels than allowed, and variants that a format's decoder lacks.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ from srgan_jax.images import exif, pillow_codecs
 from srgan_jax.images.formats import BY_SUFFIX, EXPECTED, FORMATS, identify
 from srgan_jax.images.image import Image, ImageError, Refusal, check_pixels, to_8_bits
 
-MAX_PIXELS = 2**26  # of an input, 67 million: its image at x4 takes 3 GB
-_START = 32  # bytes that tell a format
+MAX_PIXELS = 2**26  # in an input, 67 million: the result at x4 takes 3 GB
+_START = 32  # bytes at a file's start by which its format is identified
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 
 
 class Header(NamedTuple):
-    """What is known of an image before it is decoded.
+    """What the header of an image file says.
 
     Attributes:
-        height: in pixels.
-        width: in pixels.
-        jpeg: whether it is a JPEG of one or three components, from which a part can be
-            decoded by itself.
+      height: the image's height in pixels.
+      width: the image's width in pixels.
+      jpeg: True for a JPEG of one or three components, of which a region can be decoded
+        without the rest.
     """
 
     height: int
@@ -39,12 +39,12 @@ class Header(NamedTuple):
 
 
 def find(folder: Path) -> list[Path]:
-    """All files below `folder` with the suffix of an image, in the order of names.
+    """Lists all image files below `folder` (by suffix), sorted by name.
 
-    Links are followed, but no folder is visited twice. Hidden files are passed over.
+    Links are followed, but no folder is visited twice. Hidden files are skipped.
 
     Raises:
-        ValueError: there is no such folder, or no image in it.
+      ValueError: the folder does not exist, or holds no image.
     """
     found = [path for path in scan(folder) if path.suffix.lower() in BY_SUFFIX]
     if not found:
@@ -55,13 +55,13 @@ def find(folder: Path) -> list[Path]:
 
 
 def scan(folder: Path) -> list[Path]:
-    """All files below `folder` in the order of names, as `find` looks for them.
+    """Lists all files below `folder`, sorted by name; skips hidden ones.
 
-    A folder that can be reached both by its own name and by a link is listed under its
-    own name.
+    Links are followed, but no folder is visited twice. A folder that can be reached
+    both directly and by a link is listed under its own name.
 
     Raises:
-        ValueError: there is no such folder.
+      ValueError: the folder does not exist.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
@@ -91,10 +91,15 @@ def scan(folder: Path) -> list[Path]:
 
 
 def read(path: Path, max_pixels: int | None = MAX_PIXELS) -> Image:
-    """Reads an image upright, with its metadata.
+    """Reads an image with its metadata, and turns it upright.
+
+    Args:
+      path: the file.
+      max_pixels: refuse images with more pixels; None for no limit.
 
     Raises:
-      ImageError: see the module's first lines; the message begins with the name.
+      ImageError: the file is refused (see the module's docstring); the message begins
+        with its name.
     """
     data = read_bytes(path)
     try:
@@ -105,10 +110,10 @@ def read(path: Path, max_pixels: int | None = MAX_PIXELS) -> Image:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The contents of a file.
+    """Reads the bytes of a file.
 
     Raises:
-      ImageError: it cannot be opened or read.
+      ImageError: the file cannot be opened or read.
     """
     try:
         return path.read_bytes()
@@ -119,7 +124,7 @@ def read_bytes(path: Path) -> bytes:
 def decode_upright(data: bytes, label: str, max_pixels: int | None) -> Image:
     """Decodes an image and turns it upright, as `read` does."""
     image = decode_image(data, label, max_pixels)
-    if image.metadata.xmp:  # tells the orientation too
+    if image.metadata.xmp:  # holds the orientation too
         xmp = re.sub(
             rb"(tiff:Orientation(?:=.|>))[2-8]", rb"\g<1>1", image.metadata.xmp
         )
@@ -146,21 +151,21 @@ def decode_image(data: bytes, label: str, max_pixels: int | None = None) -> Imag
     """Decodes an image as it is stored: its orientation tag is not applied.
 
     Raises:
-      ImageError: as for `read`.
+      ImageError: the image is refused, as by `read`.
     """
     try:
         if not data:
             raise Refusal("not an image: the file is empty")
         return FORMATS[_known(identify(data[:_START]))].decode(data, max_pixels)
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise exceptions of any type
         raise describe_error(label, error) from error
 
 
 def check(path: Path, max_pixels: int | None = MAX_PIXELS) -> None:
-    """Refuses by the header alone what `read` would refuse by it.
+    """Reads a file's header and refuses the file if `read` would refuse that header.
 
     Raises:
-      ImageError: as for `read`.
+      ImageError: the file is refused.
     """
     try:
         with open(path, "rb") as file:
@@ -172,29 +177,30 @@ def check(path: Path, max_pixels: int | None = MAX_PIXELS) -> None:
             file.seek(0)
             width, height = FORMATS[_known(kind)].size(file)
             check_pixels(width, height, max_pixels)
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise exceptions of any type
         raise describe_error(str(path), error) from error
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """The image in a file as uint8 RGB `[height, width, 3]`, as it is stored.
+    """Reads an image as uint8 RGB `[height, width, 3]`.
 
-    Grey becomes RGB, 16 bits are rounded to 8, and transparency, the orientation tag
-    and the colour profile are ignored.
+    Grey becomes RGB and 16 bits are rounded to 8. Transparency, the orientation tag and
+    the colour profile are ignored.
 
     Raises:
-        ImageError: the file is missing, damaged or of an unknown format.
+      ImageError: the file is missing, damaged or of an unknown format.
     """
     return to_rgb(decode_image(read_bytes(Path(path)), str(path)).pixels)
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Size by the header alone, and whether the file has its end.
+    """Reads the header, and checks that the file is complete.
 
-    A file cut short by a broken download would otherwise stop a run hours later.
+    The check looks for the end marker of a JPEG or PNG and decodes other formats. A
+    file truncated by a broken download would otherwise stop a run hours later.
 
     Raises:
-        Exception: whatever the decoder raises of a damaged file.
+      Exception: the file is damaged; the type is that of the decoder's error.
     """
     kind = _known(identify(file.read(_START)))
     file.seek(0, os.SEEK_END)
@@ -211,20 +217,21 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def decode(file: BinaryIO, label: str) -> npt.NDArray[np.uint8]:
-    """The image in an open file, or in `io.BytesIO`, as `read_image` gives it."""
+    """Reads an open file, or `io.BytesIO`, as `read_image` does."""
     return to_rgb(decode_image(file.read(), label).pixels)
 
 
 def to_rgb(pixels: np.ndarray) -> npt.NDArray[np.uint8]:
-    """Grey or RGB of 8 or 16 bits as uint8 RGB `[height, width, 3]`."""
+    """Converts grey or RGB of 8 or 16 bits to uint8 RGB `[height, width, 3]`."""
     pixels = to_8_bits(pixels)
     return np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels
 
 
 def describe_error(label: str, error: Exception) -> ImageError:
-    """Says of a decoder's or the system's error which image it was, and what it means.
+    """Turns an error of a decoder or of the system into one that names the image.
 
-    Decoders report damage by exceptions of many types, in words for their authors.
+    Decoders report damage by exceptions of many types, with messages that only their
+    authors understand.
     """
     if isinstance(error, ImageError):
         return error
@@ -252,7 +259,7 @@ def _check_suffix(path: Path, kind: str | None) -> None:
 
 
 def _turn(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """The image upright (EXIF 2.3, tag 274); an unknown orientation is upright."""
+    """Turns an image upright (EXIF 2.3, tag 274), unless its orientation is unknown."""
     if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

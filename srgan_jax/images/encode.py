@@ -1,6 +1,6 @@
-"""Writes images: a file appears whole or not at all.
+"""Writes images atomically.
 
-Refused: formats that are not written, and what a format cannot hold of the samples.
+Formats that cannot be written and samples that a format cannot hold are refused.
 Metadata that a format cannot hold is converted or left out, and a note says so.
 """
 
@@ -18,11 +18,11 @@ _NAMES = {"exif": "EXIF", "xmp": "XMP", "comment": "the comment"}
 
 
 class Settings(NamedTuple):
-    """How to encode.
+    """How an image is encoded.
 
     Attributes:
       quality: 1 to 100 for JPEG, WebP and AVIF; None for the format's default.
-      lossless: keep every sample.
+      lossless: True to keep every sample exactly.
     """
 
     quality: int | None = None
@@ -33,33 +33,33 @@ DEFAULT = Settings()
 
 
 def format_of(path: Path) -> str:
-    """The name of the format that a file's suffix asks for.
+    """The name of the format that belongs to a file's suffix.
 
     Raises:
-      ImageError: no format that is written has it.
+      ImageError: no format that can be written has this suffix.
     """
     kind = BY_SUFFIX.get(path.suffix.lower())
     if kind is None:
         expected = ", ".join(BY_SUFFIX)
-        raise ImageError(f"{path}: none of the formats written ({expected})")
+        raise ImageError(f"{path}: the suffix names no format; expected {expected}")
     return kind
 
 
 def check_output(
     label: str, kind: str, size: tuple[int, int], alpha: bool, settings: Settings
 ) -> None:
-    """Says before the work what `write` would refuse.
+    """Refuses before the computation what `write` would refuse after it.
 
     Args:
       label: name of the output.
-      kind: its format.
-      size: its height and width.
-      alpha: whether it has transparency.
-      settings: how it will be encoded.
+      kind: format of the output.
+      size: height and width of the output.
+      alpha: whether the output has transparency.
+      settings: how the output will be encoded.
 
     Raises:
-      ImageError: the format holds no alpha, no side of that length, or not every
-        sample.
+      ImageError: the format has no alpha, cannot hold sides of that length, or is not
+        lossless although `settings` asks for it.
     """
     form = FORMATS[kind]
     if alpha and not form.alpha:
@@ -76,15 +76,15 @@ def check_output(
 
 
 def write(path: Path, image: Image, settings: Settings = DEFAULT) -> list[str]:
-    """Writes an image in the format of its suffix, whole or not at all.
+    """Writes an image atomically, in the format of the file's suffix.
 
-    16 bits are kept by PNG and TIFF, and rounded to 8 for the others.
+    PNG and TIFF keep 16 bits; for other formats they are rounded to 8.
 
     Returns:
       A note for each piece of metadata that was converted or left out.
 
     Raises:
-      ImageError: the format cannot hold it, or the file cannot be written.
+      ImageError: the format cannot hold the image, or the file cannot be written.
     """
     kind = format_of(path)
     has_alpha = image.alpha is not None
@@ -93,10 +93,10 @@ def write(path: Path, image: Image, settings: Settings = DEFAULT) -> list[str]:
     try:
         with (
             replacing(path) as unfinished,
-            io.BufferedWriter(_Unnumbered(unfinished, "wb")) as file,
+            io.BufferedWriter(_WithoutFileno(unfinished, "wb")) as file,
         ):
             FORMATS[kind].encode(file, image, **settings._asdict())
-    except Exception as error:  # encoders raise what they like
+    except Exception as error:  # encoders raise exceptions of any type
         raise _describe_error(str(path), error) from error
     return notes
 
@@ -104,10 +104,10 @@ def write(path: Path, image: Image, settings: Settings = DEFAULT) -> list[str]:
 def encode(
     image: Image, kind: str, label: str, settings: Settings
 ) -> tuple[bytes, list[str]]:
-    """An image as the bytes of a file, and the notes of `write`.
+    """Encodes an image as the bytes of a file; also returns the notes of `write`.
 
     Raises:
-      ImageError: as for `write`.
+      ImageError: the format cannot hold the image.
     """
     has_alpha = image.alpha is not None
     check_output(label, kind, image.pixels.shape[:2], has_alpha, settings)
@@ -115,7 +115,7 @@ def encode(
     file = io.BytesIO()
     try:
         FORMATS[kind].encode(file, image, **settings._asdict())
-    except Exception as error:  # encoders raise what they like
+    except Exception as error:  # encoders raise exceptions of any type
         raise _describe_error(label, error) from error
     return file.getvalue(), notes
 
@@ -127,21 +127,24 @@ def _describe_error(label: str, error: Exception) -> ImageError:
     return ImageError(f"{label}: {reason}")
 
 
-class _Unnumbered(io.FileIO):
-    """A file that Pillow must write by `write`: by number it ignores short writes."""
+class _WithoutFileno(io.FileIO):
+    """A file that Pillow must write with `write`.
+
+    Given a file descriptor, Pillow writes to it directly and ignores short writes.
+    """
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation
 
 
 def fit(image: Image, kind: str) -> tuple[Image, list[str]]:
-    """The image as a format holds it, and what was converted or left out for it."""
+    """Converts an image to what a format can hold; notes say what was changed."""
     form = FORMATS[kind]
     notes: list[str] = []
     if not form.deep:
         alpha = None if image.alpha is None else to_8_bits(image.alpha)
         image = dataclasses.replace(image, pixels=to_8_bits(image.pixels), alpha=alpha)
-    image = _with_held_colours(image, form, kind, notes)
+    image = _convert_colours(image, form, kind, notes)
     metadata = image.metadata
     if metadata.exif:
         height, width = image.pixels.shape[:2]
@@ -151,7 +154,7 @@ def fit(image: Image, kind: str) -> tuple[Image, list[str]]:
         block = exif.build(exif.Tags("<", exif.resolution(metadata.dpi, "<")))
         metadata = dataclasses.replace(metadata, exif=block)
     if kind == "JPEG":
-        metadata = _within_segments(metadata, notes)
+        metadata = _fit_jpeg_segments(metadata, notes)
     if kind == "TIFF" and metadata.exif and (tags := tiff.lost_tags(metadata.exif)):
         notes.append(f"tags are left out: {', '.join(tags)}")
     lost = {field for field in ("exif", "xmp", "comment") if getattr(metadata, field)}
@@ -168,10 +171,8 @@ def _keyword(chunk: tuple[bytes, bytes]) -> str:
     return f"the text {keyword.decode('latin-1')!r}"
 
 
-def _with_held_colours(
-    image: Image, form: Format, kind: str, notes: list[str]
-) -> Image:
-    """The image in sRGB if the format cannot say what its colours are."""
+def _convert_colours(image: Image, form: Format, kind: str, notes: list[str]) -> Image:
+    """Converts to sRGB if the format cannot store the image's colour space."""
     metadata = image.metadata
     icc, chunks = metadata.icc, dict(metadata.chunks)
     grey_profile = icc is not None and icc[16:20] == b"GRAY"
@@ -189,8 +190,8 @@ def _with_held_colours(
     return dataclasses.replace(image, pixels=pixels, metadata=metadata)
 
 
-def _within_segments(metadata: Metadata, notes: list[str]) -> Metadata:
-    """What fits into segments of a JPEG, of 64 kB each."""
+def _fit_jpeg_segments(metadata: Metadata, notes: list[str]) -> Metadata:
+    """Drops the metadata that does not fit into a JPEG's segments of 64 kB."""
     names: list[str] = []
     if metadata.exif and len(metadata.exif) > pillow_codecs.JPEG_MAX_EXIF:
         block, names = exif.shrunk(metadata.exif, pillow_codecs.JPEG_MAX_EXIF)

@@ -1,7 +1,7 @@
-"""EXIF and TIFF tags as bytes: values are moved, never interpreted or re-encoded.
+"""Reads and writes EXIF and TIFF tags, and copies their values as raw bytes.
 
-A tag may hold anything (wrong types, text in any encoding) and still travels from file
-to file. Only the directories are understood: EXIF 2.32, section 4.6.2; TIFF 6.0,
+A tag may hold anything (wrong types, text in any encoding) and is still copied from
+file to file. Only the directories are parsed: EXIF 2.32, section 4.6.2; TIFF 6.0,
 section 2; BigTIFF.
 """
 
@@ -32,10 +32,10 @@ class Tags:
     """The directories of an EXIF block or of a TIFF page.
 
     Attributes:
-      order: `<` or `>`, the byte order of all values.
-      image: the main directory, without pointers to the other two.
-      camera: the Exif directory.
-      gps: the GPS directory.
+      order: byte order of all values, `<` or `>`.
+      image: entries of the main directory, without pointers to the other two.
+      camera: entries of the Exif directory.
+      gps: entries of the GPS directory.
       damaged: names of tags whose type is unknown or whose value is not in the file.
     """
 
@@ -46,13 +46,13 @@ class Tags:
     damaged: list[str] = dataclasses.field(default_factory=list)
 
     def get(self, tag: int) -> Entry | None:
-        """The entry of a tag in the main directory."""
+        """The entry of a tag in the main directory, or None."""
         return next((entry for entry in self.image if entry.tag == tag), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """How a directory is laid out: formats of its parts, bytes of an inline value."""
+    """How a directory is laid out: `struct` formats, and bytes of an inline value."""
 
     count: str
     entry: str
@@ -64,7 +64,7 @@ _CLASSIC, _BIG = _Layout("H", "HHI", "I", 4), _Layout("Q", "HHQ", "Q", 8)
 
 
 def name(tag: int) -> str:
-    """A tag's name, or its number where it has none."""
+    """A tag's name, or its number if it has no name."""
     return TAGS.get(tag, f"{tag:#06x}")
 
 
@@ -72,11 +72,11 @@ def parse(data: bytes, offset: int | None = None) -> Tags:
     """Reads the directories of an EXIF block or of a TIFF file.
 
     Args:
-      data: begins with a TIFF header.
-      offset: of the main directory; the first one unless given.
+      data: bytes that begin with a TIFF header.
+      offset: where the main directory begins; None for the header's own offset.
 
     Raises:
-      ValueError: there is no header, or no directory where it points.
+      ValueError: the header is missing, or no directory is found at the offset.
     """
     order, layout, first = _header(data)
     damaged: list[str] = []
@@ -99,7 +99,7 @@ def parse(data: bytes, offset: int | None = None) -> Tags:
         else:
             directory, found = image, [(position, tag)]
         for place, inner in found:
-            if inner == _INTEROPERABILITY:  # points into the old file
+            if inner == _INTEROPERABILITY:  # an offset into the original file
                 continue
             entry = _entry(data, order, layout, place)
             if entry is None:
@@ -110,18 +110,18 @@ def parse(data: bytes, offset: int | None = None) -> Tags:
 
 
 def build(tags: Tags) -> bytes:
-    """An EXIF block of the given tags, beginning with its TIFF header."""
+    """Builds an EXIF block of the given tags, beginning with its TIFF header."""
     mark = b"II*\0" if tags.order == "<" else b"MM\0*"
     return mark + struct.pack(tags.order + "I", 8) + directories(tags, 8)
 
 
 def directories(tags: Tags, start: int, big: bool = False) -> bytes:
-    """The directories as they stand at offset `start` of a file.
+    """Serialises the directories for offset `start` of a file.
 
     Args:
-      tags: values are written unchanged.
-      start: where the main directory begins.
-      big: lay them out for BigTIFF.
+      tags: the tags; their values are written unchanged.
+      start: offset of the main directory.
+      big: True for BigTIFF.
     """
     layout = _BIG if big else _CLASSIC
     blocks = b""
@@ -140,13 +140,16 @@ def directories(tags: Tags, start: int, big: bool = False) -> bytes:
 
 
 def upright(data: bytes) -> tuple[int, bytes]:
-    """The orientation (EXIF tag 274), and the block without it and its thumbnail.
+    """Removes the orientation (EXIF tag 274) and the thumbnail from a block.
 
-    All other bytes keep their places, for MakerNotes that point into the block. An
+    All other bytes keep their offsets, because MakerNotes may point into the block. An
     orientation of the wrong type counts as 1, upright.
 
+    Returns:
+      The orientation, and the block without it.
+
     Raises:
-      ValueError: as for `parse`.
+      ValueError: the block has no header or no directory.
     """
     order, layout, start = _header(data)
     patched = bytearray(data)
@@ -165,7 +168,7 @@ def upright(data: bytes) -> tuple[int, bytes]:
             patched[at:at] = bytes(entry_size)
             left -= 1
     struct.pack_into(order + layout.count, patched, start, left)
-    # After the entries stands the offset of the next directory, the thumbnail's.
+    # The entries are followed by the offset of the thumbnail's directory.
     end = positions[0][0] + left * entry_size if positions else start + 2
     size = struct.calcsize("=" + layout.offset)
     patched[end : end + size] = bytes(len(patched[end : end + size]))
@@ -173,7 +176,7 @@ def upright(data: bytes) -> tuple[int, bytes]:
 
 
 def resized(data: bytes, width: int, height: int) -> bytes:
-    """The block with `width` and `height` wherever it has told them already."""
+    """Sets the width and height in every size tag that the block already has."""
     order, layout, start = _header(data)
     patched = bytearray(data)
     sizes = {Base.ExifImageWidth: width, Base.ExifImageHeight: height}
@@ -195,7 +198,7 @@ def resized(data: bytes, width: int, height: int) -> bytes:
 
 
 def dpi(tags: Tags) -> tuple[float, float] | None:
-    """Pixels per inch by XResolution, YResolution and ResolutionUnit."""
+    """Horizontal and vertical pixels per inch, or None if the tags do not say."""
     found = []
     for tag in (Base.XResolution, Base.YResolution):
         entry = tags.get(tag)
@@ -211,7 +214,7 @@ def dpi(tags: Tags) -> tuple[float, float] | None:
 
 
 def resolution(dpi: tuple[float, float], order: str) -> list[Entry]:
-    """The entries that `dpi` reads."""
+    """The resolution entries that `dpi` reads."""
     entries = [Entry(Base.ResolutionUnit, SHORT, 1, struct.pack(order + "H", 2))]
     for tag, value in zip((Base.XResolution, Base.YResolution), dpi, strict=True):
         ratio = struct.pack(order + "II", round(min(value, 4e5) * 10_000), 10_000)
@@ -220,7 +223,7 @@ def resolution(dpi: tuple[float, float], order: str) -> list[Entry]:
 
 
 def shrunk(data: bytes, most: int) -> tuple[bytes, list[str]]:
-    """The block without its largest tags, so that it has at most `most` bytes.
+    """Removes the largest tags until the block has at most `most` bytes.
 
     Returns:
       The block, and the names of the tags that are left out.
@@ -278,7 +281,7 @@ def _entry(data: bytes, order: str, layout: _Layout, position: int) -> Entry | N
 
 
 def _number(order: str, entry: Entry | None) -> int | None:
-    """The value of a single unsigned integer."""
+    """The value of an entry that holds one unsigned integer, otherwise None."""
     formats = {SHORT: "H", LONG: "I", 13: "I", LONG8: "Q"}
     if entry is None or entry.count != 1 or entry.type not in formats:
         return None
@@ -304,7 +307,7 @@ def _directory(
 def _table(
     order: str, layout: _Layout, entries: list[Entry], values_at: int
 ) -> tuple[bytes, bytes]:
-    """A directory, and the values that its entries point to, from `values_at` on."""
+    """A directory, and the values that its entries point to, placed at `values_at`."""
     table, values = struct.pack(order + layout.count, len(entries)), b""
     for entry in sorted(entries, key=lambda entry: entry.tag):
         value = entry.value

@@ -1,4 +1,4 @@
-"""The one table of formats: suffixes, decoder, encoder, and what each can hold."""
+"""The table of image formats: suffixes, decoder, encoder, and what each can hold."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,21 +9,23 @@ from srgan_jax.images.image import Image
 
 
 class Format(NamedTuple):
-    """A format that is read and written.
+    """An image format that can be read and written.
 
     Attributes:
-      suffixes: the first one is given to new files.
-      size: width and height of an open file.
-      decode: bytes and the largest number of pixels (None: any) to an image, whose
-        orientation tag has not been applied. Raises what its library raises.
-      encode: writes an image to a file; takes `quality` and `lossless`.
-      holds: the metadata it holds, by the names of `image.Metadata`.
-      alpha: whether it holds transparency.
-      deep: whether it holds 16 bits.
-      grey: whether it holds grey as such.
-      lossy: whether it takes a quality.
-      lossless: whether it can keep every sample.
-      longest_side: in pixels.
+      suffixes: file name suffixes; new files get the first one.
+      size: function that returns the width and height of an open file.
+      decode: function that takes the file's bytes and the largest number of pixels
+        (None for no limit), and returns an Image whose orientation tag has not been
+        applied. Its library's exceptions pass through.
+      encode: function that writes an Image to an open file; takes `quality` and
+        `lossless`.
+      holds: fields of `image.Metadata` that the format can hold.
+      alpha: True if it can hold transparency.
+      deep: True if it can hold 16 bits.
+      grey: True if it can hold a single channel.
+      lossy: True if its encoder takes a quality.
+      lossless: True if it can keep every sample exactly.
+      longest_side: the largest width or height, in pixels.
     """
 
     suffixes: tuple[str, ...]
@@ -104,7 +106,7 @@ FORMATS = {
 }
 BY_SUFFIX = {suffix: name for name, f in FORMATS.items() for suffix in f.suffixes}
 
-# Formats that people have images in and that are not read.
+# Common formats that cannot be read, for error messages.
 UNREAD = {
     **{".gif": "GIF", ".heic": "HEIC", ".heif": "HEIC", ".jxl": "JPEG XL"},
     **{".jp2": "JPEG 2000", ".svg": "SVG", ".psd": "PSD", ".dng": "DNG", ".cr2": "CR2"},
@@ -114,7 +116,7 @@ EXPECTED = ", ".join(FORMATS)
 
 
 def identify(start: bytes) -> str | None:
-    """The name of the format, read or not, that a file's first 32 bytes tell."""
+    """Identifies a format, supported or not, by the first 32 bytes of a file."""
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return "WEBP"
     if start[4:8] == b"ftyp":

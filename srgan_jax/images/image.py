@@ -1,4 +1,4 @@
-"""An image as its file holds it: samples, alpha, metadata, notes on what was lost."""
+"""A decoded image: samples, alpha, metadata, and notes on what was lost."""
 
 import dataclasses
 
@@ -6,24 +6,24 @@ import numpy as np
 
 
 class ImageError(OSError):
-    """An image that cannot be read or written; the message begins with its name."""
+    """An image cannot be read or written; the message begins with its name."""
 
 
 class Refusal(ValueError):
-    """Why an image is not read, in words for the user; the name is added later."""
+    """The reason why an image is refused; the caller adds the image's name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What a file says besides its samples, as bytes that no reader has interpreted.
+    """A file's metadata, mostly as uninterpreted bytes.
 
     Attributes:
       icc: the ICC profile.
-      exif: EXIF, beginning with its TIFF header.
+      exif: the EXIF block, beginning with its TIFF header.
       xmp: the XMP packet.
       comment: a JPEG's comment.
       dpi: pixels per inch, horizontal and vertical.
-      chunks: type and data of PNG chunks for colour and text: gAMA, cHRM, cICP, tEXt.
+      chunks: type and data of PNG's colour and text chunks: gAMA, cHRM, cICP, tEXt...
     """
 
     icc: bytes | None = None
@@ -40,10 +40,10 @@ class Image:
 
     Attributes:
       pixels: uint8 or uint16 `[h, w, 3]` RGB or `[h, w]` grey, not premultiplied by
-        alpha. Colours mean what `metadata` says, or sRGB.
-      alpha: of the same dtype `[h, w]`, or None if every pixel is opaque.
-      metadata: what the file says besides.
-      notes: a sentence for each piece of metadata that was left out or converted.
+        alpha. The colour space is that of `metadata`, sRGB if it has none.
+      alpha: `[h, w]` in the dtype of `pixels`, or None if every pixel is opaque.
+      metadata: the file's metadata.
+      notes: a note for each piece of metadata that was left out or converted.
     """
 
     pixels: np.ndarray
@@ -53,9 +53,9 @@ class Image:
 
 
 def split_alpha(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Splits `[h, w]` or `[h, w, 1 to 4]` samples into grey or RGB, and alpha.
+    """Splits samples `[h, w]` or `[h, w, 1 to 4]` into colour (grey or RGB) and alpha.
 
-    Alpha is None if there is none or every pixel is opaque.
+    Alpha is None if there is no alpha channel or every pixel is opaque.
     """
     if samples.ndim == 2:
         return samples, None
@@ -67,17 +67,17 @@ def split_alpha(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def to_8_bits(samples: np.ndarray) -> np.ndarray:
-    """Rounds uint16 samples to the nearest of 256 levels; uint8 stays as it is."""
+    """Rounds uint16 samples to the nearest of 256 levels; returns uint8 unchanged."""
     if samples.dtype == np.uint8:
         return samples
     return ((samples.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
 
 
 def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
-    """Refuses an image before it is decoded.
+    """Checks the size of an image before it is decoded.
 
     Raises:
-      Refusal: it has no pixel, or more than `max_pixels`.
+      Refusal: the image has no pixel, or more than `max_pixels`.
     """
     if width < 1 or height < 1:
         raise Refusal(f"has {width}x{height} pixels")

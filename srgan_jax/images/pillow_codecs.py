@@ -1,6 +1,6 @@
-"""JPEG, WebP, AVIF and BMP, which Pillow decodes and encodes: 8 bits each.
+"""Decodes and encodes JPEG, WebP, AVIF and BMP with Pillow, in 8 bits.
 
-Metadata passes through as bytes. AVIF of 10 and 12 bits is read as 8.
+Metadata is copied as bytes. AVIF of 10 or 12 bits is read as 8 bits.
 """
 
 import io
@@ -21,8 +21,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 from srgan_jax.images import colour
 from srgan_jax.images.image import Image, Metadata, Refusal, check_pixels, split_alpha
 
-_PREFIX = b"Exif\0\0"  # before EXIF in a JPEG
-_INCHES = {1: 1.0, 2: 2.54}  # units of a JPEG's density, in an inch
+_PREFIX = b"Exif\0\0"  # stands before the EXIF block in a JPEG
+_INCHES = {1: 1.0, 2: 2.54}  # length of an inch in the units of JPEG's density
 _OPENERS: dict[str, Callable[[BinaryIO], PIL.ImageFile.ImageFile]] = {
     "JPEG": jpeg_factory,
     "WEBP": WebPImageFile,
@@ -37,7 +37,7 @@ JPEG_MAX_COMMENT = 65_533
 
 
 def size(kind: str, file: BinaryIO) -> tuple[int, int]:
-    """Width and height by the header.
+    """Reads width and height from the header.
 
     Raises:
       Refusal: the file is an animation.
@@ -47,7 +47,7 @@ def size(kind: str, file: BinaryIO) -> tuple[int, int]:
 
 
 def jpeg_header(file: BinaryIO) -> tuple[int, int, bool]:
-    """Width and height of a JPEG, and whether any part can be decoded by itself."""
+    """A JPEG's width and height, and whether regions can be decoded on their own."""
     with _opened("JPEG", file) as image:
         croppable = image.format == "JPEG" and image.mode in ("L", "RGB")
         return image.width, image.height, croppable
@@ -122,7 +122,7 @@ def encode_bmp(file: BinaryIO, image: Image, **_: object) -> None:
 
 
 class _RawExif(PIL.Image.Exif):
-    """EXIF that Pillow writes into an AVIF as it is, where it would interpret bytes."""
+    """An EXIF block that Pillow writes unchanged; it would re-encode plain bytes."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
@@ -153,16 +153,16 @@ def _save(file: BinaryIO, image: Image, kind: str, **options: Any) -> None:
 
 @contextmanager
 def _opened(kind: str, file: BinaryIO) -> Iterator[PIL.Image.Image]:
-    """An image of a single frame.
+    """Opens an image and checks that it has a single frame.
 
-    Pillow's own limit on pixels, which `PIL.Image.open` applies, does not count here.
+    Pillow's own limit on pixels does not apply: only `PIL.Image.open` checks it.
     """
-    with _LOCK, warnings.catch_warnings():  # which is not safe among threads
-        warnings.simplefilter("ignore")  # of odd EXIF, which is kept as bytes
+    with _LOCK, warnings.catch_warnings():  # catch_warnings is not thread-safe
+        warnings.simplefilter("ignore")  # odd EXIF causes warnings; it is kept as is
         image = _OPENERS[kind](file)
     with image:
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # previews
+        if frames > 1 and image.format != "MPO":  # an MPO's other frames are previews
             raise Refusal(f"has {frames} frames or pages; extract one of them first")
         yield image
 

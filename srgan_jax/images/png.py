@@ -1,4 +1,7 @@
-"""PNG: samples by libpng, chunks by hand (PNG specification, third edition)."""
+"""Reads and writes PNG: libpng codes the samples, this module the metadata chunks.
+
+The chunks follow the PNG specification, third edition.
+"""
 
 import io
 import logging
@@ -12,7 +15,7 @@ import numpy as np
 
 from srgan_jax.images.image import Image, Metadata, Refusal, check_pixels, split_alpha
 
-# What is wrong with a file is said once, by the error or note that names it.
+# Our own error or note reports what is wrong with a file; don't log it twice.
 logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -21,14 +24,14 @@ TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _XMP = b"XML:com.adobe.xmp\0"
 _METRE = 0.0254  # metres in an inch
 _MAX_ICC = 16 << 20  # bytes that a compressed profile may expand to
-_COMPRESSION = 3  # a third of the time of zlib's default, files a tenth larger
+_COMPRESSION = 3  # takes a third of the default's time; files are a tenth larger
 
 
 def size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height by the header.
+    """Reads width and height from the header.
 
     Raises:
-      Refusal: the file is no PNG, or an animation.
+      Refusal: the file has no valid header, or is an animation.
     """
     frames, header = 1, b""
     for kind, length in _headers(file):
@@ -56,7 +59,7 @@ def decode(data: bytes, max_pixels: int | None) -> Image:
 
 
 def encode(file: BinaryIO, image: Image, **_: object) -> None:
-    """Encodes 8 or 16 bits, with metadata of every kind."""
+    """Encodes 8 or 16 bits, with all metadata."""
     samples = image.pixels
     if image.alpha is not None:
         samples = np.dstack((samples, image.alpha))
@@ -70,7 +73,7 @@ def encode(file: BinaryIO, image: Image, **_: object) -> None:
 
 
 def _headers(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Type and length of each chunk, with the file at its data."""
+    """Yields type and length of each chunk, with the file positioned at its data."""
     position = len(SIGNATURE)
     while True:
         file.seek(position)
@@ -112,7 +115,7 @@ def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
 
 
 def _inflated(data: bytes) -> bytes | None:
-    """A compressed profile, or None if it is damaged or too large to be one."""
+    """Decompresses a profile; returns None if it is damaged or too large."""
     stream = zlib.decompressobj()
     try:
         profile = stream.decompress(data, _MAX_ICC)

@@ -1,6 +1,7 @@
-"""TIFF: samples by tifffile and imagecodecs, refused unless every setting is known.
+"""Reads TIFF with tifffile and imagecodecs, and writes it uncompressed in one strip.
 
-Written uncompressed, in one strip; files of 4 GB and more are BigTIFF.
+Variants that have not been tested are refused. Files of 4 GB and more are written as
+BigTIFF.
 """
 
 import io
@@ -16,14 +17,14 @@ from srgan_jax.images import colour, exif
 from srgan_jax.images.exif import LONG, LONG8, SHORT, Entry
 from srgan_jax.images.image import Image, Metadata, Refusal, check_pixels, to_8_bits
 
-# What is wrong with a file is said once, by the error or note that names it.
+# Our own error or note reports what is wrong with a file; don't log it twice.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _PHOTOMETRIC = {
     **{0: "grey, white is zero", 1: "grey, black is zero", 2: "RGB", 3: "palette"},
     **{5: "CMYK", 6: "YCbCr"},
 }
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # samples of a pixel besides the extra
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # colour samples of a pixel
 _DEPTHS = {
     **{0: (1, 2, 4, 8, 16), 1: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8)},
     **{5: (8, 16), 6: (8,)},
@@ -38,12 +39,12 @@ _MAX_TILE = 2**26  # pixels
 _MAX_EXTRA = 8  # channels besides colour
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # kinds of alpha among ExtraSamples
 _ICC, _XMP, _RESOLUTION = 34_675, 700, (282, 283, 296)
-# Tags of the scene and the camera: all of them text (type 2).
+# Tags that describe the scene and the camera; all hold text (type 2).
 _KEPT = (
     *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime),
     *(Base.Artist, Base.HostComputer, Base.Copyright),
 )
-# Tags of the file itself, which the new file has of its own or does without.
+# Tags of the file's own layout, which a new file sets itself or does not need.
 _STRUCTURE = {
     *range(254, 267), *range(273, 282), 284, *range(288, 294), 301, 317, 318, 319, 320,
     *range(321, 326), 330, 338, 339, 340, 341, 347, *range(512, 534), _ICC, _XMP,
@@ -52,10 +53,10 @@ _STRUCTURE = {
 
 
 def size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height of the only page.
+    """Reads width and height of the only page.
 
     Raises:
-      Refusal: there is none, or more than one.
+      Refusal: the file has no page, or more than one.
     """
     with tifffile.TiffFile(file) as tiff:
         page = _only_page(tiff)
@@ -63,7 +64,7 @@ def size(file: BinaryIO) -> tuple[int, int]:
 
 
 def decode(data: bytes, max_pixels: int | None) -> Image:
-    """Decodes the only page of a TIFF: see `_check` for what is known."""
+    """Decodes the only page of a TIFF; `_check` refuses unsupported variants."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = _only_page(tiff)
         check_pixels(page.imagewidth, page.imagelength, max_pixels)
@@ -81,9 +82,9 @@ def encode(file: BinaryIO, image: Image, *, big: bool = False, **_: object) -> N
     """Encodes 8 or 16 bits with alpha, ICC profile, EXIF, XMP and dpi.
 
     Args:
-      file: takes the bytes.
-      image: to encode.
-      big: write BigTIFF even where classic TIFF would do.
+      file: the file to write to.
+      image: the image to encode.
+      big: write BigTIFF even if classic TIFF suffices.
     """
     samples = image.pixels
     if image.alpha is not None:
@@ -132,7 +133,7 @@ def _is_kept(entry: Entry) -> bool:
 
 
 def _only_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The page that is neither a smaller copy nor a mask of another one."""
+    """The one page that is neither a reduced copy nor a mask of another page."""
     pages = [page.aspage() for page in tiff.pages]
     whole = [page for page in pages if not (page.is_reduced or page.is_mask)]
     whole = whole or pages[:1]
@@ -143,11 +144,11 @@ def _only_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _check(page: tifffile.TiffPage, length: int) -> None:
-    """Refuses what has not been tested against another reader, by its name.
+    """Refuses variants of TIFF that have not been tested against another reader.
 
     Args:
-      page: its tags have been read, but no sample.
-      length: of the file in bytes.
+      page: the page; only its tags have been read.
+      length: size of the file in bytes.
     """
     photometric = -1 if page.photometric is None else int(page.photometric)
     if photometric not in _PHOTOMETRIC:
@@ -229,7 +230,7 @@ def _image(
         if alpha is None and kind in kinds:
             alpha = samples[..., count + kinds.index(kind)]
             if kind == _ASSOCIATED:
-                colours = _divided(colours, alpha)
+                colours = _unpremultiply(colours, alpha)
     if len(kinds) > (alpha is not None):
         notes.append("channels that are neither colour nor alpha are left out")
     if photometric == 0:
@@ -249,13 +250,13 @@ def _image(
 def _palette(page: tifffile.TiffPage) -> np.ndarray:
     """The colours of a palette, uint8 `[colours, 3]`."""
     table = np.asarray(page.colormap, np.uint16).T
-    if not (table % 256).any():  # as Pillow writes it: 256 times the level, not 257
+    if not (table % 256).any():  # Pillow writes 256 times the level, not 257
         return (table // 256).astype(np.uint8)
     return to_8_bits(table)
 
 
-def _divided(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours that were multiplied by alpha, as they were before."""
+def _unpremultiply(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Divides colours that were premultiplied by alpha."""
     top = np.iinfo(colours.dtype).max
     share = np.maximum(alpha, 1)[..., None].astype(np.uint64)
     whole = (colours.astype(np.uint64) * top + share // 2) // share

@@ -1,8 +1,8 @@
-"""A generator as one file for other runtimes: StableHLO or ONNX.
+"""Exports a generator to StableHLO or ONNX.
 
-Both take LR and give SR as RGB in [0, 1]; SR is clamped. StableHLO has colours last
-(`[batch, h, w, 3]`), ONNX has colours first, as is usual there. Both carry the settings
-of the generator, and continue LR beyond its borders as Upscaler does.
+Both formats map RGB in [0, 1] to RGB in [0, 1], in float32, and pad images as Upscaler
+does. StableHLO has channels last (`[batch, h, w, 3]`), ONNX has channels first, as is
+usual there. Both contain the generator's settings.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from srgan_jax.models import layers, ranges, registry
 from srgan_jax.paths import replacing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-OPSET = 17  # of ONNX: of 2022, which all runtimes in use know
-IR_VERSION = 8  # of ONNX, of the same age
-INPUT, OUTPUT = "input", "output"  # of ONNX
+OPSET = 17  # ONNX operators of 2022, which all current runtimes support
+IR_VERSION = 8  # ONNX file format of the same year
+INPUT, OUTPUT = "input", "output"  # names in ONNX
 
 
 def to_stablehlo(
@@ -37,16 +37,17 @@ def to_stablehlo(
     height: int | None = None,
     width: int | None = None,
 ) -> bytes:
-    """A module for all `PLATFORMS`, which `jax.export.deserialize` reads.
+    """Exports to StableHLO for all `PLATFORMS`, as `jax.export.deserialize` reads it.
 
-    The settings, as JSON, are the name of the exported function.
+    The exported function's name is the settings as JSON.
 
     Args:
-      settings: of the generator.
-      variables: of the generator.
-      padding: what lies beyond the borders of LR, 'symmetric' or 'zero'; see Upscaler.
-      height: the only height of LR that is taken, or None for any.
-      width: likewise.
+      settings: the generator's settings.
+      variables: the generator's variables.
+      padding: how images are padded at their borders, 'symmetric' or 'zero'; see
+        Upscaler.
+      height: the only height that is accepted, in LR pixels; None accepts all.
+      width: the only width that is accepted, in LR pixels; None accepts all.
     """
     network, variables = fold(registry.create("generator", settings), variables)
     border = border_width(padding, receptive_field(network, variables)[0])
@@ -78,28 +79,30 @@ def to_onnx(
     width: int | None = None,
     fp16: bool = False,
 ) -> bytes:
-    """An ONNX model, `input` `[batch, 3, h, w]` to `output`.
+    """Exports to ONNX, with the scale, the padding and the settings as metadata.
 
-    Its metadata are the scale, the padding and, as JSON, the settings.
+    The model maps `input`, `[batch, 3, h, w]`, to `output`,
+    `[batch, 3, scale h, scale w]`.
 
     Args:
-      settings: of the generator.
-      variables: of the generator.
-      padding: what lies beyond the borders of LR, 'symmetric' or 'zero'; see Upscaler.
-      height: the only height of LR that is taken, or None for any.
-      width: likewise.
-      fp16: store weights and compute in float16; input and output stay float32.
+      settings: the generator's settings.
+      variables: the generator's variables.
+      padding: how images are padded at their borders, 'symmetric' or 'zero'; see
+        Upscaler.
+      height: the only height that is accepted, in LR pixels; None accepts all.
+      width: the only width that is accepted, in LR pixels; None accepts all.
+      fp16: store the weights and compute in float16; input and output stay float32.
 
     Raises:
-      ValueError: the package onnx is not installed, or the generator computes something
-        that has no counterpart here.
+      ValueError: the package onnx is not installed, or the generator uses an operation
+        that this module cannot write to ONNX.
     """
     try:
         import onnx
         from onnx import helper
     except ImportError:
         raise ValueError(
-            "ONNX needs the package onnx: pip install 'srgan-jax[export]'"
+            "ONNX needs the package onnx; run pip install 'srgan-jax[export]'"
         ) from None
 
     network, variables = fold(registry.create("generator", settings), variables)
@@ -153,7 +156,9 @@ def save(path: Path, exported: bytes) -> None:
 
 
 class _Graph:
-    """Nodes and constants of an ONNX graph; each method names what it adds.
+    """Nodes and constants of an ONNX graph.
+
+    Each method adds one or more and returns the last one's name.
 
     Attributes:
       dtype: of constants that are floats.
@@ -219,9 +224,10 @@ def mirrored(at: Any, length: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Value(Layout):
-    """A value of an ONNX graph, which a network is applied to in place of an image.
+    """A value of an ONNX graph.
 
-    Each operation of the network adds nodes to the graph.
+    A network that is applied to such a value instead of an image adds a node to the
+    graph for each of its operations.
     """
 
     graph: _Graph

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions: the same function in less work."""
+"""Folds batch normalisation into convolutions, which saves work in inference."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,15 +15,14 @@ Path = tuple[str, ...]
 
 
 def fold(network: Any, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Folds each batch normalisation into the convolution in front of it.
+    """Folds each batch normalisation into the convolution that precedes it.
 
     Args:
-      network: a generator.
-      variables: its 'params' and, where it normalises, its 'batch_stats'.
+      network: a generator, with or without batch normalisation.
+      variables: its 'params' and 'batch_stats'.
 
     Returns:
-      The network, with its attribute `folded` set where it normalises, and the
-      variables of that network.
+      The network, with `folded` set if it has batch normalisation, and its variables.
     """
     params = traverse_util.flatten_dict(dict(variables["params"]))
     stats = traverse_util.flatten_dict(dict(variables.get("batch_stats", {})))
@@ -49,14 +48,15 @@ def fold(network: Any, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any
 def _normalised_convolutions(
     network: nn.Module, variables: Mapping[str, Any]
 ) -> list[tuple[Path, Path, float]]:
-    """Paths of each convolution and the BatchNorm behind it, and the latter's epsilon.
+    """Pairs each BatchNorm with the convolution that precedes it in an abstract call.
 
-    They are read off a call of the network, which computes nothing.
+    Returns:
+      The convolution's path, the BatchNorm's path and its epsilon for each pair.
     """
     found: list[tuple[Path, Path, float]] = []
     convolution: Path = ()
 
-    def note(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+    def record(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
         nonlocal convolution
         result = call(*arguments, **keywords)
         if isinstance(context.module, Conv):
@@ -66,6 +66,6 @@ def _normalised_convolutions(
             found.append((convolution, module.path, module.epsilon))
         return result
 
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(record):
         jax.eval_shape(network.apply, variables, jnp.zeros((1, 8, 8, 3)))
     return found

@@ -1,8 +1,8 @@
-"""Which image goes to which file, and doing it.
+"""Matches input images with output files, and upscales from file to file.
 
-Refused, each in a sentence that names the file: inputs that do not exist or are not
-read, outputs that exist, that are an input, or that two inputs would share, and sizes
-above the network's. One refusal stops no other.
+These are refused, with an error that names the file: inputs that do not exist or cannot
+be read; outputs that exist, that are also an input, or that two inputs would share; and
+sizes above the network's. A refused input does not stop the others.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ WAITING = 256  # images of all sizes together that wait: at most 50 MB of 8 bits
 
 
 class Job(NamedTuple):
-    """An image to read and the file to write.
+    """An image to read and a file to write.
 
     Attributes:
-      source: a file, or None for standard input.
-      target: a file, or None for standard output.
-      kind: the format to write.
+      source: the input file, or None for standard input.
+      target: the output file, or None for standard output.
+      kind: the output's format.
     """
 
     source: Path | None
@@ -86,12 +86,12 @@ class Done(NamedTuple):
 
 @dataclasses.dataclass
 class Batch:
-    """What one call of the command has to do.
+    """The work of one call of the command.
 
     Attributes:
-      jobs: with outputs of their own.
-      skipped: outputs that exist and count as done.
-      failures: a sentence for each input that is left out.
+      jobs: jobs to run, each with a different output.
+      skipped: existing outputs that are not computed again.
+      failures: an error message for each input that is refused.
     """
 
     jobs: list[Job]
@@ -109,16 +109,16 @@ def prepare(
     skip_existing: bool = False,
     max_pixels: int = decode.MAX_PIXELS,
 ) -> Batch:
-    """Matches inputs with outputs and checks both, by the inputs' headers alone.
+    """Matches inputs with outputs, and checks both; reads only the inputs' headers.
 
     Args:
-      inputs: files, folders, which are mirrored below `out`, or `-`.
-      out: a folder; for a single file, a file if it has an image's suffix; or `-`.
-      kind: the format of the outputs; None for each input's own.
-      suffix: text between an output's name and its ending.
-      overwrite: replace outputs that exist.
-      skip_existing: count outputs that exist as done.
-      max_pixels: refuse inputs with more.
+      inputs: files, folders (whose structure is mirrored below `out`), or `-`.
+      out: a folder, `-`, or, for a single input, a file with an image suffix.
+      kind: format of the outputs; None for the format of each input.
+      suffix: text to insert before the suffix of each output's name.
+      overwrite: replace existing outputs.
+      skip_existing: skip inputs whose outputs exist.
+      max_pixels: refuse inputs with more pixels.
 
     Raises:
       ValueError: the arguments contradict each other.
@@ -268,7 +268,7 @@ def _write(
         image = upscale(image, upscaler, shape)
     except (OSError, MemoryError) as error:
         raise decode.describe_error(job.target_name, error) from error
-    except RuntimeError as error:  # JAX's, of which memory is the usual cause
+    except RuntimeError as error:  # raised by JAX, usually for lack of memory
         raise ImageError(
             f"{job.source_name}: the device could not upscale it; a smaller --tile "
             "takes less memory"
@@ -287,16 +287,16 @@ def upscale(
     upscaler: Callable[[np.ndarray], np.ndarray],
     shape: tuple[int, int] | None = None,
 ) -> Image:
-    """Upscales colour by the upscaler and alpha by bicubic.
+    """Upscales colour with the upscaler, and alpha with bicubic interpolation.
 
-    Colour hidden where alpha is zero would show at the edges: the nearest visible
-    colour takes its place first.
+    Where alpha is zero, the nearest visible colour first replaces the hidden colour,
+    which would otherwise show at the edges.
 
     Args:
-      image: of any kind.
-      upscaler: for its pixels.
-      shape: height and width, reached from the upscaler's by MATLAB's bicubic; None
-        for the upscaler's own.
+      image: the image.
+      upscaler: function that upscales the image's pixels.
+      shape: height and width of the result, to which MATLAB's bicubic resizes the
+        upscaler's output; None for no resizing.
     """
     pixels, alpha = image.pixels, image.alpha
     if alpha is not None:
@@ -312,7 +312,7 @@ def upscale(
 def _single_target(
     inputs: Sequence[str], out: str, kind: str | None, suffix: str
 ) -> str | None:
-    """`out` if it names one file or standard output, None if it names a folder."""
+    """Returns `out` if it names a file or standard output, None for a folder."""
     is_file = out == STANDARD or (
         Path(out).suffix.lower() in BY_SUFFIX
         and not out.endswith(os.sep)
@@ -324,14 +324,16 @@ def _single_target(
         return None
     if len(inputs) > 1 or (inputs[0] != STANDARD and Path(inputs[0]).is_dir()):
         raise ValueError(
-            f"--out {out} is one file for several inputs; give a folder "
-            f"(as a new one, {out}{os.sep})"
+            f"--out {out} is one file, but there are several inputs; give a folder "
+            f"(a new one as {out}{os.sep})"
         )
     if suffix:
-        raise ValueError(f"--suffix changes no name, as --out {out} is one already")
+        raise ValueError(
+            f"--suffix has no effect, since --out {out} is one file; leave it out"
+        )
     if out == STANDARD:
         if kind is None:
-            raise ValueError("standard output needs --format")
+            raise ValueError("standard output needs --format; for example --format png")
     elif kind is not None and BY_SUFFIX[Path(out).suffix.lower()] != kind:
         raise ValueError(f"--out {out} contradicts --format; leave one of them out")
     return out
@@ -348,7 +350,7 @@ def _single(source: str, target: str, kind: str | None) -> Job:
 def _listed(
     inputs: Iterable[str], out: Path, kind: str | None, suffix: str
 ) -> tuple[list[Job], list[str]]:
-    """A job for each image, and the reasons for what is left out."""
+    """Makes a job for each image; also returns an error for each refused file."""
     jobs: list[Job] = []
     failures: list[str] = []
     for path in map(Path, inputs):
@@ -356,14 +358,14 @@ def _listed(
             jobs.append(_job(path, out / path.name, kind, suffix))
             continue
         files = decode.scan(path)
-        if path.absolute() in out.absolute().parents:  # an earlier call's output
+        if path.absolute() in out.absolute().parents:  # skip an earlier call's outputs
             files = [
                 f for f in files if not f.absolute().is_relative_to(out.absolute())
             ]
         found = [file for file in files if file.suffix.lower() in BY_SUFFIX]
         unread = [file for file in files if file.suffix.lower() in UNREAD]
         for file in unread:
-            failures.append(f"{file}: {UNREAD[file.suffix.lower()]} is not read")
+            failures.append(f"{file}: {UNREAD[file.suffix.lower()]} cannot be read")
         if not found and not unread:
             expected = ", ".join(BY_SUFFIX)
             failures.append(f"{path}: the folder holds no image ({expected})")
@@ -378,7 +380,7 @@ def _listed(
 
 
 def _job(source: Path, target: Path, kind: str | None, suffix: str) -> Job:
-    """The job of an input whose output in its own format would be `target`."""
+    """Makes the job of an input; `target` is its output in the input's own format."""
     own = BY_SUFFIX.get(target.suffix.lower())
     stem, ending = (target.stem, target.suffix) if own else (target.name, "")
     if kind is None:
@@ -392,7 +394,7 @@ def _kind_by_contents(path: Path) -> str | None:
     try:
         with open(path, "rb") as file:
             kind = identify(file.read(32))
-    except OSError:  # which `decode.check` reports
+    except OSError:  # `decode.check` will report it
         return None
     return kind if kind in FORMATS else None
 
@@ -404,11 +406,14 @@ def _without_clashes(jobs: list[Job]) -> tuple[list[Job], list[str]]:
     for job in jobs:
         target = os.path.realpath(job.target) if job.target else STANDARD
         if target in sources:
-            failures.append(f"{job.source}: its output {job.target} is an input")
+            failures.append(
+                f"{job.source}: its output {job.target} is also an input; choose "
+                "another --out"
+            )
         elif target in kept:
             failures.append(
-                f"{job.source}: its output {job.target} is that of "
-                f"{kept[target].source} too"
+                f"{job.source}: its output {job.target} is also that of "
+                f"{kept[target].source}; upscale it in a call of its own"
             )
         else:
             kept[target] = job

@@ -1,4 +1,4 @@
-"""The receptive field of a generator, measured on the network itself."""
+"""Computes the receptive field of a generator by tracing the network."""
 
 import dataclasses
 import math
@@ -11,12 +11,12 @@ from srgan_jax.kernels.layouts import Image, Layout
 
 @dataclasses.dataclass(frozen=True)
 class Reach(Layout):
-    """An image of which only the reach is known, which goes through a network.
+    """Replaces an image to trace how far values depend on their neighbours.
 
     Attributes:
-      channels: of the image.
-      reach: LR pixels to each side that a value depends on.
-      pixel: side of a pixel in LR pixels.
+      channels: number of channels of the image.
+      reach: radius of the receptive field of each value, in LR pixels.
+      pixel: side of a pixel of this image, in LR pixels.
     """
 
     channels: int
@@ -45,15 +45,14 @@ class Reach(Layout):
 
 
 def receptive_field(network: Any, variables: Mapping[str, Any]) -> tuple[int, int]:
-    """LR pixels to each side that the result of each part of a generator depends on.
+    """Computes the radii of a generator's receptive fields, in LR pixels.
 
     Args:
       network: a generator.
-      variables: its variables.
+      variables: the generator's variables.
 
     Returns:
-      The radius of SR's receptive field, and that part of it which `reconstruct` reads
-      of the feature maps.
+      The radius of the whole generator, and the radius of its method `reconstruct`.
     """
     features = network.apply(variables, Reach(3), method="features")
     part = network.apply(variables, Reach(features.channels), method="reconstruct")

@@ -1,16 +1,16 @@
-"""The size of an output, as people ask for it."""
+"""The requested size of an output."""
 
 from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """The size that is asked for; all None: the network's own.
+    """A requested size; if all fields are None, the size that the network gives.
 
     Attributes:
-      scale: output over input.
-      width: in pixels; the height follows unless it is given too.
-      height: in pixels; the width follows unless it is given too.
-      max_side: of the longer side; smaller images are not enlarged to it.
+      scale: size of the output over that of the input.
+      width: width in pixels; without `height`, the height keeps the aspect ratio.
+      height: height in pixels; without `width`, the width keeps the aspect ratio.
+      max_side: upper limit of the longer side in pixels.
     """
 
     scale: float | None = None
@@ -19,10 +19,15 @@ class Size(NamedTuple):
     max_side: int | None = None
 
     def of(self, height: int, width: int, factor: int) -> tuple[int, int]:
-        """Height and width of the output for an input of the given height and width.
+        """Height and width of the output.
+
+        Args:
+          height: height of the input.
+          width: width of the input.
+          factor: the network's scale.
 
         Raises:
-          ValueError: larger than the network's, `factor` times the input's.
+          ValueError: the output is larger than `factor` times the input.
         """
         if self.height is not None and self.width is not None:
             size = self.height, self.width
@@ -40,6 +45,7 @@ class Size(NamedTuple):
         if size[0] > factor * height or size[1] > factor * width:
             raise ValueError(
                 f"{size[1]}x{size[0]} pixels are above the network's largest, "
-                f"{factor * width}x{factor * height} (x{factor})"
+                f"{factor * width}x{factor * height} (x{factor}); ask for a smaller "
+                "size"
             )
         return size

@@ -1,13 +1,13 @@
-"""Where windows and cells lie: how an image of any size goes through fixed shapes.
+"""Divides an image of any size into windows and cells of fixed shapes.
 
-A window is what the network sees at a time: a core, whose pixels it computes, and a
-halo of the receptive field around the core. A window reaches beyond the image only
-where the image is smaller than the window. So each edge of a window is either an edge
-of the image, where zero padding belongs, or cuts the image a halo away from the core.
-The core is reconstructed cell by cell.
+A window is the input of one call of the network. It consists of a core, for which SR is
+computed, and a halo around it as wide as the receptive field. A window extends beyond
+the image only if the image is smaller than the window. Each edge of a window is
+therefore either an edge of the image, where zero padding belongs, or a halo away from
+the core. SR of the core is reconstructed cell by cell.
 
-An image may be continued beyond its borders. All positions count from the image's own
-first pixel, so that those of a continued image begin below zero.
+An image may be padded at its borders. Positions are relative to the first pixel of the
+image without padding, so that positions in the padding may be negative.
 """
 
 import itertools
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIDE = 768  # of the largest window chosen here: 0.15 GB for each array of features
-STEP = 32  # window sides are multiples of it, so that few programs serve all sizes
-CELL = 64  # largest side of a cell: its HR feature maps stay near the cache
-BATCH_PIXELS = 256 * 256  # small windows are gathered up to about as many
+SIDE = 768  # largest side of an automatic window: feature maps take 0.15 GB each
+STEP = 32  # sides of automatic windows are multiples, to compile few programs
+CELL = 64  # largest side of a cell, so that its HR feature maps fit into the cache
+BATCH_PIXELS = 256 * 256  # small windows are batched up to about this number of pixels
 
 
 class Part(NamedTuple):
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     Attributes:
       start: first pixel of the window.
       first: first pixel of the core.
-      end: pixel behind the last one of the core.
+      end: last pixel of the core plus one.
     """
 
     start: int
@@ -36,11 +36,11 @@ class Part(NamedTuple):
     end: int
 
     def core(self, scale: int) -> slice:
-        """The core in the upscaled image."""
+        """The slice of the core in the upscaled image."""
         return slice(scale * self.first, scale * self.end)
 
     def core_within(self, scale: int) -> slice:
-        """The core in the upscaled window."""
+        """The slice of the core in the upscaled window."""
         start = self.start
         return slice(scale * (self.first - start), scale * (self.end - start))
 
@@ -49,13 +49,13 @@ Window = tuple[Part, Part]  # rows, columns
 
 
 class Plan(NamedTuple):
-    """How an image is covered.
+    """How an image is divided into windows and cells.
 
     Attributes:
-      windows: of each image.
+      windows: all windows of each image.
       sides: height and width of every window.
       cell: height and width of every cell.
-      batch: number of windows, of one image or several, that are computed at a time.
+      batch: number of windows in a batch, of one image or of several.
     """
 
     windows: list[Window]
@@ -64,7 +64,11 @@ class Plan(NamedTuple):
     batch: int
 
     def cells(self, windows: Sequence[Window]) -> np.ndarray:
-        """int32 `[n, 3]`: index of the window, row and column in it of each cell."""
+        """The cells of a batch of windows, int32 `[n, 3]`.
+
+        The columns are the index of the window, and the cell's first row and column
+        within the window.
+        """
         listed = [
             (i, row, column)
             for i, (rows, columns) in enumerate(windows)
@@ -77,7 +81,7 @@ class Plan(NamedTuple):
 
     @property
     def most_cells(self) -> int:
-        """How many cells a batch of windows may have."""
+        """The largest number of cells in a batch of windows."""
         rows, columns = map(_count, self.sides, self.cell)
         return self.batch * rows * columns
 
@@ -90,18 +94,18 @@ def plan(
     border: int = 0,
     count: int = 1,
 ) -> Plan:
-    """Covers images of equal size by windows.
+    """Covers images of equal size with windows.
 
     Args:
-      height: of an image, in LR pixels.
-      width: likewise.
-      halo: radius of the receptive field.
-      tile: largest side of a core inside the image. None takes the whole image in one
-        window, or in as few windows as sides of about `SIDE` allow. Without need no
-        window is larger than that.
-      border: pixels by which an image is continued to each side, at most `halo`.
-      count: number of images. The sides of windows of a single image are rounded up to
-        `STEP`; several images are worth a program of their own.
+      height: height of each image, in LR pixels.
+      width: width of each image, in LR pixels.
+      halo: radius of the receptive field, in LR pixels.
+      tile: side of each core, unless None would give a smaller window. None takes one
+        window for the whole image; for an image above about `SIDE` it takes as few
+        windows as possible.
+      border: width of the padding of the images, at most `halo`.
+      count: number of images. A single image's windows have sides rounded up to
+        multiples of `STEP`; several images are worth a program of their own.
     """
     step = STEP if count == 1 else 1
     most = None if tile is None else tile + 2 * halo
@@ -116,14 +120,14 @@ def plan(
 def _axis(
     length: int, halo: int, border: int, step: int, most: int | None
 ) -> tuple[list[Part], int, int]:
-    """The parts along one axis, their side, and the side of a cell."""
-    continued = length + 2 * border
-    side = _automatic_side(continued, halo, step)
+    """Returns the parts along one axis, their side, and the side of a cell."""
+    padded = length + 2 * border
+    side = _automatic_side(padded, halo, step)
     if most is not None:
         side = min(side, most)
-    if continued <= side:
-        return [Part(-border, 0, length)], side, _equal(side - 2 * border, CELL)
-    cell = min(side, _equal(max(side - 2 * halo, STEP), CELL))
+    if padded <= side:
+        return [Part(-border, 0, length)], side, _equal_part(side - 2 * border, CELL)
+    cell = min(side, _equal_part(max(side - 2 * halo, STEP), CELL))
     return _parts(length, side, halo, border), side, cell
 
 
@@ -134,23 +138,23 @@ def _automatic_side(length: int, halo: int, step: int) -> int:
 
 
 def _parts(length: int, side: int, halo: int, border: int) -> list[Part]:
-    """More than one part, which each have a halo where they cut the image."""
-    continued = length + 2 * border
+    """Cuts an axis into more than one part."""
+    padded = length + 2 * border
     step = side - 2 * halo
-    count = 1 + _count(continued - side, step)
+    count = 1 + _count(padded - side, step)
     first_edge = halo - border + step
     edges = [0, *range(first_edge, first_edge + (count - 1) * step, step), length]
     return [
-        Part(min(i * step, continued - side) - border, first, end)
+        Part(min(i * step, padded - side) - border, first, end)
         for i, (first, end) in enumerate(itertools.pairwise(edges))
     ]
 
 
 def _count(length: int, side: int) -> int:
-    """How many parts of at most `side` make up `length`."""
+    """The number of parts with at most `side` pixels that make up `length`."""
     return -(-length // side)
 
 
-def _equal(length: int, side: int) -> int:
-    """The side of equal parts of `length` that are at most `side`."""
+def _equal_part(length: int, side: int) -> int:
+    """The size of equal parts of `length` that have at most `side` pixels."""
     return _count(length, _count(length, side))

@@ -1,7 +1,7 @@
-"""Upscaler: a generator applied to images of any size.
+"""Applies a generator to images of any size.
 
-Windows of the images stream through one compiled program for each shape of window, so
-that only the result takes more memory for a larger image.
+Images are processed in windows, with one compiled program for each shape of windows.
+The device's memory therefore does not limit the size of an image.
 """
 
 import functools
@@ -55,17 +55,17 @@ class Upscaler:
       upscaler(array)  # uint8 [h, w, 3] to uint8 [4 h, 4 w, 3]
 
     Attributes:
-      settings: of the generator.
-      scale: the factor in height and in width.
+      settings: settings of the generator.
+      scale: factor in height and in width.
       halo: radius of the receptive field, in LR pixels.
-      tile: largest side of a window's core in LR pixels; all images that are larger
-        than such windows share one compiled program. With None the window follows the
-        size of the image, in steps and up to a limit. A smaller tile takes less memory
-        and more time; the result is the same but for float rounding.
-      dtype: of the computation, 'float32' or 'bfloat16'.
-      padding: what lies beyond the borders of an image: 'symmetric' is its mirror
-        image, as far as it matters, and avoids dark borders; 'zero' is what the network
-        does by itself, in training too.
+      tile: largest side of a window's core in LR pixels. With a number, all images that
+        are larger than such a window share one compiled program. With None, windows
+        grow with the image, in steps and up to a limit. A smaller tile takes less
+        memory and more time; results differ only by rounding.
+      dtype: compute dtype, 'float32' or 'bfloat16'.
+      padding: how images are padded at their borders. 'symmetric' pads with the mirror
+        image, by `MIRROR` pixels, and avoids dark borders. 'zero' is the network's own
+        zero padding, as in training.
     """
 
     def __init__(
@@ -203,17 +203,22 @@ def _upscale(
     *,
     cell: tuple[int, int],
 ) -> jax.Array:
-    """The program: windows `[batch, h, w, ...]` to their SR in the first `count` cells.
+    """Upscales a batch of windows, cell by cell.
 
     Args:
-      network: the generator, folded.
-      margin: LR pixels that its `reconstruct` reads beyond a cell to each side.
-      variables: of the network.
-      windows: of integers, or of floats in [0, 1].
-      size: `[2]`, rows and columns of each window that belong to the image.
-      cells: see Plan.cells.
-      count: number of cells that are computed.
+      network: the folded generator.
+      margin: radius of the receptive field of `reconstruct`, in LR pixels.
+      variables: the generator's variables.
+      windows: unsigned integers, or floats in [0, 1], `[batch, h, w, 3]` or
+        `[batch, h, w]`.
+      size: `[2]`, number of rows and columns of each window that lie in the image.
+      cells: the cells, see Plan.cells; rows from `count` on are ignored.
+      count: number of cells to compute.
       cell: height and width of a cell.
+
+    Returns:
+      SR `[batch, scale h, scale w, ...]` in the dtype of `windows`; zero outside the
+      cells.
     """
     batch, height, width, *colours = windows.shape
     scale, m = network.scale, margin
@@ -227,7 +232,7 @@ def _upscale(
 
     def reconstruct(i: jax.Array, canvas: jax.Array) -> jax.Array:
         window = cells[i, 0]
-        # A cell that would reach beyond its window is moved back into it.
+        # A cell that would extend beyond its window is moved back into it.
         start = jnp.minimum(cells[i, 1:], np.subtract((height, width), cell))
         near = lax.dynamic_slice(x, (window, *start, 0), shape)
         part = Window(near, start - m, size, spare=m)
@@ -263,7 +268,10 @@ def _dtype_name(dtype: jax.typing.DTypeLike) -> str:
 
 
 def _one_ahead(items: Iterator) -> Iterator:
-    """Yields each item after the next one has begun, to keep the device busy."""
+    """Yields each item only after the next one is requested, to keep the device busy.
+
+    The device computes the next batch while the caller copies the current one.
+    """
     before = next(items)
     for item in items:
         yield before

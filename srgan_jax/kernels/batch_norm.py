@@ -1,9 +1,10 @@
-"""Batch normalisation in training: one pass over the batch, gradient in closed form.
+"""Batch normalisation in training, with its gradient in closed form.
 
-It computes the same function as a mean, then a variance, then automatic
-differentiation. These read the batch once more in each direction, which costs a TPU
-more than the convolutions in between. On other platforms the variance keeps its own
-pass. The statistics themselves have no gradient.
+The result equals that of a mean, a variance and automatic differentiation. These read
+the batch once more in the forward and in the backward pass, which costs a TPU more time
+than the convolutions in between. On a TPU mean and variance are therefore computed in
+one pass; elsewhere the variance takes a second pass. No gradient flows through the
+returned mean and variance.
 """
 
 import functools
@@ -31,15 +32,15 @@ def batch_normalise(
     Args:
       x: `[b, h, w, c]`.
       scale: `[c]`, float32 or wider.
-      bias: `[c]`, as `scale`.
-      centre: `[c]`, a guess of the mean. The variance is taken around it, which makes
-        one pass as accurate as two: E(x - m)^2 = E(x - centre)^2 - (m - centre)^2
-        loses digits only where the mean lies many deviations away from it.
+      bias: `[c]`, in the dtype of `scale`.
+      centre: `[c]`, an estimate of the mean. One pass computes the variance as
+        E(x - m)^2 = E(x - centre)^2 - (m - centre)^2, which loses digits only where the
+        mean lies many deviations away from `centre`.
       epsilon: added to the variance.
-      axis_name: mapped axis to take the statistics over, or None.
+      axis_name: mapped axis over which statistics are synchronised, or None.
 
     Returns:
-      The result in the dtype and layout of x, and mean and variance, `[c]`.
+      The result in the dtype and layout of x, the mean `[c]` and the variance `[c]`.
     """
     arguments = scale, bias, centre, epsilon, axis_name
     if isinstance(x, Paired):
@@ -57,7 +58,7 @@ def _batch_normalise(
     epsilon: float,
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`batch_normalise` of an array `[b, h, w, c]` or of pairs `[b, h, w / 2, 2 c]`."""
+    """`batch_normalise` of an array `[b, h, w, c]` or pairs `[b, h, w / 2, 2 c]`."""
     return _forward(x, scale, bias, centre, epsilon, axis_name)[0]
 
 
@@ -70,21 +71,21 @@ def _forward(
     axis_name: str | None,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
     channels, dtype = scale.size, jnp.promote_types(x.dtype, scale.dtype)
-    scale, bias, centre = (_for_each(v, x) for v in (scale, bias, centre))
-    wide = x.astype(dtype) - centre
-    first = _mean(wide, channels, axis_name)
+    scale, bias, centre = (_repeat_for_pairs(v, x) for v in (scale, bias, centre))
+    wide = x.astype(dtype) - _over(centre)
+    offset = _mean(wide, channels, axis_name)
     var = platform_dependent(
         wide,
-        first,
+        offset,
         tpu=lambda x, m: jnp.maximum(
             _mean(jnp.square(x), channels, axis_name) - jnp.square(m), 0
         ),
-        # elsewhere a second pass costs little and keeps the last digits
-        default=lambda x, m: _mean(jnp.square(x - m), channels, axis_name),
+        # elsewhere a second pass costs little and is more accurate
+        default=lambda x, m: _mean(jnp.square(x - _over(m)), channels, axis_name),
     )
     deviation = lax.rsqrt(var + epsilon)
-    y = (wide - first) * (scale * deviation) + bias
-    mean = centre + first
+    y = (wide - _over(offset)) * _over(scale * deviation) + _over(bias)
+    mean = centre + offset
     outputs = y.astype(x.dtype), mean[:channels], var[:channels]
     return outputs, (x, scale[:channels], mean, deviation)
 
@@ -98,7 +99,7 @@ def _backward(
     x, scale, mean, deviation = residuals
     channels, dtype = scale.size, jnp.promote_types(x.dtype, scale.dtype)
     y_gradient = cotangents[0].astype(dtype)
-    centred = x.astype(dtype) - mean
+    centred = x.astype(dtype) - _over(mean)
     bias_gradient = _sum(y_gradient, channels)
     scale_gradient = _sum(y_gradient * centred, channels) * deviation
     through_mean, through_deviation = bias_gradient, scale_gradient * deviation
@@ -107,9 +108,11 @@ def _backward(
         through_mean, through_deviation = lax.pmean(both, axis_name)
     count = x.size // channels
     x_gradient = (
-        y_gradient - through_mean / count - centred * (through_deviation / count)
+        y_gradient
+        - _over(through_mean / count)
+        - centred * _over(through_deviation / count)
     )
-    x_gradient = x_gradient * (_for_each(scale, x) * deviation)
+    x_gradient = x_gradient * _over(_repeat_for_pairs(scale, x) * deviation)
     scale_gradient, bias_gradient = scale_gradient[:channels], bias_gradient[:channels]
     return (
         x_gradient.astype(x.dtype),
@@ -122,13 +125,13 @@ def _backward(
 _batch_normalise.defvjp(_forward, _backward)
 
 
-def _for_each(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """`[c]` itself, or `[2 c]` where x holds pairs."""
+def _repeat_for_pairs(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns a vector `[c]` unchanged, or as `[2 c]` if x holds pairs of pixels."""
     return jnp.concatenate([vector] * (x.shape[-1] // vector.size))
 
 
 def _sum(x: jax.Array, channels: int) -> jax.Array:
-    """Sums over all positions; for pairs over both pixels, once for each pixel."""
+    """Sums over all positions; for pairs, both halves hold the sum over both pixels."""
     total = jnp.sum(x, axis=(0, 1, 2))
     if x.shape[-1] == channels:
         return total
@@ -138,3 +141,8 @@ def _sum(x: jax.Array, channels: int) -> jax.Array:
 def _mean(x: jax.Array, channels: int, axis_name: str | None) -> jax.Array:
     mean = _sum(x, channels) / (x.size // channels)
     return lax.pmean(mean, axis_name) if axis_name else mean
+
+
+def _over(channels: jax.Array) -> jax.Array:
+    """Reshapes a vector of channels `[c]` to `[1, 1, 1, c]`, to broadcast it."""
+    return channels[None, None, None]

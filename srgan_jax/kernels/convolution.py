@@ -1,4 +1,4 @@
-"""XLA's convolution of arrays `[b, h, w, c]` by kernels `[n, m, c, features]`."""
+"""XLA's convolution of arrays `[b, h, w, c]` with kernels `[n, m, c, features]`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ def convolve(
     padding: Sequence[Padding] | None = None,
     dtype: Any = None,
 ) -> jax.Array:
-    """The plain convolution.
+    """XLA's own convolution.
 
     Args:
       x: `[b, h, w, c]`.
       kernel: `[n, m, c, features]`.
-      strides: in rows and columns.
-      padding: in rows and columns; half the kernel's size unless given.
-      dtype: of the sums and of the result; that of x unless given.
+      strides: strides of rows and columns.
+      padding: padding of rows and of columns; half the kernel's size by default.
+      dtype: dtype of the sums and of the result; by default that of x.
     """
     return lax.conv_general_dilated(
         x,
@@ -38,7 +38,7 @@ def convolve(
 
 @jax.custom_vjp
 def convolve_widely(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve` with sums in float32 or wider; has the gradient of `convolve`."""
+    """`convolve` with sums and result in float32 or wider; same gradient."""
     return convolve(x, kernel, dtype=jnp.promote_types(x.dtype, jnp.float32))
 
 

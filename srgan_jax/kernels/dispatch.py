@@ -1,7 +1,7 @@
-"""Which form of a function a platform takes.
+"""Chooses an implementation of a function by platform.
 
-The choice is made when a program is lowered for a platform, not when it is traced: a
-program that is compiled for a TPU on a machine without one takes the TPU's form.
+The choice is made when a program is lowered, not when it is traced: a program that is
+compiled for a TPU on a machine without one uses the TPU's implementation.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ _forced = jax.make_user_context(default_value=None)
 
 
 def force_platform(platform: str) -> Any:
-    """A context in which every function takes the form of `platform`, for tests.
+    """A context in which functions use the implementation for `platform`.
 
-    The computation still runs on the devices that are there. `jax.jit` traces a
-    function again inside the context.
+    Tests use it to run the code of other platforms on the devices they have. `jax.jit`
+    traces a function again inside the context.
 
     Args:
       platform: 'cpu', 'cuda' or 'tpu'.
@@ -28,12 +28,12 @@ def force_platform(platform: str) -> Any:
 
 
 def platform_dependent(*arguments: Any, default: Callable, **forms: Callable) -> Any:
-    """Calls the form of the platform that the program is lowered for.
+    """Calls the implementation for the platform that the program is lowered for.
 
     Args:
       arguments: pytrees of arrays.
-      default: the form of platforms that are not named.
-      forms: by platform: 'tpu', 'cpu'.
+      default: implementation for all other platforms.
+      forms: implementations by platform ('tpu', 'cpu').
     """
     if _forced.value is not None:
         return forms.get(_forced.value, default)(*arguments)
@@ -41,14 +41,14 @@ def platform_dependent(*arguments: Any, default: Callable, **forms: Callable) ->
 
 
 def by_platform(*, default: Function, **forms: Function) -> Function:
-    """One function of arrays in several forms, each with its own gradient.
+    """Combines implementations of one function, each with its own gradient.
 
-    The choice is repeated in the gradient: `lax.platform_dependent` alone would be
-    differentiated through all of its branches, which keeps the residuals of each.
+    The gradient chooses by platform again. Differentiating `lax.platform_dependent`
+    itself would go through all branches and keep the residuals of each.
 
     Args:
-      default: the form of platforms that are not named.
-      forms: by platform: 'tpu', 'cpu'.
+      default: implementation for all other platforms.
+      forms: implementations by platform ('tpu', 'cpu').
     """
 
     def vjp_of(form: Function) -> Callable:

@@ -1,6 +1,6 @@
-"""Images of inference, whole or in windows.
+"""Layouts for inference: whole images, and windows of images.
 
-Windows let an image of any size go through programs of fixed shapes.
+With windows, programs of fixed shapes can process images of any size.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ from srgan_jax.kernels.layouts import (
 
 @flax.struct.dataclass
 class Inference(Layout):
-    """An image of which no gradient is taken: convolutions are XLA's own.
+    """An image that needs no gradient, for which XLA's own convolutions are used.
 
-    These need the least memory and compile in the least time.
+    They need the least memory and compile fastest.
 
     Attributes:
-      values: `[b, h, w, c]`, an array or not yet shuffled.
+      values: `[b, h, w, c]`, an array or Unshuffled.
     """
 
     values: Image
@@ -75,23 +75,23 @@ class Inference(Layout):
 
 
 def for_inference(x: Image) -> Image:
-    """An image of which no gradient will be taken; see Inference."""
+    """Marks an image as needing no gradient; see Inference."""
     return x if isinstance(x, Layout) else Inference(x)
 
 
 @flax.struct.dataclass
 class Window(Inference):
-    """A window of an image, which may reach beyond the image.
+    """A window of an image, which may extend beyond the image's borders.
 
-    All that lies outside of the image is zero in front of every convolution, as the
-    zero padding of a whole image is: the result does not depend on the window.
+    Positions outside the image are set to zero before every convolution, like the zero
+    padding of a whole image. The result therefore does not depend on the window.
 
     Attributes:
       values: see Inference.
-      start: `[2]`, row and column of the image at which the window begins.
-      size: `[2]`, rows and columns of the image.
-      spare: rows and columns at each edge that only convolutions look at. A convolution
-        drops those that it cannot compute, `to_array` drops what is left of them.
+      start: `[2]`, the window's first row and column in the image.
+      size: `[2]`, height and width of the image.
+      spare: width of the margin that is only an input of convolutions. A convolution
+        drops the part of the margin that it cannot compute; `to_array` drops the rest.
     """
 
     start: jax.Array
@@ -129,7 +129,7 @@ class Window(Inference):
         return _cropped(to_array(self.values), self.spare)
 
     def masked(self) -> "Window":
-        """The window with zeros outside of the image."""
+        """Sets the positions outside the image to zero."""
         if isinstance(self.values, Unshuffled):
             array = _masked(self.values.array, self.start // 2, self.size // 2)
             return dataclasses.replace(self, values=Unshuffled(array))
@@ -142,7 +142,7 @@ def _masked(x: jax.Array, start: jax.Array, size: jax.Array) -> jax.Array:
         at = start[axis] + jnp.arange(x.shape[1 + axis])
         return (at >= 0) & (at < size[axis])
 
-    inner = inside(0)[:, None] & inside(1)
+    inner = inside(0)[:, None] & inside(1)[None]
     return jnp.where(inner[None, :, :, None], x, 0)
 
 

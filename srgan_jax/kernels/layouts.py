@@ -1,8 +1,8 @@
 """Images that carry their memory layout from one layer to the next.
 
-A layout stands for an array `[b, h, w, c]` whose values lie in memory in another order,
-or have yet to be computed. The functions of this module take and give images, which are
-plain arrays or layouts. Each computes the same function of the same values for all.
+A layout represents an array `[b, h, w, c]` whose values lie in memory in another order,
+or have yet to be computed. The functions of this module take and return images, which
+are plain arrays or layouts; the layout never changes the values.
 """
 
 import abc
@@ -29,14 +29,14 @@ from srgan_jax.kernels.strided import strided_convolution
 HALF_FULL = 64  # channels that fill half of a TPU's lanes
 FEW = 4  # features; an image has 3
 
-# Elementwise functions that map zero to zero: see `keeps_zero`
+# Elementwise functions that map zero to zero; see `keeps_zero`.
 KEEP_ZERO: set[Callable] = set()
 
 Image = Union[jax.Array, "Layout"]
 
 
 class Layout(abc.ABC):
-    """What stands for an array `[b, h, w, c]`; see the functions of the same names."""
+    """Represents an array `[b, h, w, c]`; see the functions of the same names."""
 
     @property
     @abc.abstractmethod
@@ -74,23 +74,24 @@ def convolve(
     stride: int = 1,
     padding: Padding | None = None,
 ) -> Image:
-    """A convolution and its bias, in the kernel's dtype.
+    """Convolves and adds a bias, in the kernel's dtype.
 
-    An array is taken in the form that is fastest with gradients, which takes memory;
-    kernels.inference has images that spare it.
+    Plain arrays take the implementation that is fastest in training, which needs more
+    memory; the layouts of kernels.inference save that memory.
 
     Args:
       x: `[b, h, w, c]`.
       kernel: `[size, size, c, features]`, of odd size.
       bias: `[features]`, or None.
-      stride: 1, or 2 with a size of 3.
-      padding: before and after, in rows and columns; half the size unless given.
+      stride: 1, or 2 if the size is 3.
+      padding: (before, after) for rows and for columns; `size // 2` by default.
 
     Returns:
       `[b, h', w', features]`.
 
     Raises:
-      ValueError: another stride, or a size or padding that stride 2 does not have.
+      ValueError: the stride is neither 1 nor 2, or stride 2 does not support the size
+        or the padding.
     """
     if isinstance(x, Layout):
         return x.convolve(kernel, bias, stride, padding)
@@ -99,12 +100,12 @@ def convolve(
 
 
 def elementwise(function: Callable, x: Image, *per_channel: Any) -> Image:
-    """`function(x, *per_channel)`, which sees each value alone.
+    """Applies an elementwise function: `function(x, *per_channel)`.
 
     Args:
-      function: of an array and of what follows.
+      function: takes an array and the values of `per_channel`.
       x: `[b, h, w, c]`.
-      per_channel: numbers, or vectors `[c]` or `[1]`.
+      per_channel: further arguments: numbers, or vectors `[c]` or `[1]`.
     """
     if isinstance(x, Layout):
         return x.elementwise(function, *per_channel)
@@ -112,24 +113,24 @@ def elementwise(function: Callable, x: Image, *per_channel: Any) -> Image:
 
 
 def keeps_zero(function: Callable) -> Callable:
-    """Declares that an elementwise function maps zero to zero, which spares a mask."""
+    """Declares that an elementwise function maps zero to zero, which saves a mask."""
     KEEP_ZERO.add(function)
     return function
 
 
 def pixel_shuffle(x: Image) -> Image:
-    """`[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`, as late as possible: see Unshuffled."""
+    """Maps `[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]` lazily; see Unshuffled."""
     return x.pixel_shuffle() if isinstance(x, Layout) else Unshuffled(x)
 
 
 def to_array(x: Image) -> jax.Array:
-    """The plain array that an image stands for."""
+    """The plain array that an image represents."""
     return x.to_array() if isinstance(x, Layout) else x
 
 
 @flax.struct.dataclass
 class Paired(Layout):
-    """Neighbouring pixels in pairs, which fill a TPU's lanes; see kernels.pairs.
+    """Stores neighbouring pixels in pairs to fill a TPU's lanes; see kernels.pairs.
 
     Attributes:
       array: `[b, h, w / 2, 2 c]`.
@@ -152,7 +153,7 @@ class Paired(Layout):
         array = self.array.astype(kernel.dtype)
         if len(kernel) == 3 and stride == 2:
             y: Image = halving_convolution(array, kernel, padding or (1, 1))
-        elif _is_for_pairs(kernel) and _keeps_size(kernel, stride, padding):
+        elif _suits_pairs(kernel) and _keeps_size(kernel, stride, padding):
             y = Paired(paired_convolution(array, kernel))
         else:
             return convolve(self.to_array(), kernel, bias, stride, padding)
@@ -176,13 +177,13 @@ class Paired(Layout):
 
 @flax.struct.dataclass
 class Unshuffled(Layout):
-    """What has yet to go through a PixelShuffle, since a convolution may fuse with it.
+    """An image whose PixelShuffle is still pending: the next convolution may fuse it.
 
-    An activation commutes with the shuffle: the four channels that become one channel
-    share its slope.
+    Elementwise functions commute with the shuffle: the four channels that become one
+    channel get the same parameters.
 
     Attributes:
-      array: `[b, h, w, 4 c]`, which stands for `[b, 2 h, 2 w, c]`.
+      array: `[b, h, w, 4 c]`, which represents `[b, 2 h, 2 w, c]`.
     """
 
     array: jax.Array
@@ -229,7 +230,7 @@ def _convolve(
     if not _keeps_size(kernel, stride, padding):
         return convolve_array(x, kernel, padding=padding and [padding, padding])
     pairs = x.shape[2] % 2 == 0 and kernel.shape[-1] <= HALF_FULL
-    if pairs and _is_for_pairs(kernel):
+    if pairs and _suits_pairs(kernel):
         return Paired(paired_convolution(pair(x), kernel))
     y = same_size_convolution(x, kernel)
     return Paired(pair(y)) if pairs else y
@@ -240,15 +241,15 @@ def _keeps_size(kernel: jax.Array, stride: int, padding: Padding | None) -> bool
     return stride == 1 and padding in (None, (half, half))
 
 
-def _is_for_pairs(kernel: jax.Array) -> bool:
+def _suits_pairs(kernel: jax.Array) -> bool:
     size, _, channels, features = kernel.shape
     return size == 3 and max(channels, features) <= HALF_FULL
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    return x + bias.astype(x.dtype)
+    return x + bias.astype(x.dtype)[None, None, None]
 
 
 def _repeated(value: Any, repeat: Callable) -> Any:
-    """A vector of channels as `repeat` has it; what all channels share as it is."""
+    """Applies `repeat` to a vector of channels; keeps what all channels share."""
     return repeat(value) if jnp.ndim(value) and len(value) > 1 else value

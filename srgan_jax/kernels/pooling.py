@@ -1,7 +1,7 @@
-"""Max pooling that keeps only which pixel was the largest for its gradient.
+"""Max pooling that stores only the index of the largest pixel for its gradient.
 
-Values and gradient are PyTorch's. XLA scatters the gradient of its own max pooling,
-which is far slower.
+Values and gradients equal PyTorch's. XLA computes the gradient of its own max pooling
+by a scatter, which is far slower.
 """
 
 import functools
@@ -20,10 +20,10 @@ from srgan_jax.kernels.layouts import Image, Paired, to_array
 def max_pool(x: Image) -> jax.Array:
     """Max pooling of 2x2 pixels with stride 2.
 
-    Of equal pixels the first one takes the gradient, as in PyTorch.
+    If pixels are equal, the first one gets the gradient, as in PyTorch.
 
     Args:
-      x: `[b, h, w, c]`; an odd last row or column is dropped.
+      x: `[b, h, w, c]`; the last row or column is dropped if their number is odd.
 
     Returns:
       `[b, h / 2, w / 2, c]`.
@@ -35,7 +35,7 @@ def max_pool(x: Image) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(x: jax.Array, paired: bool) -> jax.Array:
-    """Of `[b, h, w, c]`, or if `paired` of `[b, h, w / 2, 2 c]`."""
+    """`max_pool` of an array, which is `[b, h, w / 2, 2 c]` if `paired`."""
     return _max_pool_forward(x, paired)[0]
 
 
@@ -76,9 +76,9 @@ def _spread(
 ) -> jax.Array:
     """Puts the cotangent at the largest of the four pixels, and zeros at the others."""
     b, rows, columns, c = at.shape
-    pixel: np.ndarray = np.arange(4, dtype=np.int8).reshape(2, 1, 2, 1)
+    pixel: np.ndarray = np.arange(4, dtype=np.int8).reshape(1, 1, 2, 1, 2, 1)
     if paired:
-        pixel = np.repeat(pixel, c, axis=-1).reshape(2, 1, 2 * c)
+        pixel = np.repeat(pixel, c, axis=-1).reshape(1, 1, 2, 1, 2 * c)
         views = (jnp.concatenate([v, v], -1)[:, :, None] for v in (at, cotangent))
         shape = b, 2 * rows, columns, 2 * c
     else:
@@ -93,7 +93,7 @@ def _spread(
 def _spread_on_tpu(
     at: jax.Array, cotangent: jax.Array, paired: bool, h: int, w: int
 ) -> jax.Array:
-    """`_spread` without a view of five axes, for which a TPU would copy the array."""
+    """`_spread` without a reshape to more axes, which would cost a TPU a copy."""
     _, rows, columns, c = at.shape
     zero, whole = jnp.zeros((), cotangent.dtype), (0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Convolutions of stride 1 that keep an image's size, where gradients are taken."""
+"""Convolutions of stride 1 that keep the image's size, for training."""
 
 import jax
 
@@ -8,7 +8,7 @@ from srgan_jax.kernels.dispatch import by_platform
 
 
 def convolve_on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The form of a CPU, which spends memory and compile time on speed."""
+    """The implementation for CPUs, which trades memory and compile time for speed."""
     if winograd.is_profitable(x, kernel):
         return winograd.convolve(x, kernel)
     if kernel.shape[2] <= narrow.FEW:
@@ -20,7 +20,7 @@ _by_platform = by_platform(cpu=convolve_on_cpu, default=convolve)
 
 
 def same_size_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve(x, kernel)` in the fastest form of each platform.
+    """Computes `convolve(x, kernel)` by the fastest implementation of the platform.
 
     Args:
       x: `[b, h, w, c]`.

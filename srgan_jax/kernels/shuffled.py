@@ -1,8 +1,8 @@
-"""PixelShuffle, and its fusion with a convolution to an image.
+"""PixelShuffle, and its fusion with the generator's last convolution.
 
-The last convolution of a generator has 3 features, which leave most of a TPU's lanes
-and of a CPU's vectors idle. It is computed in front of the PixelShuffle instead, by a
-kernel of about half the size that has four times as many features.
+The last convolution has 3 output channels, which leave most of a TPU's lanes and of a
+CPU's vectors idle. It is computed before the PixelShuffle instead, by a kernel of about
+half the size with four times as many output channels.
 """
 
 import functools
@@ -16,11 +16,11 @@ from srgan_jax.kernels.convolution import convolve, convolve_widely
 from srgan_jax.kernels.cpu import narrow
 from srgan_jax.kernels.dispatch import by_platform
 
-EXACT = lax.Precision.HIGHEST  # products with zeros and ones change nothing
+EXACT = lax.Precision.HIGHEST  # makes products with zeros and ones exact
 
 
 def pixel_shuffle(x: jax.Array) -> jax.Array:
-    """`[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`; channels as in PyTorch: (c, i, j)."""
+    """Maps `[b, h, w, 4 c]`, in PyTorch's order (c, i, j), to `[b, 2 h, 2 w, c]`."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, c // 4, 2, 2)
     x = x.transpose(0, 1, 4, 2, 5, 3)
@@ -28,28 +28,28 @@ def pixel_shuffle(x: jax.Array) -> jax.Array:
 
 
 def shuffled_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """convolve(pixel_shuffle(x), kernel), for few features.
+    """Computes `convolve(pixel_shuffle(x), kernel)`, fast for few output channels.
 
     Args:
       x: `[b, h, w, 4 c]`.
       kernel: `[size, size, c, features]`, of odd size.
 
     Returns:
-      `[b, 2 h, 2 w, features]`, float32 or wider: an image must not be rounded to
-      bfloat16.
+      `[b, 2 h, 2 w, features]`, float32 or wider, since bfloat16 has too few levels for
+      an image.
     """
     return _by_platform(x, kernel)
 
 
-def _plainly(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _default(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolve_widely(pixel_shuffle(x), kernel)
 
 
-def _rearranged(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The convolution in front of the shuffle, with half the kernel's size.
+def _before_shuffle(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves before the shuffle, with a kernel of half the size.
 
-    The taps of a row become channels, since 12 channels still fill too few lanes, and
-    are summed after they are shifted into place.
+    12 output channels would still fill too few lanes, so the taps of a row become
+    channels as well. Their results are then shifted into place and summed.
     """
     coarse = _coarse(kernel)
     taps, _, c, features = coarse.shape
@@ -58,14 +58,15 @@ def _rearranged(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return pixel_shuffle(_sum_shifted(wide, taps))
 
 
-_by_platform = by_platform(tpu=_rearranged, cpu=_rearranged, default=_plainly)
+_by_platform = by_platform(tpu=_before_shuffle, cpu=_before_shuffle, default=_default)
 
 
 def _coarse(kernel: jax.Array) -> jax.Array:
-    """`[n, n, c, o]` on the fine grid to `[m, m, 4 c, 4 o]` on the coarse grid.
+    """Converts a kernel `[n, n, c, o]` to one before the shuffle, `[m, m, 4 c, 4 o]`.
 
-    Fine pixel i of coarse pixel Q is seen by fine output p through tap
-    u = 2 Q + i - p + n // 2.
+    Pixels before the shuffle are coarse, those after it fine. Along each axis, fine
+    output pixel p of a coarse pixel reads fine input pixel i of the coarse pixel at
+    distance Q through tap u = 2 Q + i - p + n // 2.
     """
     n, _, c, o = kernel.shape
     furthest = (n // 2 + 1) // 2
@@ -79,7 +80,7 @@ def _coarse(kernel: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _sum_shifted(x: jax.Array, taps: int) -> jax.Array:
-    """Sums tap t of `[b, h, w, taps c]`, moved t - taps // 2 to the left."""
+    """Sums the taps of `[b, h, w, taps c]`, tap t shifted left by t - taps // 2."""
     b, h, w, c = x.shape
     half = taps // 2
     x = x.reshape(b, h, w, taps, c // taps)
@@ -93,9 +94,9 @@ def _sum_shifted_forward(x: jax.Array, taps: int) -> tuple[jax.Array, None]:
 
 
 def _sum_shifted_backward(taps: int, _: None, cotangent: jax.Array) -> tuple[jax.Array]:
-    """Copies shifted back, as a convolution: on a TPU far faster than slices.
+    """Shifts copies of the cotangent back by a convolution, far faster on a TPU.
 
-    The MXU would round the cotangent for the convolutions it goes to in any case.
+    The MXU may round the cotangent here: the next convolution would round it anyway.
     """
     c = cotangent.shape[-1]
     copies = np.eye(taps)[:, None, ::-1, None] * np.eye(c)[None, :, None, :]

@@ -1,6 +1,6 @@
 """The discriminator (sec. 2.1.1, fig. 4): eight convolutions and two dense layers.
 
-It gives logits: the sigmoid belongs to the loss, which computes it without overflow.
+The output is logits; the loss applies the sigmoid, in a form that cannot overflow.
 """
 
 from functools import partial
@@ -15,23 +15,26 @@ from srgan_jax.models.layers import BatchNorm, Conv, Dense
 
 # Width as a multiple of `channels`, and stride: k3n64s1, k3n64s2, ...
 CONVOLUTIONS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2))
-POOLED = 6  # AdaptiveAvgPool's cells; what 96x96 crops have anyway
+POOLED = 6  # side of the pooled feature maps; 96x96 crops have it without pooling
 
 
 class Discriminator(nn.Module):
-    """HR or SR `[batch, h, w, 3]` in [-1, 1] to logits `[batch]`; high means real.
+    """Maps HR or SR `[batch, h, w, 3]` in [-1, 1] to logits `[batch]`; high means real.
 
     Attributes:
-      channels: width of the first convolution, 64 in the paper.
+      channels: feature maps of the first convolution, 64 in the paper.
       hidden: units of the first dense layer, 1024 in the paper.
-      conv_bias: gives convolutions in front of a BN a bias.
-      head: 'dense' (one crop size, fixed by the parameters) or 'pooled' (averaged to
-        6x6 first: any crop).
-      padding: of stride-2 convolutions: 'torch' (1, 1) or 'tf' (0, 1).
-      input_range: 'symmetric', 'unit', 'byte' or 'imagenet'.
-      bn_epsilon: see BatchNorm, as for `bn_momentum` and `running_variance`.
-      initializer: 'torch', 'glorot' or 'he'.
-      dtype: of the computation; parameters, statistics and logits are float32.
+      conv_bias: True to give convolutions that precede a BN a bias.
+      head: 'dense' (the parameters fix the crop size) or 'pooled' (feature maps are
+        first averaged to 6x6, so that any crop size works).
+      padding: padding of stride-2 convolutions: 'torch' is (1, 1), 'tf' is (0, 1).
+      input_range: range that the first convolution sees: 'symmetric', 'unit', 'byte' or
+        'imagenet'.
+      bn_epsilon: see BatchNorm.
+      bn_momentum: see BatchNorm.
+      running_variance: see BatchNorm.
+      initializer: 'torch', 'glorot' or 'he'; see `layers.kernel_init`.
+      dtype: compute dtype; parameters, statistics and logits are float32.
       axis_name: mapped axis over which batch statistics are synchronised, or None.
     """
 

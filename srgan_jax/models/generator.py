@@ -1,4 +1,4 @@
-"""SRResNet, the generator (sec. 2.1.1, fig. 4), with every variant in the field."""
+"""SRResNet, the generator (sec. 2.1.1, fig. 4), and its published variants."""
 
 from functools import partial
 
@@ -12,29 +12,33 @@ from srgan_jax.models.layers import BatchNorm, Conv, PReLU
 
 
 class Generator(nn.Module):
-    """LR `[batch, h, w, 3]` in [0, 1] to SR `[batch, scale h, scale w, 3]` in [-1, 1].
+    """Upscales LR in [0, 1] to SR in [-1, 1].
 
-    The paper does not state `conv_bias`, `prelu`, how the input reaches `input_range`,
-    `output` and `initializer`. The defaults: no bias where BN takes it out again, a
-    shared slope and PyTorch's initialisation as in the usual PyTorch reference, and no
-    last activation, since the gradient of tanh vanishes where images are black or
-    white.
+    LR is `[batch, h, w, 3]`, SR is `[batch, scale h, scale w, 3]`.
+
+    The paper does not specify `conv_bias`, `prelu`, `input_range`, `output` and
+    `initializer`. By default convolutions that precede a BN have no bias, since BN
+    would subtract it. The PReLU slopes and the initialisation follow the common PyTorch
+    implementations. There is no last activation, since the gradient of tanh vanishes
+    where images are black or white.
 
     Attributes:
       scale: 2, 4 or 8; one sub-pixel convolution for each factor of two.
       blocks: number of residual blocks B, 16 in the paper.
-      channels: feature maps, 64 in the paper.
-      conv_bias: gives convolutions in front of a BN a bias.
+      channels: number of feature maps, 64 in the paper.
+      conv_bias: True to give convolutions that precede a BN a bias.
       prelu: 'shared' or 'per_channel' slopes.
-      input_range: what the first convolution sees: 'unit', 'symmetric', 'byte' or
+      input_range: range that the first convolution sees: 'unit', 'symmetric', 'byte' or
         'imagenet'.
       output: last activation: 'none', 'clip' (to `output_range`) or 'tanh'.
       output_range: range of the last layer: 'symmetric' or 'unit'.
-      bn_epsilon: see BatchNorm, as for `bn_momentum` and `running_variance`.
-      initializer: 'torch', 'glorot' or 'he'.
-      dtype: of the computation; parameters, statistics and SR are float32.
+      bn_epsilon: see BatchNorm.
+      bn_momentum: see BatchNorm.
+      running_variance: see BatchNorm.
+      initializer: 'torch', 'glorot' or 'he'; see `layers.kernel_init`.
+      dtype: compute dtype; parameters, statistics and SR are float32.
       axis_name: mapped axis over which batch statistics are synchronised, or None.
-      folded: True if the convolutions do the work of the BNs too: see inference.fold.
+      folded: True if the BNs are folded into the convolutions; see inference.fold.
     """
 
     scale: int = 4
@@ -81,7 +85,7 @@ class Generator(nn.Module):
         return self.reconstruct(self.features(x, train))
 
     def features(self, lr: Image, train: bool = False) -> Image:
-        """LR in [0, 1] to feature maps `[batch, h, w, channels]`."""
+        """Maps LR in [0, 1] to feature maps `[batch, h, w, channels]`."""
         x = ranges.from_unit(lr, self.input_range)
         x = skip = self.prelu_in(self.conv_in(x))
         for block in self.block:
@@ -89,7 +93,7 @@ class Generator(nn.Module):
         return self.bn_mid(self.conv_mid(x), not train) + skip
 
     def reconstruct(self, x: Image) -> Image:
-        """Feature maps to SR `[batch, scale h, scale w, 3]` in [-1, 1]."""
+        """Maps feature maps to SR `[batch, scale h, scale w, 3]` in [-1, 1]."""
         for conv, prelu in zip(self.up, self.prelu_up, strict=True):
             x = prelu(layers.pixel_shuffle(conv(x)))
         x = layers.to_image(self.conv_out(x))
@@ -115,7 +119,7 @@ class Generator(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """conv, BN, PReLU, conv, BN, sum (Gross and Wilber's layout, sec. 2.1.1)."""
+    """conv, BN, PReLU, conv, BN, elementwise sum (layout of Gross and Wilber)."""
 
     conv: partial
     norm: partial

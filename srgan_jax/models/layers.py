@@ -1,10 +1,10 @@
-"""The layers that SRResNet, the discriminator and VGG19 are made of.
+"""The layers of SRResNet, the discriminator and VGG19.
 
-All take and give images `[batch, height, width, channels]`. Parameters and batch
-statistics are float32 whatever the compute dtype. Unknown settings are refused.
+Layers take and return images `[batch, height, width, channels]`. Parameters and batch
+statistics are float32 for every compute dtype. Unknown settings are refused.
 
-An image is an array or one of the layouts of `kernels`, in which layers hand images to
-one another; `to_image` makes an array of it.
+An image is an array, or one of the memory layouts in `kernels`, which pass between
+layers; `to_image` converts it to an array.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,25 +22,25 @@ from srgan_jax.kernels.layouts import Image
 
 
 def for_inference(images: Image) -> Image:
-    """Images of which no gradient will be taken: convolutions then spare memory."""
+    """Marks images as needing no gradient, so that convolutions use less memory."""
     return inference.for_inference(images)
 
 
 def to_image(x: Image) -> jax.Array:
-    """The result of a network as an array, in float32 or wider."""
+    """Converts the result of a network to an array, in float32 or wider."""
     array: Any = layouts.elementwise(wide, layouts.to_array(x))
     return array
 
 
 def wide(x: Any) -> jax.Array:
-    """In float32 or wider."""
+    """Converts to float32, or keeps a wider dtype."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def kernel_init(initializer: str) -> Callable:
-    """The initialisation of a kernel.
+    """Returns the initialiser of a kernel.
 
-    `torch` is U(+-1/sqrt(fan_in)), PyTorch's default; `glorot` is Keras's default; `he`
+    'torch' is U(+-1/sqrt(fan_in)), PyTorch's default. 'glorot' is Keras's default. 'he'
     is N(0, 2/fan_in) (He et al. 2015), PyTorch's `kaiming_normal_`.
     """
     one_of("initializer", initializer, ("torch", "glorot", "he"))
@@ -52,7 +52,7 @@ def kernel_init(initializer: str) -> Callable:
 
 
 def bias_init(initializer: str, fan_in: int) -> Callable:
-    """The initialisation of a bias: `torch` is U(+-1/sqrt(fan_in)), others are zero."""
+    """Returns the initialiser of a bias: U(+-1/sqrt(fan_in)) for 'torch', else zero."""
     if initializer != "torch":
         return nn.initializers.zeros
     bound = fan_in**-0.5
@@ -64,18 +64,18 @@ def bias_init(initializer: str, fan_in: int) -> Callable:
 
 
 class Conv(nn.Module):
-    """Convolution of odd size with its padding written out.
+    """Convolution with a square kernel of odd size and explicit padding.
 
     Attributes:
-      features: of the result.
-      size: of the kernel, in rows and columns.
-      stride: 1, or 2 with a size of 3.
-      padding: (before, after) in rows and columns; half the size unless given. With
-        stride 2 XLA's `'SAME'` is (0, 1) and PyTorch's `padding=1` is (1, 1), which
-        gives other results.
-      use_bias: adds a bias to each feature.
-      initializer: 'torch', 'glorot' or 'he'.
-      dtype: of the computation.
+      features: number of output channels.
+      size: side of the kernel.
+      stride: 1, or 2 if the size is 3.
+      padding: (before, after) for rows and for columns; `size // 2` by default. At
+        stride 2 XLA's `'SAME'` is (0, 1), but PyTorch's `padding=1` is (1, 1); their
+        results differ.
+      use_bias: True to add a bias to each output channel.
+      initializer: 'torch', 'glorot' or 'he'; see `kernel_init`.
+      dtype: compute dtype.
     """
 
     features: int
@@ -100,7 +100,7 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-    """Fully connected layer on `[batch, features]`."""
+    """Fully connected layer that maps `[batch, inputs]` to `[batch, features]`."""
 
     features: int
     initializer: str = "torch"
@@ -112,27 +112,26 @@ class Dense(nn.Module):
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
         init = bias_init(self.initializer, x.shape[-1])
         bias = self.param("bias", init, (self.features,), jnp.float32)
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(
-            self.dtype
-        )
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return y + bias.astype(self.dtype)[None]
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over batch and positions.
 
-    Training normalises by the batch's mean and biased variance, and moves the running
-    statistics by 1 - momentum. Inference normalises by the running statistics.
+    Training normalises by the batch's mean and biased variance, and updates the running
+    statistics. Inference normalises by the running statistics.
 
     Attributes:
-      use_running_average: False in training, True in inference; given here or to the
-        call, as with Flax's own.
+      use_running_average: False in training, True in inference; set here or passed to
+        the call, as with `flax.linen.BatchNorm`.
       epsilon: added to the variance.
-      momentum: share of the running statistics that a step keeps.
+      momentum: weight of the old value in an update of the running statistics.
       running_variance: 'biased' as in Flax and Keras, or 'unbiased' as in PyTorch,
-        n / (n - 1) times as large.
+        which is n / (n - 1) times as large.
       axis_name: mapped axis over which batch statistics are synchronised, or None.
-      folded: True where the convolution in front already does what this layer would
-        do, which then changes nothing: see inference.fold.
+      folded: True if this layer has been folded into the preceding convolution; it then
+        returns its input unchanged. See inference.fold.
     """
 
     use_running_average: bool | None = None
@@ -171,7 +170,7 @@ class BatchNorm(nn.Module):
         return y
 
     def _correction(self, x: Image) -> float:
-        """What the biased variance is multiplied by for the running variance."""
+        """The factor from the batch's biased variance to the running variance."""
         if self.running_variance == "biased":
             return 1.0
         batch, height, width, _ = x.shape
@@ -184,15 +183,18 @@ class BatchNorm(nn.Module):
 def normalise(
     x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    """(x - mean) * gain + bias in float32 or wider, given back in x's dtype."""
+    """(x - mean) * gain + bias, computed in float32 or wider, returned in x's dtype."""
+    mean, gain, bias = (v[None, None, None] for v in (mean, gain, bias))
     return ((wide(x) - mean) * gain + bias).astype(x.dtype)
 
 
 class PReLU(nn.Module):
-    """max(x, 0) + slope * min(x, 0), the slope learned from 0.25 (He et al. 2015).
+    """max(x, 0) + slope * min(x, 0) with a learned slope (He et al. 2015).
+
+    The slope starts at 0.25.
 
     Attributes:
-      slopes: 'shared', one for the layer as in PyTorch by default, or 'per_channel'.
+      slopes: 'shared' (one slope for the layer, PyTorch's default) or 'per_channel'.
     """
 
     slopes: str = "shared"
@@ -210,15 +212,15 @@ def leaky_relu(x: Image, slope: jax.Array | float) -> Image:
     """max(x, 0) + slope * min(x, 0).
 
     Args:
-      x: any shape. Zero counts as positive.
-      slope: a number, or a vector with one for each channel.
+      x: an image or array of any shape; the gradient at zero is 1.
+      slope: a number, or a vector with one slope for each channel.
     """
     return layouts.elementwise(prelu, x, slope)
 
 
 @layouts.keeps_zero
 def prelu(x: jax.Array, slope: jax.Array | float) -> jax.Array:
-    """`leaky_relu` of an array: one product, whose gradient at x is one product too."""
+    """`leaky_relu` of an array; value and gradient for x are one product each."""
     return x * jnp.where(x >= 0, 1, jnp.asarray(slope, x.dtype))
 
 
@@ -233,25 +235,27 @@ def tanh(x: Image) -> Image:
 
 
 def clip(x: Image, lowest: float, highest: float) -> Image:
-    """The nearest value in [lowest, highest]."""
+    """Clips values to [lowest, highest]."""
     return layouts.elementwise(jnp.clip, x, lowest, highest)
 
 
 def pixel_shuffle(x: Image) -> Image:
-    """`[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`; channels as in PyTorch: (c, i, j).
+    """PixelShuffle by a factor of two, with PyTorch's order of channels, (c, i, j).
 
-    The shuffle is put off, since the next convolution may be faster in front of it.
+    Maps `[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`. The shuffle is lazy: the next
+    convolution may fuse with it, see kernels.layouts.
     """
     return layouts.pixel_shuffle(x)
 
 
 def adaptive_average_pool(x: Image, size: int) -> jax.Array:
-    """Averages `[b, h, w, c]` to `[b, size, size, c]`, AdaptiveAvgPool2d's cells."""
+    """Averages `[b, h, w, c]` to `[b, size, size, c]` as torch's AdaptiveAvgPool2d."""
 
     def cells(length: int) -> jax.Array:
         i = jnp.arange(size)[:, None]
         start, end = i * length // size, -((-(i + 1) * length) // size)
-        inside = (jnp.arange(length) >= start) & (jnp.arange(length) < end)
+        at = jnp.arange(length)[None]
+        inside = (at >= start) & (at < end)
         return inside / (end - start)
 
     rows, columns = cells(x.shape[1]), cells(x.shape[2])
@@ -259,6 +263,6 @@ def adaptive_average_pool(x: Image, size: int) -> jax.Array:
 
 
 def flatten(x: Image) -> jax.Array:
-    """`[b, h, w, c]` to `[b, h w c]`."""
+    """Flattens `[b, h, w, c]` to `[b, h w c]`."""
     array: Any = layouts.to_array(x)
     return array.reshape(array.shape[0], -1)

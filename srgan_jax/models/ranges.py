@@ -1,6 +1,6 @@
-"""The ranges of pixels that networks were trained on.
+"""Conversions to the ranges of pixel values that networks expect.
 
-Outside of the networks LR is RGB in [0, 1], HR and SR are RGB in [-1, 1] (sec. 3.2).
+Outside the networks, LR is RGB in [0, 1], and HR and SR are RGB in [-1, 1] (sec. 3.2).
 """
 
 from collections.abc import Callable
@@ -18,28 +18,28 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """[0, 1] itself."""
+    """Keeps [0, 1]."""
     return x
 
 
 def symmetric(x: jax.Array) -> jax.Array:
-    """[0, 1] to [-1, 1]."""
+    """Maps [0, 1] to [-1, 1]."""
     return 2.0 * x - 1.0
 
 
 def byte(x: jax.Array) -> jax.Array:
-    """[0, 1] to [0, 255]."""
+    """Maps [0, 1] to [0, 255]."""
     return 255.0 * x
 
 
 def imagenet(x: jax.Array) -> jax.Array:
-    """[0, 1] to torchvision's: ImageNet's mean subtracted, divided by its deviation."""
-    return (x - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+    """Standardises [0, 1] by ImageNet's mean and deviation, as torchvision does."""
+    return (x - jnp.array([[[IMAGENET_MEAN]]])) / jnp.array([[[IMAGENET_STD]]])
 
 
 def caffe(x: jax.Array) -> jax.Array:
-    """RGB in [0, 1] to BGR in [0, 255] less ImageNet's mean."""
-    return 255.0 * x[..., ::-1] - jnp.array(CAFFE_MEAN_BGR)
+    """Maps RGB in [0, 1] to BGR in [0, 255] and subtracts ImageNet's mean."""
+    return 255.0 * x[..., ::-1] - jnp.array([[[CAFFE_MEAN_BGR]]])
 
 
 RANGES: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -48,13 +48,13 @@ RANGES: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def from_unit(images: Image, input_range: str) -> Image:
-    """RGB in [0, 1] to the range that a network was trained on, one of `RANGES`."""
+    """Maps RGB in [0, 1] to a network's input range, one of `RANGES`."""
     one_of("input_range", input_range, tuple(RANGES))
     return layouts.elementwise(RANGES[input_range], images)
 
 
 def from_symmetric(images: jax.Array, input_range: str) -> Image:
-    """RGB in [-1, 1] to the range that a network was trained on."""
-    if input_range == "symmetric":  # spares the rounding of there and back
+    """Maps RGB in [-1, 1] to a network's input range, one of `RANGES`."""
+    if input_range == "symmetric":  # avoids the rounding of two conversions
         return images
     return from_unit(0.5 * images + 0.5, input_range)

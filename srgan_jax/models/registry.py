@@ -1,11 +1,11 @@
-"""The networks by name. All that creates, loads, saves or checks a network asks here.
+"""The registry of networks, through which all code creates and checks them.
 
-A network of a kind is one entry of `NETWORKS`. Its settings are its Linen attributes
-but for `EXECUTION`; those of a file or a configuration may name the network under
-'network', and mean the first of the kind otherwise.
+To add a network, add an entry to `NETWORKS`. Its settings are its Linen attributes
+except those in `EXECUTION`. Settings in a file or a configuration may name the network
+under 'network'; without it they belong to the first network of its kind.
 
-A generator has an attribute `scale`, is called with LR and `train`, and has the methods
-`features` (LR to feature maps) and `reconstruct` (feature maps to SR).
+A generator must have an attribute `scale`, take LR and `train` when called, and have
+the methods `features` (LR to feature maps) and `reconstruct` (feature maps to SR).
 """
 
 from collections.abc import Mapping
@@ -23,17 +23,17 @@ NETWORKS: dict[str, dict[str, type[nn.Module]]] = {
     "discriminator": {"srgan": Discriminator},
     "vgg19": {"vgg19": VGG19},
 }
-# Attributes that belong to a use of the weights, not to the weights.
+# Attributes that may differ between uses of the same weights; files do not store them.
 EXECUTION = ("dtype", "axis_name", "folded", "layer", "parent", "name")
 
 
 def create(kind: str, settings: Mapping[str, Any], **execution: Any) -> Any:
-    """The network of these settings.
+    """Creates the network with the given settings.
 
     Args:
       kind: 'generator', 'discriminator' or 'vgg19'.
-      settings: of the network, by name.
-      execution: attributes of `EXECUTION`, such as `dtype` and `axis_name`.
+      settings: the network's settings by name.
+      execution: attributes in `EXECUTION`, such as `dtype` and `axis_name`.
 
     Raises:
       ValueError: the network or a setting is unknown.

@@ -1,6 +1,7 @@
 """VGG19 feature maps phi_{i,j} (eq. 5).
 
-phi_{i,j} follows the activation of the j-th convolution before the i-th max-pooling.
+phi_{i,j} is the output of the j-th convolution, after its ReLU, before the i-th
+max-pooling.
 """
 
 from functools import partial
@@ -19,14 +20,18 @@ INPUT_RANGES = {"caffe": "caffe", "torchvision": "imagenet"}
 
 
 class VGG19(nn.Module):
-    """Images `[batch, h, w, 3]` in [-1, 1] to phi_{i,j} `[batch, h', w', c]`, float32.
+    """Maps images in [-1, 1] to the feature maps phi_{i,j}.
+
+    Images are `[batch, h, w, 3]`, feature maps `[batch, h', w', c]` in float32.
 
     Attributes:
-      layer: (i, j), for example (5, 4) or (2, 2). A layer that VGG19 does not have is
-        refused.
-      preprocessing: 'caffe' (the original weights, as in Keras) or 'torchvision';
-        whichever the weights were trained with.
-      dtype: of the computation.
+      layer: (i, j), for example (5, 4) or (2, 2).
+      preprocessing: preprocessing that the weights were trained with: 'caffe' (the
+        original weights, which Keras uses) or 'torchvision'.
+      dtype: compute dtype.
+
+    Raises:
+      ValueError: VGG19 has no such layer, or the preprocessing is unknown.
     """
 
     layer: tuple[int, int] = (5, 4)
@@ -38,7 +43,10 @@ class VGG19(nn.Module):
         one_of("preprocessing", self.preprocessing, tuple(INPUT_RANGES))
         last_stage, last_conv = self.layer
         if not (1 <= last_stage <= 5 and 1 <= last_conv <= STAGES[last_stage - 1][1]):
-            raise ValueError(f"VGG19 has no phi_{last_stage},{last_conv}")
+            raise ValueError(
+                f"VGG19 has no phi_{last_stage},{last_conv}; its stages have 2, 2, 4, "
+                "4 and 4 convolutions"
+            )
         x = ranges.from_symmetric(images, INPUT_RANGES[self.preprocessing])
         for stage, (width, convolutions) in enumerate(STAGES[:last_stage], start=1):
             conv = partial(Conv, width, 3, dtype=self.dtype)
@@ -46,7 +54,7 @@ class VGG19(nn.Module):
             for j in range(1, count + 1):
                 x = conv(name=f"conv{stage}_{j}")(x)
                 if j == count and stage < last_stage:
-                    # max-pooling and ReLU commute: a quarter is left for the ReLU
+                    # Max-pooling and ReLU commute; pooling first saves ReLU work.
                     x = max_pool(x)
                 x = layers.relu(x)
         return layers.to_image(x)

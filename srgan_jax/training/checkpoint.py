@@ -1,8 +1,8 @@
-"""Checkpoints by Orbax: the whole state, and the averaged generator as its own item.
+"""Orbax checkpoints of the whole state, with the averaged generator as its own item.
 
 Orbax renames a checkpoint into place once it is complete, so a process that is killed
-during a save leaves no checkpoint. Restored values are compared with a checksum: Orbax
-notices a lost file, but not a changed byte.
+during a save leaves no checkpoint. Orbax detects a lost file but not a changed byte, so
+each item has a checksum that is compared on restoring.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from srgan_jax.weights import layout
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be written or read, or does not belong to the run."""
+    """A checkpoint cannot be written or read, or does not belong to the run."""
 
 
 class Checkpoints:
@@ -40,13 +40,13 @@ class Checkpoints:
         fingerprint: str,
         config: dict[str, Any] | None = None,
     ) -> None:
-        """Opens the directory, or makes it.
+        """Opens the directory; creates it if it is missing.
 
         Args:
-          directory: of the checkpoints alone.
-          keep: number of checkpoints; a new one replaces the oldest.
-          fingerprint: of the photographs.
-          config: the run's config.json, of which each checkpoint keeps a copy.
+          directory: directory that holds nothing but the checkpoints.
+          keep: number of checkpoints to keep; a new one replaces the oldest.
+          fingerprint: fingerprint of the training images.
+          config: the run's config.json; each checkpoint keeps a copy.
         """
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(keep)
@@ -62,7 +62,7 @@ class Checkpoints:
         self._distributed = jax.distributed.is_initialized()
 
     def latest_step(self) -> int | None:
-        """The newest complete checkpoint's step, or None."""
+        """The step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def all_steps(self) -> list[int]:
@@ -70,7 +70,10 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def starting_step(self, from_step: int | None) -> int:
-        """The step to continue from: `from_step`, or the newest, or 0 for none.
+        """The step of the checkpoint to continue from; 0 if there is no checkpoint.
+
+        Args:
+          from_step: step of the checkpoint; None for the newest.
 
         Raises:
           CheckpointError: there is no checkpoint of `from_step`.
@@ -85,7 +88,7 @@ class Checkpoints:
         return from_step
 
     def delete_after(self, step: int) -> None:
-        """Deletes the checkpoints of later steps, which will be trained again."""
+        """Deletes the checkpoints of later steps, since these will be trained again."""
         for later in self.all_steps():
             if later > step:
                 self._manager.delete(later)
@@ -94,13 +97,13 @@ class Checkpoints:
         """Saves in the background; returns once the arrays are copied.
 
         Args:
-          step: of the state.
-          state: of all processes.
+          step: the state's step.
+          state: the state, replicated over all processes.
           stage: name of the stage.
           first: step at which the stage began.
 
         Raises:
-          CheckpointError: this save, or the one before it, failed.
+          CheckpointError: this save or the previous one failed.
         """
         self.wait()
         values = {"state": _without_average(state), "generator": state.ema}
@@ -118,7 +121,7 @@ class Checkpoints:
             )
 
     def check_run(self, step: int, stages: Sequence[Stage]) -> None:
-        """Raises a CheckpointError unless these stages can go on from `step`."""
+        """Raises a CheckpointError unless these stages can continue from `step`."""
         if not step:
             return
         saved = self._read(step)["stage"]
@@ -131,33 +134,33 @@ class Checkpoints:
         stage = max((s for s in stages if s.first < step), key=lambda s: s.first)
         if (saved["name"], saved["first"]) != (stage.name, stage.first):
             raise CheckpointError(
-                f"{where} begun at step {saved['first']}; as configured it would "
-                f"be of stage {stage.name!r}, begun at {stage.first}. Give the stages "
-                "before it their former number of steps"
+                f"{where}, which began at step {saved['first']}; with this "
+                f"configuration it belongs to stage {stage.name!r}, which begins at "
+                f"step {stage.first}; restore the numbers of steps of earlier stages"
             )
         if saved["photographs"] != self._fingerprint:
             raise CheckpointError(
                 f"{where}, but the photographs have changed since: some were added, "
-                "lost, renamed or resized. Restore them, or begin another --workdir "
-                "with --config.init_from"
+                "removed, renamed or resized; restore them, or start another run with "
+                "--workdir and --config.init_from"
             )
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The state saved at `step`, on the devices that `abstract` names.
+        """The state saved at `step`, placed on devices as `abstract` says.
 
         Raises:
-          CheckpointError: it is damaged; says what to do.
+          CheckpointError: the checkpoint is damaged; the message says what to do.
         """
         wanted = {"state": _without_average(abstract), "generator": abstract.ema}
         restored = self._read(step, **wanted)
         return TrainState(**restored["state"], ema=restored["generator"])
 
     def restore_generator(self, step: int, abstract: Variables) -> Variables:
-        """The averaged generator alone, from which the next stage starts."""
+        """Restores only the averaged generator; the next stage starts from it."""
         return self._read(step, generator=abstract)["generator"]
 
     def _read(self, step: int, **wanted: Any) -> Any:
-        """The items that are wanted, compared with their checksums, and `stage`."""
+        """Reads `stage` and the `wanted` items, and verifies their checksums."""
         items = {name: args.StandardRestore(tree) for name, tree in wanted.items()}
         try:
             read = self._manager.restore(
@@ -175,7 +178,7 @@ class Checkpoints:
         rest = f"continue from step {before[-1]}" if before else "begin anew"
         return CheckpointError(
             f"the checkpoint {self._directory / str(step)} cannot be read "
-            f"({_first_line(error)}). If it is damaged, move that folder away and run "
+            f"({_first_line(error)}); if it is damaged, move that folder away and run "
             f"the same command to {rest}"
         )
 
@@ -187,17 +190,17 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 self._manager.reload()
             step = self.latest_step()
-            rest = "begins anew" if step is None else f"continues from step {step}"
+            rest = "begin anew" if step is None else f"continue from step {step}"
             raise CheckpointError(
                 f"no checkpoint could be written to {self._directory} "
-                f"({_first_line(error)}). Once one can, the same command {rest}"
+                f"({_first_line(error)}); solve this and run the same command to {rest}"
             ) from error
 
     def wait(self) -> None:
-        """Waits for the save under way.
+        """Waits for the save in progress.
 
         Raises:
-          CheckpointError: it failed.
+          CheckpointError: the save failed.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -211,7 +214,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Waits for the save under way and closes the manager."""
+        """Waits for the save in progress and closes the manager."""
         if self._distributed and error is not None:
             return  # a save needs all processes, and the others may have ended
         # Don't let a failed final save mask the original exception.
@@ -225,11 +228,14 @@ class Checkpoints:
 def load_generator(
     workdir: Path, step: int | None = None
 ) -> tuple[dict[str, Any], Variables]:
-    """The averaged generator in a run's checkpoint, and its settings.
+    """Loads the averaged generator of a run's checkpoint.
 
     Args:
       workdir: the run's directory.
-      step: of the checkpoint; the newest unless given.
+      step: step of the checkpoint; None for the newest.
+
+    Returns:
+      The generator's settings and variables.
 
     Raises:
       CheckpointError: there is no such checkpoint, or it is damaged.
@@ -255,11 +261,12 @@ def load_generator(
 
 
 def newest_description(directory: Path) -> dict[str, Any] | None:
-    """What the newest checkpoint below `directory` says of its run, read without Orbax.
+    """Reads the description of the newest checkpoint in `directory`, without Orbax.
 
     Returns:
-      The stage, the photographs' fingerprint and, since version 0.2, the configuration;
-      without a checkpoint None, and nothing of a damaged one.
+      The stage, the fingerprint of the training images and, in checkpoints written
+      after version 0.1, the configuration. The description of a damaged checkpoint is
+      empty; None if there is no checkpoint.
     """
     steps = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
     if not steps:
@@ -272,7 +279,7 @@ def newest_description(directory: Path) -> dict[str, Any] | None:
 
 
 def _without_average(state: TrainState) -> dict[str, Any]:
-    """All but the average, which is saved as an item of its own."""
+    """The state without the average, which is saved as a separate item."""
     return {
         "step": state.step,
         "generator": state.generator,

@@ -1,7 +1,7 @@
 """The command line of train.py: its arguments, its messages and its exit status.
 
-Exit status: 0 done; 1 the run failed; 2 wrong usage; 75 told to stop, saved, and to be
-run again.
+Exit status: 0 if the run is finished, 1 if it failed, 2 for wrong usage, and 75 if the
+run was told to stop and has saved: run the same command again to continue.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 from srgan_jax.training import saved_config
 
 RESUME_ME = 75  # EX_TEMPFAIL
-# XLA's kinds of errors that no other process has caused
+# XLA's kinds of errors that another process cannot have caused.
 OWN_FAULTS = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
 FIELD = re.compile(r"-{1,2}config\.(?P<path>[^=]+)(?P<value>=.*)?", re.DOTALL)
 
@@ -31,37 +31,39 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", help_string="FILE[:variant]")
     flags.DEFINE_string("workdir", None, "default: runs/<config>-<variant>")
     flags.DEFINE_bool("distributed", False, "join the other hosts of a pod")
-    flags.DEFINE_string("profile", None, "trace the steps from START:STOP")
-    flags.DEFINE_bool("print_config", False, "print the configuration and end")
+    flags.DEFINE_string("profile", None, "trace steps START to STOP - 1: START:STOP")
+    flags.DEFINE_bool("print_config", False, "print the configuration and exit")
     flags.DEFINE_integer("from_step", None, "go back to the checkpoint of this step")
     flags.DEFINE_bool(
         "allow_config_change",
         False,
-        "continue with changed rates, batch size, EMA or weights of losses",
+        "continue with changed learning rates, batch size, EMA or loss weights",
     )
     flags.register_validator("profile", _is_range, "expected START:STOP, as in 100:110")
     flags.register_validator(
         "workdir",
         lambda path: path is None or "://" not in path,
-        "expected a directory; a bucket must be mounted",
+        "expected a directory; mount a bucket to write to it",
     )
 
 
 def parse(argv: list[str]) -> list[str]:
-    """absl's parser, with one line for a mistyped flag or field instead of a trace."""
+    """Parses flags as absl does; a wrong flag or field gives one line and status 2."""
     try:
         argv[:] = normalise(argv)
         sys.argv = argv  # config_flags looks there for fields
         if any(re.match("-{1,2}(no)?jax_", argument) for argument in argv):
-            import jax  # it takes seconds, and defines flags
+            import jax  # here, because the import takes seconds
 
             jax.config.config_with_absl()
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
-            raise ValueError(f"{rest[1]} is no flag; fields are --config.field=value")
+            raise ValueError(
+                f"{rest[1]} is not a flag; set fields with --config.field=value"
+            )
         if flags.FLAGS.config is None:
             raise ValueError("give --config=configs/srgan.py or another configuration")
-        _ = flags.FLAGS.config.stages  # a file that cannot be read fails at first use
+        _ = flags.FLAGS.config.stages  # the configuration is read at its first use
         return rest
     except (
         flags.Error,
@@ -72,20 +74,20 @@ def parse(argv: list[str]) -> list[str]:
         ValueError,
     ) as error:
         text = str(error)
-        if "Traceback" in text:  # of a configuration file: the last line is its message
+        if "Traceback" in text:  # the last line of a configuration's trace says why
             text = text.strip().splitlines()[-1]
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def normalise(argv: Sequence[str]) -> list[str]:
-    """The arguments as config_flags reads them.
+    """Rewrites arguments into the form that config_flags reads.
 
-    A configuration in JSON is given to `saved_config`, and a stage's name becomes its
-    number: `--config.stages.adversarial.steps` is `--config.stages[1].steps`.
+    `saved_config` reads a configuration in JSON, and a stage's name becomes its number:
+    `--config.stages.adversarial.steps` becomes `--config.stages[1].steps`.
 
     Raises:
-      ValueError: there is no such field; the message has the nearest name.
+      ValueError: there is no such field; the message suggests the nearest name.
     """
     arguments, normal, config = iter(argv), [], None
     for argument in arguments:
@@ -100,7 +102,7 @@ def normalise(argv: Sequence[str]) -> list[str]:
             argument = f"--config={file}"
             config = ConfigFileFlagParser("config").parse(file)
         elif config is not None and (given := FIELD.fullmatch(argument)):
-            _ = config.stages  # a file that cannot be read fails at first use
+            _ = config.stages  # the configuration is read at its first use
             path = _find_field(given["path"], config)
             argument = f"--config.{path}{given['value'] or ''}"
         normal.append(argument)
@@ -111,10 +113,10 @@ def main(_: Sequence[str]) -> int | None:
     """Trains as the flags say.
 
     Returns:
-      The exit status.
+      The exit status; None is 0.
     """
     given = flags.FLAGS
-    # Until there is anything to save, and once everything is saved.
+    # These handlers hold until there is something to save, and after the last save.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(RESUME_ME))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before JAX, which sets 1
@@ -128,13 +130,14 @@ def main(_: Sequence[str]) -> int | None:
     runtime.enable_compilation_cache()
     try:
         if given.distributed:
-            # JAX ends a process that has lost another by an abort, and says why: the
-            # stacks of all threads would bury it.
+            # If a process dies, JAX aborts the others and prints the reason. The stacks
+            # of all threads would hide that reason.
             faulthandler.disable()
             runtime.initialize_distributed()
         _run(given)
     except Preempted as stop:
-        print(stop, file=sys.stderr)
+        left_out = "" if given.from_step is None else " without --from_step"
+        print(f"{stop}{left_out}", file=sys.stderr)
         return RESUME_ME
     except (ValueError, OSError, TrainingError) as error:
         return _fail(f"error: {error}")
@@ -145,8 +148,8 @@ def main(_: Sequence[str]) -> int | None:
         if cause.startswith(OWN_FAULTS):
             return _fail(f"error: {cause}")
         return _fail(
-            f"error: another process of this run has ended ({cause}). See what it says "
-            "and start all of them again: they continue from the newest checkpoint"
+            f"error: another process of this run has ended ({cause}); see its output, "
+            "then start all processes again: they continue from the newest checkpoint"
         )
     return None
 
@@ -182,10 +185,10 @@ def _run(given: flags.FlagValues) -> None:
 
 
 def _fail(message: str) -> int:
-    """Prints why; the other processes of a distributed run have to notice at once."""
+    """Prints the reason and ends the process so that the others notice at once."""
     print(message, file=sys.stderr, flush=True)
     if flags.FLAGS.distributed:
-        os._exit(1)  # an orderly end would wait for them, and they for this process
+        os._exit(1)  # an orderly exit would deadlock: all processes wait for each other
     return 1
 
 
@@ -197,7 +200,7 @@ def _is_range(steps: str | None) -> bool:
 
 
 def _find_field(path: str, config: ConfigDict) -> str:
-    """The path of a field, stages by number."""
+    """Returns the path of a field, in which stages have numbers."""
     node, found = config, ""
     for name in re.findall(r"[^.\[\]]+", path):
         if isinstance(node, tuple):
@@ -220,7 +223,7 @@ def _find_field(path: str, config: ConfigDict) -> str:
 
 
 def _find_stage(name: str, stages: tuple[ConfigDict, ...], found: str) -> int:
-    """The position of a stage by its name or number."""
+    """Returns the position of a stage that is given by name or number."""
     names = [getattr(stage, "name", str(i)) for i, stage in enumerate(stages)]
     if name in names:
         return names.index(name)
@@ -235,7 +238,7 @@ def _find_stage(name: str, stages: tuple[ConfigDict, ...], found: str) -> int:
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Paths of all fields: `data.crop`."""
+    """Yields the paths of all fields, such as `data.crop`."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")

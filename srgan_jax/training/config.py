@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from srgan_jax.evaluation import metrics
 
-# a decimal weight and a distance: "vgg54", "0.05 * l1"
+# A distance with an optional decimal weight, such as "vgg54" or "0.05 * l1".
 CONTENT_TERM = re.compile(
     r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+) *\* *)?(?P<name>mse|l1|vgg\d\d)"
 )
-# Fields that version 0.1 did not have, and the values that mean what it did.
+# Fields added after version 0.1, with the values that reproduce version 0.1.
 SINCE_VERSION_0_1: Mapping[str, Any] = {
     "init_discriminator_from": None,
     "accumulate": 1,
@@ -140,7 +140,7 @@ class Config:
         return sum(stage.steps for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, as config.json has them."""
+        """The configuration as the JSON values of config.json."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def to_json(self) -> str:

@@ -1,8 +1,9 @@
-"""Which values the fields of a configuration may have."""
+"""Checks the types and values of a configuration's fields."""
 
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -13,6 +14,7 @@ from srgan_jax.evaluation import metrics
 from srgan_jax.training import losses, parallel, steps
 from srgan_jax.training.config import Config, ConfigError, content_terms
 
+RESERVED_NAMES = ("start", "best")  # names of generators' files, see network_files
 BORDERS = ("mirrored", "clamped")
 CHOICES = {
     "dtype": ("float32", "bfloat16"),
@@ -29,7 +31,7 @@ CHOICES = {
     "evaluation.protocol": metrics.PROTOCOLS,
     "parallel.transform": parallel.TRANSFORMS,
 }
-# Smallest and largest value. A number never may be NaN or infinite.
+# Smallest and largest value of each field. `build` refuses NaN and infinity.
 AT_LEAST_0, AT_LEAST_1 = (0, math.inf), (1, math.inf)
 BELOW_1 = (0, math.nextafter(1, 0))
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -59,13 +61,22 @@ STAGE_RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """'; did you mean ...?', or what is known where nothing is near."""
+    """Suggests the nearest known name, or lists all if none is near."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
 
 
 def build(cls: type, values: Any, path: str) -> Any:
-    """A dataclass of these values; refuses unknown, missing and mistyped fields."""
+    """Builds a dataclass from values.
+
+    Args:
+      cls: the dataclass.
+      values: maps field names to values.
+      path: path of this section, such as 'data.', for messages.
+
+    Raises:
+      ConfigError: a field is unknown, missing or of the wrong type.
+    """
     hints = typing.get_type_hints(cls)
     section = path.rstrip(".") or "the configuration"
     if not isinstance(values, Mapping):
@@ -81,7 +92,7 @@ def build(cls: type, values: Any, path: str) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
-    """A field's value in the type of its annotation."""
+    """Returns a field's value in the type of its annotation."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, f"{path}.")
@@ -121,6 +132,24 @@ def check(config: Config) -> None:
                 f"{field} is {flat[field]!r}; expected one of {', '.join(choices)}"
             )
     _check_ranges(flat, RANGES, "")
+    _check_stages(config)
+    if config.accumulate > 1 and config.adversarial.order != "generator_first":
+        raise ConfigError(
+            f"accumulate is {config.accumulate}, but adversarial.order="
+            f"{config.adversarial.order!r} updates D on its whole batch before G's "
+            "gradients; use 'generator_first' or accumulate=1"
+        )
+    scale = config.generator.get("scale")
+    if not isinstance(scale, int) or scale < 1:
+        raise ConfigError(f"generator.scale is {scale!r}; expected 2, 4 or 8")
+    if config.data.crop % scale:
+        raise ConfigError(
+            f"data.crop {config.data.crop} is not a multiple of generator.scale "
+            f"{scale}; choose a multiple"
+        )
+
+
+def _check_stages(config: Config) -> None:
     if not config.stages:
         raise ConfigError("stages is empty: nothing to train")
     for index, stage in enumerate(config.stages):
@@ -131,26 +160,23 @@ def check(config: Config) -> None:
                 f"stages[{index}].decay_at is {stage.decay_at}; expected steps of the "
                 "stage, 0 or later"
             )
+        if not re.fullmatch(r"[\w-]+", stage.name) or stage.name in RESERVED_NAMES:
+            raise ConfigError(
+                f"stages[{index}].name is {stage.name!r}; it becomes part of a file "
+                "name, so expected letters and digits, but none of "
+                f"{', '.join(RESERVED_NAMES)}"
+            )
     names = [stage.name for stage in config.stages]
     if len(set(names)) < len(names):
-        raise ConfigError(f"two stages have one name: {', '.join(names)}")
+        raise ConfigError(
+            f"two stages have the same name: {', '.join(names)}; rename one"
+        )
     if config.init_discriminator_from is not None and not any(
         stage.adversarial for stage in config.stages
     ):
         raise ConfigError(
             f"init_discriminator_from is {config.init_discriminator_from!r}, but no "
             "stage is adversarial; leave it out"
-        )
-    if config.accumulate > 1 and config.adversarial.order != "generator_first":
-        raise ConfigError(
-            f"accumulate is {config.accumulate}, but with adversarial.order="
-            f"{config.adversarial.order!r} G's gradients need D after its whole batch; "
-            "use 'generator_first' or accumulate=1"
-        )
-    if config.data.crop % config.scale:
-        raise ConfigError(
-            f"data.crop {config.data.crop} is not a multiple of generator.scale "
-            f"{config.scale}"
         )
 
 

@@ -1,9 +1,9 @@
-"""A lock that keeps a second run out of a run's directory.
+"""A lock file that allows only one run at a time in a directory.
 
-The lock is a file that names the host and the process of its holder, who touches it
-every few seconds. It is stale once it has not been touched for a minute, or if its
-process has ended on this host. The clocks of hosts that share the directory have to
-agree to within half a minute.
+The file names the host and process that hold the lock. The holder updates the file's
+time every few seconds. A lock is stale if its time is more than a minute old, or if its
+process ran on this host and has ended. The clocks of hosts that share the directory
+must agree to within half a minute.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ STALE_AFTER = 60.0  # seconds
 
 
 class LockError(ValueError):
-    """The directory is in use; the message names the process that uses it."""
+    """The directory is in use by another process, which the message names."""
 
 
 class _Holder(NamedTuple):
-    """What a lock file says; host and pid are unknown while it is being written."""
+    """The content of a lock file; host and pid are unknown while it is written."""
 
     text: str
     touched: float
@@ -45,13 +45,13 @@ class _Holder(NamedTuple):
 
 
 class Lock:
-    """Holds the lock of a directory; a context manager.
+    """A context manager that holds the lock of a directory.
 
-    On entry it waits for a lock of another host to become stale.
+    If another host holds the lock, entering waits until the lock proves stale or alive.
 
     Args:
       workdir: an existing directory.
-      say: prints why it waits.
+      say: prints the reason for waiting.
 
     Raises:
       LockError: on entry, if another run holds the lock.
@@ -95,7 +95,7 @@ class Lock:
         """Waits until the lock is stale and removes it.
 
         Raises:
-          LockError: its holder is alive.
+          LockError: the holder is alive.
         """
         first = holder = self._read()
         if holder and not holder.is_stale and not holder.is_here:
@@ -113,7 +113,8 @@ class Lock:
             holder = self._read()
         if holder is None:
             return  # released in the meantime
-        # Another process may remove it too: what was moved aside must be what was read.
+        # Another process may have replaced the lock since it was read. So move it
+        # aside, and delete it only if it is still the one that was read.
         aside = self._path.with_name(f".{NAME}.{os.getpid()}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._path, aside)
@@ -135,9 +136,9 @@ class Lock:
 
 
 def _is_running(pid: int) -> bool:
-    """True if another process of this host has this number."""
+    """True if another process of this host has this process id."""
     if pid == os.getpid():
-        return False  # a container that was restarted may give it again
+        return False  # a restarted container may assign the same id again
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

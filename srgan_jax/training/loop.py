@@ -1,4 +1,4 @@
-"""One run from configuration to report: `train_and_evaluate(config, workdir)`."""
+"""Runs a training from configuration to report: `train_and_evaluate`."""
 
 import contextlib
 import dataclasses
@@ -43,14 +43,14 @@ def train_and_evaluate(
     from_step: int | None = None,
     allow_config_change: bool = False,
 ) -> TrainState:
-    """Trains all stages, or what is left of them, and writes the report.
+    """Trains all stages, or the rest of them after a resume, and writes the report.
 
     Args:
-      config: as `resolve_config` returns it.
-      workdir: the run's directory. It is made, or resumed if it holds this run.
+      config: the configuration that `resolve_config` returned.
+      workdir: the run's directory. It is created, or resumed if it holds this run.
       traced: steps to trace with JAX's profiler.
-      from_step: step of an older checkpoint to go back to. Newer ones are deleted.
-      allow_config_change: continue with changed rates, batch size or losses' weights.
+      from_step: step of an older checkpoint to go back to; newer ones are deleted.
+      allow_config_change: allow changed learning rates, batch size or loss weights.
 
     Returns:
       The final state, on the devices.
@@ -59,10 +59,10 @@ def train_and_evaluate(
       ValueError: the configuration, the data or the weights are not valid, or the
         directory holds another run or is in use.
       TrainingError: a loss became NaN or infinite.
-      Preempted: SIGTERM or SIGINT came; a checkpoint is saved.
+      Preempted: the process received SIGTERM or SIGINT; a checkpoint is saved.
     """
     writes = jax.process_index() == 0
-    # Everything that can be wrong is found before anything is written.
+    # Check all inputs before anything is written.
     parallel.check(config.batch_size, config.parallel.transform, config.accumulate)
     evaluation = config.evaluation
     pairs = evaluation_pairs(
@@ -110,7 +110,10 @@ def train_and_evaluate(
                 network_files.copy_start(workdir, config)
         runtime.wait_for_all("configuration")
         if not (workdir / resume.CONFIG).exists():
-            raise ValueError(f"{workdir} is not a directory that all hosts share")
+            raise ValueError(
+                f"--workdir={workdir} is not visible on all hosts; choose a directory "
+                "on a shared file system"
+            )
         checkpoints.delete_after(resumed_at)
         log = RunLog(
             workdir, first_step=resumed_at, last_step=config.last_step, active=writes
@@ -138,17 +141,17 @@ def train_and_evaluate(
 
 
 def say(text: str) -> None:
-    """Prints a line for the user before there is a log."""
+    """Prints a line for the user before the log is open."""
     print(text, file=sys.stderr, flush=True)
 
 
 def train_stages(
     run: Run, stages: Sequence[Stage], resumed_at: int
 ) -> tuple[TrainState, float]:
-    """Runs the stages that are left.
+    """Runs the remaining stages.
 
     Returns:
-      The final state, and images a second in the last stage (NaN if not measured).
+      The final state, and images per second in the last stage (NaN if not measured).
     """
     for stage in stages:
         if resumed_at < stage.end or stage is stages[-1]:
@@ -159,19 +162,21 @@ def train_stages(
 def train_stage(run: Run, stage: Stage, resumed_at: int) -> tuple[TrainState, float]:
     """Runs one stage from its first step, or from a checkpoint inside it, to its end.
 
-    The order within a step must not change: train, save, evaluate. A state saved at
-    step s has consumed exactly the examples before s * batch_size, and a kill during an
-    evaluation, however long, loses no step.
+    The order within a step must stay: train, save, evaluate. Then a state saved at step
+    s has consumed exactly the first s * batch_size examples, and a process killed
+    during an evaluation loses no steps.
 
     Returns:
-      The state, and images a second (NaN if no step was timed).
+      The state, and images per second (NaN if no step was timed).
     """
     config = run.config
     state = run.begin(stage, resumed_at)
     start, end = int(state.step), stage.end
     for at in stage.config.decay_at:
         if at >= stage.config.steps:
-            run.log.say(f"{stage.name}: ends before the rate decays at its step {at}")
+            run.log.say(
+                f"{stage.name}: ends before the learning rate decays at its step {at}"
+            )
 
     transform = config.parallel.transform
     mapped = parallel.map_step(stage.step, run.mesh, transform)
@@ -195,8 +200,8 @@ def train_stage(run: Run, stage: Stage, resumed_at: int) -> tuple[TrainState, fl
         stops = run.stop.reached(step)
         saves = stops or step == end or step % config.checkpoint.every == 0
         # Metrics are fetched one step late, so that an accelerator never waits for the
-        # host, unless they have arrived already, as on a CPU. Before anything of this
-        # step is saved, they must be known to be finite.
+        # host. They are fetched at once if they are ready, as on a CPU, or if this step
+        # is saved or evaluated, since only finite steps may be saved.
         if waiting is not None:
             run.record(stage, clock, *waiting)
         waiting = step, metrics
@@ -218,7 +223,7 @@ def train_stage(run: Run, stage: Stage, resumed_at: int) -> tuple[TrainState, fl
 
 
 def training_batches(run: Run, step: int) -> Iterator[dict[str, np.ndarray]]:
-    """This process's share of the global batches from `step` on."""
+    """Yields this process's share of the global batches from `step` on."""
     settings = dataclasses.asdict(run.config.data)
     del settings["source"]
     skips = settings.pop("on_damage") == "skip"

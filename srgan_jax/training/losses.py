@@ -17,15 +17,18 @@ ADVERSARIAL_FORMS = ("non_saturating", "saturating")
 def squared_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.Array:
     """The distance of eq. 4 (on images) and eq. 5 (on VGG features), a scalar.
 
-    `sum_channels` follows both equations to the letter: it averages over batch and
+    `sum_channels` follows both equations literally: it averages over batch and
     positions (1 / r^2 W H, 1 / W_ij H_ij) and sums over channels. `mean`, the default,
     averages over channels too, as every PyTorch implementation does. At phi_5,4 the sum
-    is 512 times as large, so that the adversarial term no longer counts.
+    is 512 times as large as the mean, which makes the adversarial term negligible.
 
     Args:
-      a: `[batch, height, width, channels]`.
-      b: as `a`.
+      a: images or features `[batch, height, width, channels]`.
+      b: images or features of the same shape.
       reduction: 'mean' or 'sum_channels'.
+
+    Raises:
+      ValueError: there is no such reduction.
     """
     one_of("content.reduction", reduction, REDUCTIONS)
     per_channel = jnp.mean(jnp.square(a - b), axis=(0, 1, 2))
@@ -33,10 +36,10 @@ def squared_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax
 
 
 def absolute_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.Array:
-    """The mean absolute error (L1) between images; otherwise as `squared_distance`.
+    """The mean absolute error (L1); arguments are those of `squared_distance`.
 
-    It is not in the paper. Together with VGG features it keeps colours and smooth areas
-    where they are.
+    It is not in the paper. Added to a VGG loss, it prevents colour shifts and artefacts
+    in smooth areas.
     """
     one_of("content.reduction", reduction, REDUCTIONS)
     per_channel = jnp.mean(jnp.abs(a - b), axis=(0, 1, 2))
@@ -48,8 +51,14 @@ def adversarial_loss(logits: jax.Array, form: str = "non_saturating") -> jax.Arr
 
     -log sigmoid(x) is computed as softplus(-x), since the log of a sigmoid overflows.
     `saturating` is log(1 - D(G(z))), the generator's part of eq. 2. Its gradient
-    vanishes where D rejects SR with certainty, as it does early in training
-    (sec. 2.2.2).
+    vanishes where D is certain that SR is fake, as D is early in training (sec. 2.2.2).
+
+    Args:
+      logits: D's outputs for SR before the sigmoid, `[batch]`.
+      form: 'non_saturating' or 'saturating'.
+
+    Raises:
+      ValueError: there is no such form.
     """
     one_of("adversarial.form", form, ADVERSARIAL_FORMS)
     if form == "saturating":
@@ -58,17 +67,22 @@ def adversarial_loss(logits: jax.Array, form: str = "non_saturating") -> jax.Arr
 
 
 def discriminator_loss(hr_logits: jax.Array, sr_logits: jax.Array) -> jax.Array:
-    """-log D(HR) - log(1 - D(SR)), each averaged over the batch (eq. 2, negated)."""
+    """-log D(HR) - log(1 - D(SR)), each averaged over the batch (eq. 2, negated).
+
+    Args:
+      hr_logits: D's outputs for HR before the sigmoid, `[batch]`.
+      sr_logits: D's outputs for SR before the sigmoid, `[batch]`.
+    """
     hr, sr = jax.nn.softplus(-hr_logits), jax.nn.softplus(sr_logits)
     return jnp.mean(hr) + jnp.mean(sr)
 
 
 def total_variation(images: jax.Array) -> jax.Array:
-    """Sum of |differences| of neighbours, averaged over the batch alone.
+    """Sum of absolute differences of neighbouring pixels, averaged over the batch.
 
     The paper states the weight (2e-8, for SRResNet-VGG22 only, sec. 3.2) but not the
-    form. This is the anisotropic one, summed over positions, since 2e-8 times a mean
-    would have no effect.
+    form. This is the anisotropic form, summed over positions and channels, since 2e-8
+    times a mean would have no effect.
 
     Args:
       images: `[batch, height, width, 3]` in [-1, 1].

@@ -1,11 +1,11 @@
 """The files of networks in a run's directory.
 
-    generator.safetensors            of the newest finished stage
-    generator-STAGE.safetensors      of each finished stage
-    generator-best.safetensors       the best-scored of the current stage
-    generator-start.safetensors      the copy of init_from
-    discriminator.safetensors        of the newest finished stage
-    discriminator-start.safetensors  the copy of init_discriminator_from
+    generator.safetensors            generator of the newest finished stage
+    generator-STAGE.safetensors      generator of each finished stage
+    generator-best.safetensors       generator with the current stage's best score
+    generator-start.safetensors      copy of init_from
+    discriminator.safetensors        discriminator of the newest finished stage
+    discriminator-start.safetensors  copy of init_discriminator_from
 
 A run starts from the copies, so it can be resumed and reported without the originals.
 """
@@ -27,7 +27,13 @@ SAVE = {"generator": store.save_generator, "discriminator": store.save_discrimin
 
 
 def file_of(workdir: Path, network: str, name: str | None = None) -> Path:
-    """The file of a `network` by the name of its stage, `START`, `BEST` or none."""
+    """The path of a network's file.
+
+    Args:
+      workdir: the run's directory.
+      network: 'generator' or 'discriminator'.
+      name: name of a stage, `START` or `BEST`; None for the newest finished stage.
+    """
     return workdir / f"{network}{f'-{name}' if name else ''}.safetensors"
 
 
@@ -39,17 +45,17 @@ def copy_start(workdir: Path, config: Config) -> None:
     """
     for network, field in ORIGINS.items():
         path, origin = file_of(workdir, network, START), getattr(config, field)
-        path.unlink(missing_ok=True)  # of a run that was begun anew
+        path.unlink(missing_ok=True)  # left by an earlier start of this run
         if origin is not None:
             SAVE[network](path, *LOAD[network](origin))
 
 
 def load_start(workdir: Path, config: Config, network: str) -> Variables | None:
-    """The network that the run starts from; None for a random one.
+    """Loads the network that the run starts from; None for random weights.
 
     Raises:
-      WeightsError: there is no copy of it (as in runs of version 0.1), and the original
-        is missing or damaged.
+      WeightsError: the run has no copy (as in version 0.1), and the original file is
+        missing or damaged.
     """
     path, origin = file_of(workdir, network, START), getattr(config, ORIGINS[network])
     if origin is None:
@@ -59,7 +65,7 @@ def load_start(workdir: Path, config: Config, network: str) -> Variables | None:
 
 
 def is_readable(network: str, path: Path) -> bool:
-    """True if the file is there and holds such a network."""
+    """True if the file exists and holds a network of this kind."""
     try:
         LOAD[network](path)
     except (OSError, WeightsError):
@@ -74,7 +80,7 @@ def save_generator(
     *names: str | None,
     **metadata: Any,
 ) -> None:
-    """Writes a generator to the files of these names."""
+    """Writes a generator to the file of each name; see `file_of`."""
     for name in names:
         path = file_of(workdir, "generator", name)
         variables = jax.device_get(variables)
@@ -82,6 +88,6 @@ def save_generator(
 
 
 def save_discriminator(workdir: Path, config: Config, variables: Variables) -> None:
-    """Writes the discriminator."""
+    """Writes the discriminator's file."""
     path = file_of(workdir, "discriminator")
     store.save_discriminator(path, config.discriminator, jax.device_get(variables))

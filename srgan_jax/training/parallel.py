@@ -1,9 +1,9 @@
-"""The seam between per-device steps and devices; nothing else in training knows them.
+"""Maps per-device training steps over all devices of all hosts.
 
-A step `(state, constants, batch) -> (state, metrics)` names the axis `steps.AXIS` and
-runs on all devices of all hosts: `state` and `constants` are replicated, the batch is
-divided. Two transforms give the same bits: `shard_map`, the default, and `pmap`, which
-spends more time on the host in each step.
+A step `(state, constants, batch) -> (state, metrics)` averages over the axis
+`steps.AXIS`. `state` and `constants` are replicated, and the batch is split over the
+devices. Two transforms give bit-identical results: `shard_map`, the default, and
+`pmap`, which spends more time on the host in each step.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,40 +21,41 @@ TRANSFORMS = ("shard_map", "pmap")
 
 
 def create_mesh() -> Mesh:
-    """One axis over all devices of all hosts."""
+    """Creates a mesh with one axis over all devices of all hosts."""
     axis_type = jax.sharding.AxisType.Auto
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(axis_type,))
 
 
 def check(batch_size: int, transform: str, accumulate: int = 1) -> None:
-    """Raises a ValueError if the devices of this run cannot share such a batch.
+    """Raises a ValueError if the batch cannot be split over the devices of this run.
 
     Args:
-      batch_size: of all devices together.
-      transform: see `map_step`.
+      batch_size: global batch size, over all devices.
+      transform: 'shard_map' or 'pmap'.
       accumulate: number of micro-batches on each device.
     """
     if transform == "pmap" and jax.process_count() > 1:
         raise ValueError(
-            "parallel.transform 'pmap' supports one process only: several processes "
-            "cannot save the state that it returns; use 'shard_map'"
+            "parallel.transform 'pmap' supports one process only, since several "
+            "processes cannot save the state that it returns; use 'shard_map'"
         )
     if batch_size % jax.device_count():
         raise ValueError(
-            f"batch_size {batch_size} is the global batch and does not divide over "
+            f"batch_size {batch_size}, the global batch size, is not divisible by the "
             f"{jax.device_count()} devices; choose a multiple of their number"
         )
     if batch_size // jax.device_count() % accumulate:
         raise ValueError(
-            f"accumulate {accumulate} does not divide the {batch_size} // "
-            f"{jax.device_count()} examples of a device; choose a divisor"
+            f"accumulate {accumulate} does not divide the "
+            f"{batch_size // jax.device_count()} examples of each device; "
+            "choose a divisor"
         )
 
 
 def map_step(step: Step, mesh: Mesh, transform: str = "shard_map") -> Any:
     """Maps a per-device step over the mesh; the result can be lowered or called.
 
-    `shard_map` donates the state; `pmap` cannot.
+    With `shard_map` the state is donated; with `pmap` it is not.
     """
     if transform == "pmap":
         in_axes = (None, None, 0)
@@ -95,9 +96,9 @@ def abstract_batch(batch_size: int, sizes: dict[str, int], mesh: Mesh) -> Any:
     """Shapes, dtypes and shardings of a global batch.
 
     Args:
-      batch_size: of all devices together.
-      sizes: side of the crops in pixels by name ('lr', 'hr').
-      mesh: of all devices.
+      batch_size: global batch size, over all devices.
+      sizes: maps 'lr' and 'hr' to the side of the crops in pixels.
+      mesh: mesh over all devices.
     """
     sharding = NamedSharding(mesh, P(AXIS))
     return {
@@ -111,7 +112,7 @@ def abstract_batch(batch_size: int, sizes: dict[str, int], mesh: Mesh) -> Any:
 def feed(
     batches: Iterator[dict[str, np.ndarray]], mesh: Mesh, transform: str = "shard_map"
 ) -> Iterator[dict[str, jax.Array]]:
-    """Sends this process's shares of the global batches to its devices, one ahead."""
+    """Sends this process's shares of the batches to its devices, one batch ahead."""
     sharding = NamedSharding(mesh, P(AXIS))
     local = jax.local_device_count()
 

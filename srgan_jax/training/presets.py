@@ -1,7 +1,7 @@
-"""Complete settings of known implementations, by the names of the configuration.
+"""Complete settings of known implementations, under the configuration's field names.
 
-Data only. Where an implementation changed over time, the comment says which version
-is meant; docs/porting.md compares them and says what a preset leaves out.
+If an implementation changed over time, a comment names the version of the preset.
+docs/porting.md compares the implementations and lists what a preset does not cover.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,7 @@ from srgan_jax.weights.implementations import IMPLEMENTATIONS
 
 Preset = dict[str, dict[str, Any]]
 
-# torchvision's VGG19, which PyTorch publishes: the user puts the file where the run
-# starts.
+# torchvision's VGG19. Users download it from PyTorch into the current directory.
 _TORCHVISION = {
     "weights": "vgg19-dcbb9e9d.pth",
     "feature_scale": 1.0,
@@ -28,7 +27,7 @@ def _adversarial(order: str) -> dict[str, Any]:
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        # The training of 2022; later versions detach the content loss from the graph.
+        # The version of 2022; later versions detach the content loss from the graph.
         "lornatang": {
             **IMPLEMENTATIONS["lornatang"],
             "content": {**_TORCHVISION, "range": "unit"},
@@ -41,7 +40,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "adversarial": _adversarial("generator_first"),
             "optimizer": _ADAM,
         },
-        # Its MSE is taken on 0..255, which Adam all but cancels.
+        # The original takes the MSE on 0..255. Adam makes this scale almost irrelevant.
         "krasserm": {
             **IMPLEMENTATIONS["krasserm"],
             "content": {
@@ -53,8 +52,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "adversarial": _adversarial("generator_first"),
             "optimizer": {"b1": 0.9, "b2": 0.999, "eps": 1e-7},
         },
-        # It trains with VGG16 (on [0, 1] without normalisation) and with 1 - D in place
-        # of -log D, neither of which can be set here.
+        # The original trains with VGG16 (on [0, 1], without normalisation) and
+        # minimises 1 - D instead of -log D. Neither can be set here.
         "leftthomas": {
             **IMPLEMENTATIONS["leftthomas"],
             "content": {**_TORCHVISION, "range": "unit"},

@@ -1,4 +1,4 @@
-"""A trace of some steps by JAX's profiler, for TensorBoard's profile page."""
+"""Traces steps with JAX's profiler, for TensorBoard's profile page."""
 
 from pathlib import Path
 from typing import Any
@@ -8,34 +8,34 @@ from jaxlib import xla_client
 
 
 class ProfileError(ValueError):
-    """Steps that cannot be traced."""
+    """The steps cannot be traced."""
 
 
 class Profile:
-    """Traces `steps` into a directory; a context manager around the run.
+    """A context manager around a run that traces some of its steps.
 
-    If the run ends before the last of them, the trace ends with it.
+    If the run ends before the last of these steps, the trace ends with the run.
 
     Args:
-      directory: for the trace.
-      steps: to trace, or none.
-      ahead: steps that the run is going to do.
+      directory: directory for the trace.
+      steps: the steps to trace; may be empty.
+      ahead: the steps that the run is going to train.
 
     Raises:
-      ProfileError: the run does none of the steps, or the profiler would crash.
+      ProfileError: the run trains none of the steps, or the profiler would crash.
     """
 
     def __init__(self, directory: Path, steps: range, ahead: range) -> None:
         if steps and not range(max(steps[0], ahead.start), min(steps.stop, ahead.stop)):
             raise ProfileError(
-                f"profile {steps.start}:{steps.stop} holds none of the steps that are "
-                f"to be done, {ahead.start} to {ahead.stop - 1}"
+                f"--profile={steps.start}:{steps.stop} contains none of the steps that "
+                f"this run will train; choose from {ahead.start} to {ahead.stop - 1}"
             )
         backend = jax.default_backend()
         if steps and backend != "tpu" and xla_client.pjrt_plugin_loaded("tpu"):
             raise ProfileError(
-                "this machine has no TPU, and JAX's profiler crashes there once it has "
-                f"loaded libtpu; set JAX_PLATFORMS={backend} in the environment"
+                "this machine has no TPU but has libtpu, with which JAX's profiler "
+                f"crashes; set JAX_PLATFORMS={backend} in the environment"
             )
         self._directory = directory
         self._steps = steps
@@ -49,7 +49,7 @@ class Profile:
             jax.profiler.stop_trace()
 
     def before(self, step: int, state: Any) -> None:
-        """Begins or ends the trace, once the device has computed `state`."""
+        """Begins or ends the trace before `step`, once `state` has been computed."""
         if (step in self._steps) == self._tracing:
             return
         jax.block_until_ready(state)

@@ -1,4 +1,4 @@
-"""From the configuration as a user gives it to the one that a run trains with."""
+"""Resolves a user's configuration into the one that a run trains with."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -18,22 +18,22 @@ def resolve_config(
     overrides: Collection[str] = (),
     recorded: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Expands `preset`, takes the settings of networks to start from, checks all.
+    """Expands `preset`, adopts the settings of `init_from` networks, checks all fields.
 
     Args:
-      config: as the configuration file gives it, overrides applied.
-      overrides: fields set on the command line, such as 'generator.blocks'. They win
-        over the preset; against `init_from` they are an error.
-      recorded: the config.json of a run that is to be resumed. Its networks are those
-        that it started from, so that the files of `init_from` are not needed again.
+      config: the configuration of the file, with overrides applied.
+      overrides: fields set on the command line, such as 'generator.blocks'. They take
+        precedence over the preset; it is an error if they conflict with `init_from`.
+      recorded: the config.json of a run that is resumed. Its networks have the settings
+        of the networks in `init_from`, whose files are then not needed again.
 
     Raises:
-      ConfigError: a conflict, an unknown field or a value that is not allowed.
-      WeightsError: a network to start from cannot be loaded.
+      ConfigError: fields conflict, a field is unknown or a value is not allowed.
+      WeightsError: an `init_from` network cannot be loaded.
     """
     values = config.copy_and_resolve_references().to_json_best_effort()
     values = with_later_fields(json.loads(values))
-    build(Config, values, "")  # every field is there and of its type
+    build(Config, values, "")  # checks that every field exists and has its type
     if values["preset"] is not None:
         _expand_preset(values, overrides)
     for network, origin in (
@@ -81,7 +81,7 @@ def _start_from(
         if f"{network}.{field}" in overrides and given != value:
             raise ConfigError(
                 f"{network}.{field}={given!r} conflicts with the {network} of "
-                f"{origin}={values[origin]!r}, which has {value!r}"
+                f"{origin}={values[origin]!r}, which has {value!r}; leave the field out"
             )
         values[network][field] = value
 
@@ -89,12 +89,12 @@ def _start_from(
 def _check_crop(
     values: Mapping[str, Any], settings: Mapping[str, Any], variables: Mapping[str, Any]
 ) -> None:
-    """Refuses a discriminator whose dense head is for crops of another size."""
+    """Refuses a discriminator whose dense head expects crops of another size."""
     crop = values["data"]["crop"]
     expected = layout.expected("discriminator", settings, crop)
     leaves = flatten_dict(variables, sep="/")
     if expected != {name: leaf.shape for name, leaf in leaves.items()}:
         raise ConfigError(
             f"init_discriminator_from={values['init_discriminator_from']!r} is not for "
-            f"crops of {crop}x{crop}; give data.crop the size that it was trained on"
+            f"crops of {crop}x{crop}; set data.crop to the size it was trained on"
         )

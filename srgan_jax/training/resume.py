@@ -1,8 +1,8 @@
-"""Whether a run's directory may go on with a configuration, and what it records of it.
+"""Decides whether a run may be resumed with a configuration, and records changes.
 
 `config.json` holds the configuration of the run. Some fields may change when a run is
-resumed, some only with --allow_config_change; `config.history.jsonl` has each change
-with its step.
+resumed, and others only with --allow_config_change. `config.history.jsonl` lists each
+change with its step.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from srgan_jax.training.config import (
 from srgan_jax.training.network_files import file_of
 
 CONFIG, HISTORY = "config.json", "config.history.jsonl"
-# The photographs behind data.source are compared by their fingerprint, and the steps of
-# finished stages by checkpoint.check_run.
+# checkpoint.check_run compares the fingerprint of the images behind data.source and the
+# steps of finished stages.
 FREE = re.compile(
     r"evaluation\..*|checkpoint\..*|log_every|data\.(source|on_damage)|stages\.[^.]+\.steps"
 )
@@ -52,20 +52,20 @@ class Change:
     def is_allowed_explicitly(self) -> bool:
         if ALLOWED_EXPLICITLY.fullmatch(self.field) is None:
             return False
-        if self.field.endswith(".content"):  # its weights may change, not its terms
+        if self.field.endswith(".content"):  # weights may change, but not the terms
             before, now = (content_terms(text) for text in (self.before, self.now))
             return before.keys() == now.keys()
         return True
 
 
 def recorded_config(workdir: Path) -> dict[str, Any] | None:
-    """The configuration of the run in a directory.
+    """Reads the configuration of the run in a directory.
 
-    The newest checkpoint's copy stands in for a config.json that is missing or damaged.
+    If config.json is missing or damaged, the copy in the newest checkpoint is used.
 
     Returns:
-      JSON values; None if nothing of a run is to be protected: it has neither a
-      checkpoint nor a generator.
+      JSON values; None if the directory has neither a checkpoint nor a generator, so
+      that a new run may begin there.
 
     Raises:
       ConfigError: config.json is damaged and the checkpoint has no copy of it.
@@ -85,24 +85,24 @@ def recorded_config(workdir: Path) -> dict[str, Any] | None:
             return saved["config"]
         raise ConfigError(
             f"{path} is damaged ({error}) and the checkpoints have no copy of it; move "
-            "it away, and the same command takes its own configuration for the run's"
+            "it away and run the same command, whose configuration the run then takes"
         ) from error
 
 
 def find_changes(
     workdir: Path, config: Config, step: int, *, allow: bool
 ) -> list[Change]:
-    """The fields that differ from those of the run that is resumed at `step`.
+    """Finds the fields that differ from those of the run that is resumed at `step`.
 
     Args:
-      workdir: of the run. A run that has no checkpoint yet may begin anew with any
-        configuration.
-      config: of the command.
-      step: of the checkpoint that the run continues from; 0 for none.
-      allow: whether the meaning of later steps may change (--allow_config_change).
+      workdir: the run's directory. A run that has no checkpoint yet may begin anew with
+        any configuration.
+      config: the configuration of the command.
+      step: step of the checkpoint that the run continues from; 0 if there is none.
+      allow: allow changes to how later steps train (--allow_config_change).
 
     Raises:
-      ConfigError: a field differs that may not; says what to do.
+      ConfigError: a field differs that must not; the message says what to do.
     """
     recorded = recorded_config(workdir)
     if recorded is None:
@@ -123,7 +123,7 @@ def find_changes(
         )
         raise ConfigError(
             f"{workdir} holds a run with config.{change.field}={change.before!r}, not "
-            f"{change.now!r}; give it its former value, choose another --workdir, or "
+            f"{change.now!r}; restore the former value, choose another --workdir, or "
             f"{way_on}"
         )
     return changes
@@ -134,7 +134,8 @@ def write_config(workdir: Path, config: Config, changes: list[Change]) -> None:
     lines = [json.dumps(dataclasses.asdict(change)) for change in changes]
     path = workdir / HISTORY
     known = path.read_text().splitlines() if path.exists() else []
-    new = [line for line in lines if line not in known]  # a kill may come between
+    # A run killed between the two files has recorded the changes already.
+    new = [line for line in lines if line not in known]
     if new:
         with paths.replacing(path) as unfinished:
             unfinished.write_text("".join(f"{line}\n" for line in [*known, *new]))
@@ -143,7 +144,7 @@ def write_config(workdir: Path, config: Config, changes: list[Change]) -> None:
 
 
 def read_history(workdir: Path) -> list[Change]:
-    """The changes of the run so far; lines that are damaged are left out."""
+    """Reads the changes of the run so far; damaged lines are left out."""
     path = workdir / HISTORY
     changes = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -155,22 +156,22 @@ def read_history(workdir: Path) -> list[Change]:
 
 
 def describe_recipe_changes(history: Sequence[Change]) -> Iterator[str]:
-    """A sentence for each change that makes the run's steps differ in their recipe."""
+    """Yields a sentence for each change in how the run trains."""
     for change in history:
         if not change.is_free:
             yield (
-                f"this run is not one recipe: config.{change.field} was "
+                f"this run changed its recipe: config.{change.field} was "
                 f"{change.before!r} until step {change.step}, then {change.now!r}"
             )
 
 
 def evaluation_changed_at(history: Sequence[Change]) -> int:
-    """The last step whose scores cannot be compared with later ones."""
+    """Returns the step of the last change of the evaluation; 0 if there was none."""
     return max((c.step for c in history if EVALUATION.match(c.field)), default=0)
 
 
 def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves by path: `data.crop`, `stages.adversarial.steps`."""
+    """Maps paths such as `data.crop` and `stages.adversarial.steps` to values."""
     flat: dict[str, Any] = {}
     for field, value in values.items():
         if field == "stages":

@@ -1,4 +1,4 @@
-"""What the loop does with its state: begin a stage, record, evaluate, save, restore."""
+"""The parts of the training loop: begin a stage, record, evaluate, save, restore."""
 
 import dataclasses
 import functools
@@ -24,25 +24,28 @@ from srgan_jax.weights.layout import WeightsError
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on; the message says why and what to do."""
+    """The run cannot continue; the message says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What stays the same from stage to stage. All methods are collective.
+    """A run in progress: everything that all its stages share.
+
+    All methods are collective: every process must call them.
 
     Attributes:
-      config: of the run.
-      workdir: its directory.
-      profile: of the steps that are traced.
-      mesh: over all devices.
-      source: of the training photographs.
+      config: the configuration.
+      workdir: the run's directory.
+      profile: traces the chosen steps.
+      mesh: mesh over all devices.
+      source: the training images.
       pairs: LR and HR images of the evaluation.
-      enlarged: their bicubic enlargements.
-      checkpoints: of the run.
-      log: of the run.
-      stop: tells whether the run was asked to stop.
-      comparable_after: the step up to which images were evaluated in another way.
+      enlarged: bicubic upscalings of `pairs`.
+      checkpoints: the run's checkpoints.
+      log: the run's log.
+      stop: says whether the run was told to stop.
+      comparable_after: step of the last change of the evaluation; scores up to this
+        step are not compared with later ones.
     """
 
     config: Config
@@ -62,7 +65,7 @@ class Run:
         return jax.process_index() == 0
 
     def begin(self, stage: Stage, resumed_at: int) -> TrainState:
-        """The state at the stage's first step, or at a checkpoint inside the stage."""
+        """Returns the state at the stage's start, or at a checkpoint inside it."""
         fresh = functools.partial(initial_state, self.config, stage)
         abstract = parallel.abstract(jax.eval_shape(fresh), self.mesh)
         if resumed_at > stage.first:
@@ -82,7 +85,7 @@ class Run:
         """Logs the metrics of a step.
 
         Raises:
-          TrainingError: one of them is NaN or infinite.
+          TrainingError: a metric is NaN or infinite.
         """
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
@@ -100,14 +103,14 @@ class Run:
         self.log.show(step, stage.name, values)
 
     def note_skipped(self, image: str, reason: str) -> None:
-        """Says once that an image is damaged, and lists it in skipped.json."""
+        """Reports a damaged image once and lists it in skipped.json."""
         path = self.workdir / "skipped.json"
         names = json.loads(path.read_text()) if path.exists() else []
         if self.writes and image not in names:
             with paths.replacing(path) as unfinished:
                 unfinished.write_text(json.dumps([*names, image], indent=2) + "\n")
             self.log.say(
-                f"skipped: {reason}; the next image of its epoch takes its place"
+                f"skipped: {reason}; the next image of the epoch takes its place"
             )
 
     def evaluates(self, stage: Stage, step: int) -> bool:
@@ -115,9 +118,9 @@ class Run:
         return step == stage.end or step % self.config.evaluation.every == 0
 
     def evaluate(self, stage: Stage, step: int, state: TrainState) -> None:
-        """Scores the generator if that is due, unless the log has its scores already.
+        """Scores the generator if an evaluation is due and the log has no scores yet.
 
-        The best generator of the stage so far is kept in a file of its own.
+        The best generator of the stage so far is kept in `generator-best.safetensors`.
         """
         scored = stage.config
         if step == stage.first > 0:  # the end of the stage before
@@ -140,17 +143,17 @@ class Run:
         self.log.scalars(step, scored.name, scores)
 
     def save(self, stage: Stage, step: int, state: TrainState) -> None:
-        """Saves a checkpoint, and at the end of a stage the files of its networks."""
+        """Saves a checkpoint, and at the end of a stage also its networks' files."""
         if step == stage.end and self.writes:
             self._save_networks(state, stage.name, None)
         self.checkpoints.save(step, state, stage.name, stage.first)
 
     def restore_files(self, stages: Sequence[Stage], state: TrainState) -> None:
-        """Writes networks whose files were moved, deleted or damaged again.
+        """Rewrites the generators whose files were moved, deleted or damaged.
 
         Args:
-          stages: all of them; they are finished.
-          state: the final one.
+          stages: all stages; they are finished.
+          state: the final state.
         """
         named = {stage.name: stage for stage in stages} | {None: stages[-1]}
         missing = [name for name in named if not self._has_generator(name)]
@@ -165,13 +168,13 @@ class Run:
                 generator = self.checkpoints.restore_generator(stage.end, abstract)
             else:
                 self.log.say(
-                    f"{path} is missing or damaged and there is no checkpoint of step "
-                    f"{stage.end} to write it from: the table leaves it out"
+                    f"{path} is missing or damaged, and there is no checkpoint of step "
+                    f"{stage.end} to restore it from: the table leaves it out"
                 )
                 continue
             if self.writes:
                 network_files.save_generator(self.workdir, self.config, generator, name)
-            self.log.say(f"{path} was missing or damaged; written again")
+            self.log.say(f"{path} was missing or damaged; restored from a checkpoint")
         if self.config.init_from is not None and not self._has_generator(
             network_files.START
         ):
@@ -192,17 +195,17 @@ class Run:
             network_files.save_discriminator(self.workdir, self.config, variables)
 
     def _way_on(self, stage: Stage) -> str:
-        """What to do after a loss that is not finite."""
+        """Says what to do after a loss that is not finite."""
         rate = f"--config.stages.{stage.name}.learning_rate"
         saved = self.checkpoints.all_steps()
         if not saved:
             return (
-                "no checkpoint was saved yet. Begin anew in the same --workdir with a "
+                "no checkpoint was saved yet: begin anew in the same --workdir with a "
                 f"lower learning rate ({rate}={stage.config.learning_rate / 10:g})"
             )
         return (
-            f"the newest checkpoint in {self.workdir} is that of step {saved[-1]}. "
-            "Continue from it with a lower learning rate "
+            f"the newest checkpoint in {self.workdir} is that of step {saved[-1]}: "
+            "continue from it with a lower learning rate "
             f"({rate}={stage.config.learning_rate / 10:g} --allow_config_change), or "
             "from an older one with --from_step (there are "
             f"{', '.join(map(str, saved))})"

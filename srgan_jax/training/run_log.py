@@ -1,8 +1,8 @@
 """A run's log: JSON lines, TensorBoard events, and a progress bar or plain lines.
 
 Only process 0 writes. A resumed run continues its metrics file from the checkpoint's
-step: the lines of later steps, which will be trained again, are removed. A log that
-cannot be written stops the run.
+step: lines of later steps are removed, since these steps will be trained again. If the
+log cannot be written, the run stops.
 """
 
 import contextlib
@@ -27,19 +27,20 @@ from rich.progress import (
 from srgan_jax import paths
 from srgan_jax.data.quiet_tf import import_tensorflow
 
+METRICS = "metrics.jsonl"
 SECONDS_BETWEEN_LINES = 10.0
-SCORE = "evaluation_psnr"  # is in every line of scores
+SCORE = "evaluation_psnr"  # a line of metrics.jsonl with this key holds scores
 SHOWN = ("content", "adversarial", "discriminator", "d_hr", "d_sr", "images_per_second")
 
 
 class LogError(OSError):
-    """A log that cannot be written."""
+    """The log cannot be written."""
 
 
 class RunLog:
-    """The log of one run in its directory; a context manager.
+    """A context manager that holds the log of one run.
 
-    All methods that write raise a LogError if the disk is full or gone.
+    All methods that write raise a LogError if the disk is full or missing.
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class RunLog:
         self._said = time.monotonic()
         if not active:
             return
-        path = workdir / "metrics.jsonl"
+        path = workdir / METRICS
         self._workdir = workdir
-        self._tf = import_tensorflow()  # for event files alone
+        self._tf = import_tensorflow()  # only for event files
         with self._writing():
-            kept, damaged = _cut(path, first_step)
+            kept, damaged = _cut(workdir, first_step)
             self._lines = path.open("a")
             self._events = self._tf.summary.create_file_writer(str(workdir))
         self._scores = [line for line in kept if SCORE in line]
@@ -73,7 +74,7 @@ class RunLog:
         )
         self._progress.start()
         if damaged:
-            self.say(f"{path}: left out {damaged} damaged lines")
+            self.say(f"{path}: removed {damaged} damaged lines")
 
     def __enter__(self) -> "RunLog":
         return self
@@ -95,11 +96,11 @@ class RunLog:
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def has_scores(self, step: int) -> bool:
-        """True if the generator was scored at this step, now or before a resume."""
+        """True if the log holds scores of this step, also from before a resume."""
         return self._active and any(line["step"] == step for line in self._scores)
 
     def scores(self, stage: str, after: int = 0) -> list[dict[str, Any]]:
-        """The evaluations of a stage after a step, as lines of metrics.jsonl."""
+        """Returns a stage's evaluations after a step, as lines of metrics.jsonl."""
         return [
             line
             for line in self._scores
@@ -109,9 +110,9 @@ class RunLog:
     def scalars(
         self, step: int, stage: str, values: dict[str, float], *, events: bool = True
     ) -> None:
-        """Writes a line of metrics.jsonl, and with `events` TensorBoard's points.
+        """Writes a line of metrics.jsonl and, with `events`, TensorBoard scalars.
 
-        A value that is not finite, such as the PSNR of equal images, becomes null.
+        Values that are not finite, such as the PSNR of equal images, become null.
         """
         if not self._active:
             return
@@ -155,13 +156,13 @@ class RunLog:
             text = str(error) or type(error).__name__
             reason = text.splitlines()[0].rpartition("}} ")[2]
             raise LogError(
-                f"the log in {self._workdir} cannot be written ({reason}). Once it "
-                "can, the same command continues from the newest checkpoint"
+                f"the log in {self._workdir} cannot be written ({reason}); solve this "
+                "and run the same command to continue from the newest checkpoint"
             ) from error
 
 
 class Clock:
-    """Measures images a second from the times at which steps' metrics arrive."""
+    """Measures images per second from the times at which steps' metrics arrive."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -169,7 +170,7 @@ class Clock:
         self._durations: list[float] = []
 
     def tick(self) -> float | None:
-        """The rate of the step that has just ended; None after a pause."""
+        """Returns images per second of the step that just ended; None after a pause."""
         now, last = time.perf_counter(), self._last
         self._last = now
         if last is None:
@@ -178,35 +179,45 @@ class Clock:
         return self._batch_size / (now - last)
 
     def restart(self) -> None:
-        """Leaves the time since the last step out of the measurement."""
+        """Excludes the time since the last step from the measurement."""
         self._last = None
 
     def median_rate(self) -> float:
-        """The median over all steps so far; NaN if none was timed."""
+        """Returns the median over all steps so far; NaN if none was timed."""
         if not self._durations:
             return math.nan
         return self._batch_size / statistics.median(self._durations)
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """NaN and infinity as None, since JSON cannot express them."""
+    """Replaces NaN and infinity by None, since JSON cannot express them."""
     return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
-def _cut(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
-    """Removes the lines after `last_step`; those kept, and the number of damaged ones.
+def read_metrics(workdir: Path) -> tuple[list[dict[str, Any]], int]:
+    """Reads a run's metrics.jsonl.
 
-    A kill leaves the last line incomplete; that is no damage.
+    Returns:
+      The intact lines, and the number of damaged ones. An incomplete last line does not
+      count as damaged, since a killed process leaves one.
     """
-    kept, damaged = [], 0
+    path = workdir / METRICS
+    lines, damaged = [], 0
     text = path.read_text(errors="replace") if path.exists() else ""
     for line in text.split("\n")[:-1]:
         try:
             values = json.loads(line)
-            if values["step"] <= last_step and values["stage"]:
-                kept.append(values)
+            if values["step"] >= 0 and values["stage"]:
+                lines.append(values)
         except (ValueError, TypeError, KeyError):
             damaged += 1
-    with paths.replacing(path) as unfinished:
+    return lines, damaged
+
+
+def _cut(workdir: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
+    """Removes lines after `last_step`; returns the rest and the damaged count."""
+    lines, damaged = read_metrics(workdir)
+    kept = [line for line in lines if line["step"] <= last_step]
+    with paths.replacing(workdir / METRICS) as unfinished:
         unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
     return kept, damaged

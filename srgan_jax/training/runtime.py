@@ -1,7 +1,7 @@
-"""What a process sets up before it trains, and how it is told to stop.
+"""Process setup for training.
 
-Distributed start, agreement between processes, compiler options, memory, the
-compilation cache, signals.
+It covers the distributed start, agreement between processes, compiler options, memory,
+the compilation cache and signals.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 from srgan_jax.weights import store
 
 # By default XLA gives convolutions to YNNPACK, whose kernel gradient is slow. The first
-# option keeps YNNPACK for dot products and reductions only.
+# option restricts YNNPACK to dot products and reductions.
 CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
@@ -30,19 +30,19 @@ CPU_OPTIONS = {
 }
 # glibc's M_MMAP_MAX (allocate on the heap only) and M_TRIM_THRESHOLD (never shrink it)
 KEEP_MEMORY = {-4: 0, -1: -1}
-# JAX ends all processes when one of them has been silent for so long.
+# JAX ends all processes if one of them is silent for this long.
 HEARTBEAT_TIMEOUT = 60  # seconds
 
 
 class DistributedError(ValueError):
-    """Processes that cannot work together; the message says what each must be told."""
+    """The processes cannot work together; the message says what to change."""
 
 
 class StopRequest:
-    """SIGTERM and SIGINT ask for a save and an end; a context manager.
+    """A context manager in which SIGTERM and SIGINT ask the run to save and stop.
 
-    A second signal ends the process at once. Processes of a distributed run stop at the
-    same step, whichever of them was asked.
+    A second signal ends the process at once. All processes of a distributed run stop at
+    the same step, whichever of them received the signal.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGTERM, signal.SIGINT):
-            # JAX listens to SIGTERM itself in a distributed run.
+            # In a distributed run JAX itself handles SIGTERM.
             if number != signal.SIGTERM or not self._distributed:
                 self._handlers[number] = signal.signal(number, self._receive)
         return self
@@ -62,7 +62,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def reached(self, step: int) -> bool:
-        """True if the run has to stop after `step`; collective."""
+        """True if the run has to stop after `step`; every process must call it."""
         if self._distributed:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._requested
@@ -78,12 +78,12 @@ class StopRequest:
 def initialize_distributed() -> None:
     """Joins the other processes; call it before anything else uses JAX.
 
-    On a TPU pod, under Slurm and under Open MPI, JAX knows their address, number and
-    index; elsewhere they come from COORDINATOR_ADDRESS, PROCESS_COUNT and
-    PROCESS_INDEX.
+    On a TPU pod, under Slurm and under Open MPI, JAX finds the coordinator's address,
+    the number of processes and this process's index. Elsewhere they come from
+    COORDINATOR_ADDRESS, PROCESS_COUNT and PROCESS_INDEX.
 
     Raises:
-      DistributedError: they are neither known nor given.
+      DistributedError: JAX cannot find them and the variables are not set.
     """
     address = os.environ.get("COORDINATOR_ADDRESS")
     given: dict[str, Any] = {}
@@ -100,15 +100,18 @@ def initialize_distributed() -> None:
         )
     except (KeyError, ValueError) as error:
         raise DistributedError(
-            "--distributed needs to know the other processes: on a TPU pod, under "
-            "Slurm and under Open MPI it does; elsewhere set COORDINATOR_ADDRESS "
-            "(HOST:PORT of process 0, free there), PROCESS_COUNT and PROCESS_INDEX "
-            f"(from 0) in the environment of each ({error})"
+            f"--distributed cannot find the other processes ({error}); outside of a "
+            "TPU pod, Slurm and Open MPI, set COORDINATOR_ADDRESS (HOST:PORT of "
+            "process 0, with a free port), PROCESS_COUNT and PROCESS_INDEX (from 0) in "
+            "the environment of each process"
         ) from error
 
 
 def check_agreement(**values: str) -> None:
-    """Raises a DistributedError if a value differs between processes; collective."""
+    """Raises a DistributedError if a value differs between processes.
+
+    Every process must call it.
+    """
     if jax.process_count() == 1:
         return
     digests = [hashlib.sha256(value.encode()).digest() for value in values.values()]
@@ -117,13 +120,13 @@ def check_agreement(**values: str) -> None:
     for i, name in enumerate(values):
         if (all_processes[:, i] != own[i]).any():
             raise DistributedError(
-                f"{name} differs between the processes: all need the same command, "
-                "the same photographs and a --workdir that they share"
+                f"the {name} differs between the processes; give all of them the same "
+                "command, the same photographs and a --workdir that they share"
             )
 
 
 def wait_for_all(occasion: str) -> None:
-    """Returns once every process has called it, however long that takes."""
+    """Waits, without a time limit, until every process has called it."""
     multihost_utils.sync_global_devices(occasion)
 
 
@@ -137,19 +140,20 @@ def compile_step(mapped: Any, *arguments: Any) -> Any:
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" not in str(error):
             raise
-        print(f"{error}: steps will be slower than they could be", file=sys.stderr)
+        print(f"{error}: training steps will be slower", file=sys.stderr)
         return lowered.compile()
 
 
 def reuse_memory() -> None:
     """Stops glibc returning freed memory to the OS between steps.
 
-    Otherwise the OS clears the memory of each step page by page before the next one.
-    Call it before anything else uses JAX. It has an effect on a CPU only, and the
-    process does not shrink before it ends. glibc keeps the memory of the main thread,
-    so steps have to run on the thread that asks for them: they do if the process has
-    one device and the batch has arrived. Don't call it in a distributed run: a step
-    that loses another process would raise another kind of error.
+    This avoids page faults in every step. It has an effect on a CPU only, and the
+    process does not shrink before it ends. Call it before anything else uses JAX.
+
+    glibc keeps the memory of the main thread only, so steps must run on the thread that
+    calls them. This holds if the process has one device and the batch has arrived.
+    Don't call it in a distributed run, where it changes the error that a step raises
+    when another process is lost.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
@@ -157,7 +161,7 @@ def reuse_memory() -> None:
     try:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     except AttributeError as error:  # a version of JAX without this option
-        print(f"{error}: on a CPU steps will be slower", file=sys.stderr)
+        print(f"{error}: training steps on a CPU will be slower", file=sys.stderr)
         return
     if jax.default_backend() == "cpu":
         for option, value in KEEP_MEMORY.items():
@@ -171,13 +175,13 @@ def enable_compilation_cache() -> None:
 
 
 def silence_libraries() -> None:
-    """Stops libraries logging the traces of errors that become one sentence."""
+    """Stops libraries logging the traces of errors that we report in one sentence."""
     logging.getLogger().setLevel("WARNING")  # absl sets INFO
     for name in ("absl", "asyncio"):  # as Orbax uses them
         logging.getLogger(name).setLevel("CRITICAL")
 
     def ignore_closed_loop(raised: "sys.UnraisableHookArgs") -> None:
-        """Where one of Orbax's writers fails, it leaves the others behind."""
+        """Ignores the writers that Orbax leaves behind when one of them fails."""
         if "Event loop is closed" not in str(raised.exc_value):
             sys.__unraisablehook__(raised)
 

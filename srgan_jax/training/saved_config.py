@@ -1,7 +1,7 @@
-"""A run's config.json as a configuration file: --config=RUN/config.json.
+"""Reads a run's config.json as a configuration file: --config=RUN/config.json.
 
-ml_collections reads Python files alone, so `command_line.parse` gives it this file,
-with the path of the JSON after a colon.
+ml_collections reads only Python files, so `command_line.parse` passes it this file,
+with the path of the JSON file after a colon.
 """
 
 import json
@@ -10,13 +10,13 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-# Fields that may be None; a ConfigDict has to know their type for an override.
+# Fields that may be None. A ConfigDict needs their type to parse an override.
 OPTIONAL = ("preset", "init_from", "init_discriminator_from")
 
 
 def get_config(path: str) -> ConfigDict:
-    """The configuration of a run, every field as it was resolved."""
-    from srgan_jax.training.config import with_later_fields  # takes seconds
+    """Returns the resolved configuration of a run."""
+    from srgan_jax.training.config import with_later_fields  # the import takes seconds
 
     try:
         values = with_later_fields(json.loads(Path(path).read_text()))
@@ -32,7 +32,7 @@ def get_config(path: str) -> ConfigDict:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as tuples, which can be set on the command line."""
+    """Turns lists into tuples, since only tuples can be set on the command line."""
     if isinstance(value, dict):
         return {name: _tuples(item) for name, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

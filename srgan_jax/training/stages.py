@@ -1,6 +1,6 @@
-"""The stages of a run: what each computes with, and its initial state.
+"""The stages of a run: the recipe and the initial state of each.
 
-Everything that any stage needs is made or loaded before the first one begins, so that a
+All networks and weights are created or loaded before the first stage begins, so that a
 mistake in the last stage is found at once and not after a million steps.
 """
 
@@ -22,14 +22,14 @@ from srgan_jax.weights import store
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage: its configuration, its steps in the run, what it computes with.
+    """One stage of a run.
 
     Attributes:
-      config: its part of the configuration.
-      index: its position among the stages.
-      first: step of the run at which it begins.
-      recipe: see steps.Recipe.
-      vgg_params: VGG19's parameters, or None.
+      config: the stage's part of the configuration.
+      index: position among the stages.
+      first: step of the run at which the stage begins.
+      recipe: networks, optimiser and loss weights.
+      vgg_params: VGG19's parameters; None if no content term needs them.
     """
 
     config: StageConfig
@@ -56,10 +56,10 @@ class Stage:
 
 
 def prepare_stages(config: Config) -> list[Stage]:
-    """The stages of a run; loads VGG19 if one of them needs it.
+    """Prepares the stages of a run; loads VGG19 if one of them needs it.
 
     Raises:
-      ValueError: a network, a layer or the VGG19 weights are not valid.
+      ValueError: a network, a layer of VGG19 or VGG19's weights are not valid.
     """
     load_vgg19 = functools.cache(store.load_vgg19)
     stages, first = [], 0
@@ -82,12 +82,12 @@ def prepare_stages(config: Config) -> list[Stage]:
 def make_recipe(
     config: Config, stage: StageConfig, preprocessing: str, first_step: int = 0
 ) -> steps.Recipe:
-    """What a stage computes with.
+    """Creates the recipe of a stage.
 
     Args:
-      config: of the run.
-      stage: one of its stages.
-      preprocessing: of the VGG19 weights.
+      config: the run's configuration.
+      stage: the configuration of the stage.
+      preprocessing: how VGG19's weights expect images: 'caffe' or 'torchvision'.
       first_step: step of the run at which the stage begins.
     """
     axis_name = steps.AXIS if config.batch_norm == "synchronised" else None
@@ -125,7 +125,7 @@ def make_recipe(
 def learning_rate(stage: StageConfig) -> optax.Schedule:
     """Piecewise-constant schedule, multiplied by `decay_factor` at each `decay_at`.
 
-    It counts steps from the start of the stage.
+    Steps count from the start of the stage.
     """
     decays = dict.fromkeys(stage.decay_at, stage.decay_factor)
     return optax.piecewise_constant_schedule(stage.learning_rate, decays)
@@ -137,9 +137,9 @@ def initial_state(
     generator: Variables | None = None,
     discriminator: Variables | None = None,
 ) -> TrainState:
-    """The state at a stage's first step; a network that is not given is random.
+    """The state at a stage's start; networks that are not given are initialised.
 
-    Random networks are a function of the seed and of the stage's position.
+    The initial weights are a function of the seed and of the stage's index.
     """
     recipe = stage.recipe
     key = jax.random.fold_in(jax.random.key(config.seed), stage.index)

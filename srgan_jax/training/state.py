@@ -1,4 +1,4 @@
-"""What training carries from step to step: records of arrays."""
+"""The training state and the functions that update it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,14 +26,14 @@ class Network:
 
 @flax.struct.dataclass
 class TrainState:
-    """The whole state of one stage.
+    """The state of a stage between two steps.
 
     Attributes:
-      step: counts from the start of the run, through all stages.
-      generator: under training.
-      discriminator: under training, or None in a stage without one.
-      ema: exponential moving average of the generator, batch statistics included. Every
-        score and every saved generator is of these weights.
+      step: number of steps since the start of the run, over all stages.
+      generator: the generator and its optimiser's moments.
+      discriminator: the same for the discriminator; None in a stage without one.
+      ema: exponential moving average of the generator's variables, batch statistics
+        included. All scores and saved generators use it.
     """
 
     step: jax.Array
@@ -45,32 +45,36 @@ class TrainState:
 def create_network(
     variables: Variables, optimizer: optax.GradientTransformation
 ) -> Network:
-    """A network at the start of a stage: its optimiser's moments are zero."""
+    """Returns a network at the start of a stage, with zero moments."""
     params = variables["params"]
     return Network(params, variables.get("batch_stats", {}), optimizer.init(params))
 
 
 def warmed_up_decay(decay: float, step: jax.Array) -> jax.Array:
-    """min(decay, (1 + t) / (10 + t)) after `step` = t steps of the stage.
+    """The decay of the moving average: min(decay, (1 + t) / (10 + t)) at step t.
 
-    Without a warm-up the average would keep the stage's first weights, and their batch
-    statistics, for about 1 / (1 - decay) steps, which is longer than a short stage
-    lasts. With it, the average covers about the last ninth of the steps until `decay`
-    is reached.
+    A constant decay would keep the stage's first weights and batch statistics in the
+    average for about 1 / (1 - decay) steps, longer than a short stage lasts. With the
+    warm-up, the average covers about the last ninth of the steps until `decay` is
+    reached.
+
+    Args:
+      decay: the decay after the warm-up.
+      step: number of steps since the start of the stage.
     """
     t = step.astype(jnp.float32)
     return jnp.minimum(decay, (1 + t) / (10 + t))
 
 
 def update_running_stats(before: Any, passes: list[Any], momentum: float) -> Any:
-    """Running statistics after several batches, one after the other.
+    """Updates running statistics with several batches, one after the other.
 
-    Each batch moves them to momentum * statistics + (1 - momentum) * batch.
+    Each batch changes them to momentum * statistics + (1 - momentum) * batch.
 
     Args:
       before: running statistics before the first batch.
-      passes: for each batch, the running statistics after it alone, from `before`.
-      momentum: of the batch normalisation.
+      passes: for each batch, the statistics that it alone makes of `before`.
+      momentum: momentum of the batch normalisation.
     """
     stats = before
     for after in passes:
@@ -83,7 +87,7 @@ def update_running_stats(before: Any, passes: list[Any], momentum: float) -> Any
 def apply_gradient(
     optimizer: optax.GradientTransformation, network: Network, gradient: Any, stats: Any
 ) -> Network:
-    """The network after one step of the optimiser, with new batch statistics."""
+    """Returns the network after one optimiser step, with new batch statistics."""
     updates, opt_state = optimizer.update(gradient, network.opt_state, network.params)
     params = optax.apply_updates(network.params, updates)
     return Network(params, stats, opt_state)

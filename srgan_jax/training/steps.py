@@ -1,9 +1,9 @@
-"""One step of each stage: per-device pure functions, the mathematics alone.
+"""The training step of each kind of stage, as pure per-device functions.
 
 They run under a mapped axis `AXIS` (shard_map, pmap or vmap). Each device sees its part
-of the global batch, and gradients, batch statistics and metrics are averaged over the
-axis. With per-replica batch normalisation the statistics are averaged too, since the
-replicas' states would drift apart otherwise.
+of the global batch; gradients, running statistics and metrics are averaged over the
+axis. Running statistics are averaged even with per-replica batch normalisation, since
+the replicas' states would drift apart otherwise.
 """
 
 import dataclasses
@@ -39,10 +39,10 @@ class ContentTerm:
     """One weighted distance between SR and HR in the content loss.
 
     Attributes:
-      name: 'mse' (eq. 4) or 'l1', between images; or a layer of VGG19 such as 'vgg54',
-        the squared distance between its features (eq. 5).
-      weight: of this distance in the content loss.
-      vgg: the network that gives the features, or None for images.
+      name: 'mse' (eq. 4) or 'l1' for a distance between images, or a layer of VGG19
+        such as 'vgg54' for the squared distance between its features (eq. 5).
+      weight: weight of this distance in the content loss.
+      vgg: the network that computes the features; None for a distance between images.
     """
 
     name: str
@@ -52,29 +52,29 @@ class ContentTerm:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a stage computes with: networks, optimiser and the weights of the losses.
+    """Networks, optimiser and loss weights of a stage.
 
     Attributes:
       generator: G, a network of `models.registry`.
-      discriminator: D, likewise.
-      optimizer: of both networks.
+      discriminator: D, a network of `models.registry`.
+      optimizer: optimiser of both networks.
       learning_rate: the optimiser's schedule, by the step within the stage.
       first_step: step of the run at which the stage begins.
-      content: the terms of the content loss; their weighted sum is minimised.
-      feature_scale: factor on the features; 1/12.75 makes eq. 5 0.006 times itself.
-      reduction: of the content loss, see losses.squared_distance.
-      pixel_range: of the images in 'mse' and 'l1': 'symmetric' (sec. 3.2) or 'unit',
-        which makes the MSE a quarter and the L1 half as large.
-      tv_weight: of the total variation.
-      adversarial_weight: 1e-3 in eq. 3.
-      adversarial_form: see losses.adversarial_loss.
-      order: 'generator_first' if G's step sees D before D's own step, as in the PyTorch
-        references (one pass of D over SR then serves both), or 'discriminator_first'
-        if it sees D after it, as in Goodfellow's algorithm 1.
-      ema_decay: of the generator's average, once the stage is long enough: see
+      content: terms of the content loss, which is their weighted sum.
+      feature_scale: factor on the features; 1/12.75 scales the loss of eq. 5 by 0.006.
+      reduction: reduction of the content loss, see losses.squared_distance.
+      pixel_range: range of the images in 'mse' and 'l1': 'symmetric' is [-1, 1]
+        (sec. 3.2); 'unit' is [0, 1], which divides the MSE by 4 and the L1 by 2.
+      tv_weight: weight of the total variation.
+      adversarial_weight: weight of the adversarial loss, 1e-3 in eq. 3.
+      adversarial_form: form of the adversarial loss, see losses.adversarial_loss.
+      order: 'generator_first' computes G's gradient with D before D's own step, as the
+        PyTorch references do, so one pass of D over SR serves both losses.
+        'discriminator_first' uses D after its step, as in Goodfellow's algorithm 1.
+      ema_decay: decay of the generator's average after its warm-up, see
         state.warmed_up_decay.
-      accumulate: number of micro-batches that a device's batch is divided into. More
-        than one needs the order 'generator_first'.
+      accumulate: number of micro-batches that a device's batch is split into. More than
+        one requires the order 'generator_first'.
     """
 
     generator: Any
@@ -95,7 +95,7 @@ class Recipe:
 
 
 class Gradients(NamedTuple):
-    """What a step learns from a batch: gradients of G and D, and metrics.
+    """Gradients of G and D, and metrics, of a batch.
 
     D's gradient is None in a stage without D.
     """
@@ -111,10 +111,11 @@ def pretrain_step(
     """Trains the generator on the content loss alone (SRResNet, sec. 3.2).
 
     Args:
-      recipe: of the stage.
-      state: replicated.
-      vgg_params: VGG19's parameters, or None where no content term needs them.
-      batch: this device's 'lr' `[b, h, w, 3]` and 'hr' `[b, rh, rw, 3]` in uint8.
+      recipe: the stage's recipe.
+      state: the state, equal on all devices.
+      vgg_params: VGG19's parameters; None if no content term needs them.
+      batch: this device's 'lr' `[b, h, w, 3]` and 'hr' `[b, scale h, scale w, 3]`,
+        uint8.
 
     Returns:
       The next state and the metrics, both equal on all devices.
@@ -126,7 +127,7 @@ def pretrain_step(
 def pretrain_gradients(
     recipe: Recipe, vgg_params: Any, state: TrainState, batch: Batch
 ) -> tuple[Gradients, TrainState]:
-    """G's gradient, and the state with new running statistics."""
+    """Returns G's gradient, and the state with new running statistics."""
     lr, hr = paper_ranges(batch)
     sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
     metrics, sr_gradient = image_losses(recipe, vgg_params, sr, hr)
@@ -141,7 +142,7 @@ def pretrain_gradients(
 def adversarial_step(
     recipe: Recipe, state: TrainState, vgg_params: Any, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """Trains D on eq. 2 and G on eq. 3, k = 1, from one forward pass of G.
+    """Trains D on eq. 2 and G on eq. 3, one step each, from one forward pass of G.
 
     Arguments and results are those of `pretrain_step`.
     """
@@ -152,11 +153,11 @@ def adversarial_step(
 def adversarial_gradients(
     recipe: Recipe, vgg_params: Any, state: TrainState, batch: Batch
 ) -> tuple[Gradients, TrainState]:
-    """Gradients of G and D, and the state with new running statistics."""
+    """Returns gradients of G and D, and the state with new running statistics."""
     lr, hr = paper_ranges(batch)
     sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
 
-    # D's loss on HR and SR, its gradient
+    # D's loss on HR and SR, and its gradient.
     before = state.discriminator
     assert before is not None
     hr_logits, hr_vjp, hr_stats = forward(recipe.discriminator, before, hr)
@@ -165,9 +166,9 @@ def adversarial_gradients(
         hr_logits, sr_logits
     )
     gradient_d = optax.tree.add(hr_vjp(cotangents[0])[0], sr_vjp(cotangents[1])[0])
-    # The running statistics see D's passes in the order of the PyTorch references.
+    # Running statistics are updated by D's passes in the PyTorch references' order.
     passes = [hr_stats, sr_stats]
-    if recipe.order == "generator_first":  # G's and D's steps show SR to the same D
+    if recipe.order == "generator_first":  # there, G's step runs D on SR once more
         passes.insert(0, sr_stats)
     stats_d = update_running_stats(
         before.batch_stats, passes, recipe.discriminator.bn_momentum
@@ -178,7 +179,7 @@ def adversarial_gradients(
         "d_sr": jnp.mean(jax.nn.sigmoid(sr_logits)),
     }
 
-    # G's loss on SR, its gradient
+    # G's loss on SR, and its gradient.
     if recipe.order == "discriminator_first":
         after = apply_gradient(
             recipe.optimizer, before, average_over_devices(gradient_d), stats_d
@@ -205,11 +206,11 @@ def over_micro_batches(
     state: TrainState,
     batch: Batch,
 ) -> tuple[Gradients, TrainState]:
-    """The mean of the gradients and metrics of a device's micro-batches.
+    """Computes the mean gradients and metrics over a device's micro-batches.
 
-    They are computed one after another, so that memory holds the activations of one.
-    Each is normalised by its own batch statistics; the running statistics see all of
-    them in turn.
+    Micro-batches are computed one after another, so memory holds the activations of one
+    at a time. Each is normalised by its own batch statistics and updates the running
+    statistics in turn.
     """
     if recipe.accumulate == 1:
         return gradients(state, batch)
@@ -230,14 +231,19 @@ def over_micro_batches(
 
 
 def paper_ranges(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """LR in [0, 1] and HR in [-1, 1] (sec. 3.2) from 8 bits."""
+    """Converts uint8 images to LR in [0, 1] and HR in [-1, 1] (sec. 3.2)."""
     return batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
 
 
 def forward(
     module: nn.Module, network: Network, images: jax.Array
 ) -> tuple[jax.Array, Any, Any]:
-    """Output in training mode, its vjp to (parameters, images), batch statistics."""
+    """Runs a network in training mode.
+
+    Returns:
+      The output, its vjp with respect to (parameters, images), and the new running
+      statistics.
+    """
 
     def apply(params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": network.batch_stats}
@@ -248,10 +254,10 @@ def forward(
 
 
 def average_over_devices(tree: Any) -> Any:
-    """The mean over the mapped axis.
+    """Averages over the mapped axis.
 
-    A single device gets its own values back, since XLA would copy all of them. A vmap
-    over one device must therefore leave the axis on its results.
+    On a single device the values are returned unchanged, since XLA would copy them all.
+    A vmap over one device must therefore keep the axis in its results.
     """
     return tree if lax.axis_size(AXIS) == 1 else lax.pmean(tree, AXIS)
 
@@ -259,10 +265,12 @@ def average_over_devices(tree: Any) -> Any:
 def image_losses(
     recipe: Recipe, vgg_params: Any, sr: jax.Array, hr: jax.Array
 ) -> tuple[Metrics, jax.Array]:
-    """Content loss (eq. 4, 5) and total variation, and the gradient of their sum at SR.
+    """Computes the losses of SR against HR that do not involve D.
 
-    Where the content loss has several terms, the metrics hold each of them too, before
-    its weight.
+    Returns:
+      The content loss (eq. 4, 5) and the total variation as metrics, and the gradient
+      of their weighted sum with respect to SR. If the content loss has several terms,
+      the metrics include each term without its weight.
     """
 
     def loss(sr: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -287,7 +295,7 @@ def image_losses(
 def content_distance(
     recipe: Recipe, term: ContentTerm, vgg_params: Any, sr: jax.Array, hr: jax.Array
 ) -> jax.Array:
-    """One term of the content loss, before its weight."""
+    """Returns one term of the content loss, without its weight."""
     if term.vgg is None:
         scale = 1.0 if recipe.pixel_range == "symmetric" else 0.5
         a, b = scale * sr, scale * hr
@@ -305,13 +313,16 @@ def content_distance(
 def finish(
     recipe: Recipe, before: TrainState, gradients: Gradients, after: TrainState
 ) -> tuple[TrainState, Metrics]:
-    """The optimiser's steps, G's moving average, and the metrics of all devices.
+    """Averages over devices, applies the gradients and updates G's moving average.
 
     Args:
-      recipe: of the stage.
+      recipe: the stage's recipe.
       before: the state at the start of the step.
-      gradients: of this device.
-      after: the same state with the running statistics of this device.
+      gradients: this device's gradients and metrics.
+      after: the same state with this device's new running statistics.
+
+    Returns:
+      The next state and the metrics, both equal on all devices.
     """
     discriminator = after.discriminator
     metrics = dict(gradients.metrics)

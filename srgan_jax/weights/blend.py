@@ -12,30 +12,30 @@ Generator = tuple[dict[str, Any], dict[str, Any]]  # settings, variables
 
 
 def blend(a: Generator, b: Generator, alpha: float) -> dict[str, Any]:
-    """(1 - alpha) a + alpha b, of parameters and batch statistics alike.
+    """Computes (1 - alpha) a + alpha b for parameters and batch statistics.
 
-    The result is a useful generator only if one of the two was trained from the other
-    (Wang et al. 2018, "ESRGAN", sec. 3.4 on network interpolation).
+    The result is a useful generator only if one of the two was fine-tuned from the
+    other (network interpolation; Wang et al. 2018, "ESRGAN", sec. 3.4).
 
     Args:
       a: settings and variables, as `store.load_generator` returns them.
-      b: as `a`, with the same settings.
-      alpha: share of `b` in [0, 1].
+      b: settings and variables; the settings must equal those of `a`.
+      alpha: weight of `b`, in [0, 1].
 
     Returns:
-      Variables that belong to the settings of `a`.
+      Variables for the settings of `a`.
 
     Raises:
       WeightsError: the settings differ, or `alpha` is outside [0, 1].
     """
     if not 0 <= alpha <= 1:
-        raise WeightsError(f"alpha is {alpha}, expected a number from 0 to 1")
+        raise WeightsError(f"alpha is {alpha}; expected a number from 0 to 1")
     (a_settings, a_variables), (b_settings, b_variables) = a, b
-    one, other = _attributes(a_settings), _attributes(b_settings)
+    left, right = _attributes(a_settings), _attributes(b_settings)
     different = [
-        f"{name} is {one.get(name)!r} in one and {other.get(name)!r} in the other"
-        for name in one | other
-        if one.get(name) != other.get(name)
+        f"{name} is {left.get(name)!r} in one and {right.get(name)!r} in the other"
+        for name in left | right
+        if left.get(name) != right.get(name)
     ]
     if different:
         raise WeightsError(
@@ -50,7 +50,7 @@ def blend(a: Generator, b: Generator, alpha: float) -> dict[str, Any]:
 
 
 def _attributes(settings: dict[str, Any]) -> dict[str, Any]:
-    """All settings, with the defaults of those that are left out."""
+    """All settings, including the defaults of missing ones."""
     network = registry.create("generator", settings)
     names = (n for n in network.__dataclass_fields__ if n not in registry.EXECUTION)
     return {"network": type(network).__name__} | {n: getattr(network, n) for n in names}

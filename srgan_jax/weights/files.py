@@ -1,7 +1,7 @@
-"""Reads weight files of every known layout, and converts between them.
+"""Reads weight files of all supported formats, and converts between them.
 
-`.h5` is Keras's format, `.safetensors` this project's or a PyTorch state dict, and
-anything else is taken for PyTorch's own format.
+`.h5` files are Keras's, `.safetensors` files are this project's or hold a PyTorch state
+dict, and all other files are read as PyTorch's own format.
 """
 
 import json
@@ -15,10 +15,10 @@ from srgan_jax.weights.layout import Weights, WeightsError
 
 
 def read(path: Path, *, ema: bool = False) -> Weights:
-    """The network in a file, recognised by its contents.
+    """Reads the network in a file, which is recognised by its contents.
 
     Args:
-      path: of the file.
+      path: the weight file.
       ema: take the exponential moving average of a PyTorch checkpoint.
 
     Raises:
@@ -26,7 +26,7 @@ def read(path: Path, *, ema: bool = False) -> Weights:
     """
     if path.is_dir():
         raise WeightsError(
-            f"{path} is a folder, expected a weight file such as "
+            f"{path} is a folder; expected a weight file such as "
             f"{path / 'generator.safetensors'}"
         )
     if not path.is_file():
@@ -48,7 +48,7 @@ def read(path: Path, *, ema: bool = False) -> Weights:
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """What a file of this project says beside its settings; empty for other files.
+    """The metadata of a file of this project without the settings; else empty.
 
     Raises:
       WeightsError: the file is damaged.
@@ -72,27 +72,30 @@ def convert(
     ema: bool = False,
     dtype: native.StorageDtype = "float32",
 ) -> Weights:
-    """Writes `source` as `.safetensors` of this project or as Lornatang's `.pth`.
+    """Converts a weight file to this project's `.safetensors` or Lornatang's `.pth`.
 
     Args:
-      source: file of any known layout.
-      target: file to write; its suffix chooses the format.
+      source: file of any supported format.
+      target: file to write; its suffix determines the format.
       ema: take the exponential moving average of a PyTorch checkpoint.
-      dtype: of the tensors in a `.safetensors` file.
+      dtype: dtype of the tensors in a `.safetensors` file.
 
     Returns:
-      What was converted.
+      The converted weights.
 
     Raises:
-      WeightsError: `source` cannot be read, or `target` cannot hold it.
+      WeightsError: `source` cannot be read, or the format of `target` cannot hold it.
     """
     if target.suffix not in (".safetensors", ".pth"):
         raise WeightsError(
-            f"{target} names no format: end it in .safetensors (this project's) or "
-            ".pth (Lornatang's)"
+            f"the suffix of {target} names no format; expected .safetensors (this "
+            "project's) or .pth (Lornatang's)"
         )
     if target.suffix == ".pth" and dtype != "float32":
-        raise WeightsError(f"{target}: .pth files are written as float32 only")
+        raise WeightsError(
+            f"{target}: .pth files hold float32 only; leave out the dtype or write "
+            ".safetensors"
+        )
     weights = read(source, ema=ema)
     if target.suffix == ".pth":
         pytorch_file.write(target, weights)

@@ -1,8 +1,9 @@
 """Settings of the networks of known SRGAN implementations.
 
-Data only. The size (scale, blocks, channels, hidden) is each project's default; readers
-of weight files replace it by the size of the file. docs/porting.md compares the
-projects, and `training.presets` adds how each of them trains.
+This module holds data only. The size (scale, blocks, channels, hidden) is each
+project's default; readers of weight files replace it by the size of the network in the
+file. docs/porting.md compares the projects, and `training.presets` adds their training
+settings.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ _KERAS = {"bn_epsilon": 1e-3, "bn_momentum": 0.8, "running_variance": "biased"}
 
 IMPLEMENTATIONS: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
     {
-        # Lornatang/SRGAN-PyTorch: one architecture for the weights of all its versions.
+        # Lornatang/SRGAN-PyTorch: all its versions have the same architecture.
         "lornatang": {
             "generator": {
                 **_GENERATOR,
@@ -89,9 +90,9 @@ IMPLEMENTATIONS: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
                 "initializer": "glorot",
             },
         },
-        # leftthomas/SRGAN, current code. Its output (tanh + 1) / 2 in [0, 1] is tanh
-        # in [-1, 1]. Its discriminator ends in a global average pool, which ours cannot
-        # express: "pooled" (to 6x6, then dense layers) is the nearest head.
+        # leftthomas/SRGAN, current code. Its output (tanh + 1) / 2 in [0, 1] equals
+        # tanh in [-1, 1]. Its discriminator ends in a global average pool, which ours
+        # does not have: "pooled" (to 6x6, then dense layers) is the closest head.
         "leftthomas": {
             "generator": {
                 **_GENERATOR,

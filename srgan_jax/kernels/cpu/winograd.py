@@ -1,13 +1,14 @@
 """3x3 convolutions by Winograd's minimal filtering F(2x2, 3x3).
 
-Two rows by two columns of the result take 16 products of the transformed kernel with a
-transformed tile of 4x4 positions, instead of 36 (Lavin and Gray 2016, "Fast Algorithms
-for Convolutional Neural Networks", sec. 4.1), and so do the gradients of the image and
-of the kernel. The transforms are sums and halves: the result is the same but for
-rounding, which in float32 is no larger than that of a plain convolution.
+Each 2x2 block of the result takes 16 products of the transformed kernel with a
+transformed 4x4 tile of the image, instead of 36 (Lavin and Gray 2016, "Fast Algorithms
+for Convolutional Neural Networks", sec. 4.1). The gradients of the image and of the
+kernel save as much. The transforms consist of sums and halves: results differ from
+direct convolution only by rounding, whose error in float32 is no larger.
 
-A grid is a list of lists of arrays, one for each position in a tile: of images
-`[b, rows of tiles, columns of tiles, channels]`, of kernels `[channels, features]`.
+A grid is a list of lists of arrays, one array for each position in a tile. The arrays
+of images are `[b, rows of tiles, columns of tiles, channels]`, those of kernels are
+`[channels, features]`.
 """
 
 import operator
@@ -40,22 +41,22 @@ def is_profitable(x: jax.Array, kernel: jax.Array) -> bool:
 
 @jax.custom_vjp
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Stride 1, padded by one.
+    """Convolves with stride 1 and padding 1.
 
     Args:
-      x: `[b, h, w, c]`, of even h, w and c.
+      x: `[b, h, w, c]`, with even h, w and c.
       kernel: `[3, 3, c, features]`.
 
     Returns:
       `[b, h, w, features]`.
 
     Raises:
-      ValueError: the kernel has another size, or h, w or c is odd.
+      ValueError: the kernel is not 3x3, or h, w or c is odd.
     """
     if kernel.shape[:2] != (3, 3) or any(n % 2 for n in x.shape[1:]):
         raise ValueError(
-            f"a kernel of {kernel.shape[:2]} over {x.shape[1:]}; expected (3, 3) over "
-            "even height, width and channels"
+            f"the kernel is {kernel.shape[:2]} and the image {x.shape[1:]}; expected "
+            "(3, 3) and even height, width and channels"
         )
     tiles, kernels = _transformed(x, kernel)
     return _image(
@@ -89,7 +90,7 @@ def _transformed(x: jax.Array, kernel: jax.Array) -> tuple[Grid, Grid]:
 
 
 def _tiles(x: jax.Array) -> Grid:
-    """Tiles of 4x4 positions that overlap by two: pixels 2 i - 1 to 2 i + 2."""
+    """4x4 tiles that overlap by two: tile i covers pixels 2 i - 1 to 2 i + 2."""
     b, h, w, c = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     halves = padded.reshape(b, h // 2 + 1, 2, w // 2 + 1, 2, c)
@@ -103,21 +104,21 @@ def _tiles(x: jax.Array) -> Grid:
 
 
 def _quarters(y: jax.Array) -> Grid:
-    """Even and odd rows by even and odd columns."""
+    """Splits an image by even and odd rows and columns."""
     b, h, w, c = y.shape
     y = y.reshape(b, h // 2, 2, w // 2, 2, c)
     return [[y[:, :, i, :, j] for j in range(2)] for i in range(2)]
 
 
 def _image(quarters: Grid) -> jax.Array:
-    """Undoes `_quarters`."""
+    """Inverse of `_quarters`."""
     b, rows, columns, c = quarters[0][0].shape
     y = jnp.stack([jnp.stack(row, axis=3) for row in quarters], axis=2)
     return y.reshape(b, 2 * rows, 2 * columns, c)
 
 
 def _both_ways(transform: Callable[[Line, int], Line], grid: Grid) -> Grid:
-    """Transforms the rows of a grid, along the images' columns, then its columns."""
+    """Transforms the rows of a grid (image axis 2), then its columns (image axis 1)."""
     grid = [transform(row, 2) for row in grid]
     columns = [transform(list(column), 1) for column in zip(*grid, strict=True)]
     return [list(row) for row in zip(*columns, strict=True)]
@@ -127,7 +128,7 @@ def _pairwise(multiply: Callable, left: Grid, right: Grid) -> Grid:
     return [list(map(multiply, *rows)) for rows in zip(left, right, strict=True)]
 
 
-# The transforms of a line, B^T, G and A^T in the paper, each followed by its transpose
+# The transforms of a line: B^T, G and A^T in the paper, each followed by its transpose.
 
 
 def _to_tile(d: Line, _: int) -> Line:
@@ -135,9 +136,9 @@ def _to_tile(d: Line, _: int) -> Line:
 
 
 def _to_tile_transposed(v: Line, axis: int) -> Line:
-    """Adds what neighbouring tiles have of the same pixels too."""
-    even = v[1] - v[2] + v[3] - _moved(v[3], 1, axis)
-    odd = v[1] + v[2] - v[0] + _moved(v[0], -1, axis)
+    """Also adds the shares of neighbouring tiles that overlap the same pixels."""
+    even = v[1] - v[2] + v[3] - _shift(v[3], 1, axis)
+    odd = v[1] + v[2] - v[0] + _shift(v[0], -1, axis)
     return [even, odd]
 
 
@@ -159,20 +160,20 @@ def _from_products_transposed(y: Line, _: int) -> Line:
     return [y[0], y[0] + y[1], y[0] - y[1], -y[1]]
 
 
-def _moved(x: jax.Array, by: int, axis: int) -> jax.Array:
-    """To the next tile (1) or the one before (-1); zeros come in."""
+def _shift(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """Shifts to the next tile (1) or the previous one (-1) and fills with zeros."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (by, 0) if by > 0 else (0, -by)
     start = 0 if by > 0 else -by
-    moved = jnp.pad(x, widths)
-    return lax.slice_in_dim(moved, start, start + x.shape[axis], axis=axis)
+    shifted = jnp.pad(x, widths)
+    return lax.slice_in_dim(shifted, start, start + x.shape[axis], axis=axis)
 
 
 def _multiply_transposed(x: jax.Array, y: jax.Array) -> jax.Array:
-    """`[..., c]` and `[..., d]` to `[c, d]`: products summed over all positions.
+    """Multiplies `[..., c]` by `[..., d]` and sums over all positions, to `[c, d]`.
 
-    c is taken as two halves because XLA's CPU then puts channels first in memory,
-    without which its product is at half its speed.
+    c is split into two halves because XLA's CPU backend then puts channels first in
+    memory, which doubles the speed of the product.
     """
     c, d = x.shape[-1], y.shape[-1]
     halves = x.reshape(-1, 2, c // 2)

@@ -1,7 +1,8 @@
 """Reads Keras's HDF5 files: VGG19, and krasserm/super-resolution's two networks.
 
-Needs neither Keras nor TensorFlow. Layers are taken in the order of the file's
-`layer_names` attribute, since its keys sort as conv2d_1, conv2d_10, conv2d_2.
+Neither Keras nor TensorFlow is needed. Layers are read in the order of the file's
+attribute `layer_names`; the order of its keys is alphabetical (conv2d_10 before
+conv2d_2).
 """
 
 from collections.abc import Callable
@@ -23,10 +24,10 @@ Layers = dict[str, list[Layer]]
 
 
 def read(path: Path) -> Weights:
-    """The network in a file, recognised by the types of its layers.
+    """Reads the network in a file, which is recognised by its types of layers.
 
-    A file with PReLU is read as krasserm's generator, one with dense layers as its
-    discriminator, any other as VGG19.
+    A file with PReLU is read as krasserm's generator, a file with dense layers as
+    krasserm's discriminator, and any other file as VGG19.
 
     Raises:
       WeightsError: the file is damaged or holds another network.
@@ -97,7 +98,7 @@ def _vgg19(layers: Layers, path: Path) -> Weights:
 
 
 def _read(path: Path) -> Layers:
-    """The layers by type in the file's order, arrays in Keras's order."""
+    """Reads the layers by type, in the file's order, with arrays in Keras's order."""
     layers: Layers = {name: [] for name in (*READERS, "other")}
     try:
         with h5py.File(path) as file:
@@ -107,7 +108,7 @@ def _read(path: Path) -> Layers:
                 arrays = [np.asarray(group[w]) for w in group.attrs["weight_names"]]
                 if arrays:
                     layers[_type(arrays)].append(arrays)
-    except Exception as error:  # h5py lets many kinds through for damaged files
+    except Exception as error:  # h5py raises exceptions of any type for damaged files
         raise WeightsError(
             f"{path} is not a Keras weight file (HDF5 with the attribute layer_names): "
             f"it is {signature.describe(path)}"
@@ -129,14 +130,14 @@ def _type(arrays: Layer) -> str:
 
 
 def _named(layers: Layers, names: dict[str, list[str]], path: Path) -> dict[str, Any]:
-    """The variables under our names."""
+    """Renames the layers' arrays to our variables."""
     leaves = {}
     for layer_type, found in layers.items():
         wanted = names.get(layer_type, [])
         if len(found) != len(wanted):
             raise WeightsError(
-                f"{path} is not a network that is known here: it has {len(found)} "
-                f"layers of type {layer_type}; expected {len(wanted)}"
+                f"{path} holds an unknown network: it has {len(found)} layers of type "
+                f"{layer_type}; expected {len(wanted)}"
             )
         for name, arrays in zip(wanted, found, strict=True):
             for leaf, array in READERS[layer_type](arrays).items():
@@ -158,7 +159,7 @@ def _prelu(arrays: Layer) -> dict[str, np.ndarray]:
 
 
 def _from_depth_to_space(array: np.ndarray, factor: int = 2) -> np.ndarray:
-    """Reorders output channels from (i, j, c), TensorFlow's, to (c, i, j)."""
+    """Reorders output channels from TensorFlow's (i, j, c) to our (c, i, j)."""
     grouped = array.reshape(*array.shape[:-1], factor**2, -1)
     return np.ascontiguousarray(np.swapaxes(grouped, -1, -2)).reshape(array.shape)
 

@@ -1,9 +1,9 @@
-"""This project's weight files: safetensors that any safetensors reader opens.
+"""Reads and writes this project's weight files, which are ordinary safetensors files.
 
-Tensors are float32 or float16 and named like `params/conv_in/kernel`, with convolutions
-as (height, width, input, output). The metadata hold the format's version, the kind of
-network and its settings as JSON. Files of another version, or with settings that this
-version does not know, are refused.
+Tensors are float32 or float16 and have names such as `params/conv_in/kernel`; kernels
+of convolutions are (height, width, input, output). The metadata holds the format's
+version, the kind of network and its settings as JSON. Files of another version or with
+unknown settings are refused.
 """
 
 import json
@@ -27,7 +27,7 @@ StorageDtype = Literal["float32", "float16"]
 
 
 def tensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and tensors of any safetensors file.
+    """Reads the metadata and tensors of any safetensors file.
 
     Raises:
       WeightsError: the file is damaged or of another format.
@@ -46,11 +46,11 @@ def tensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 def parse(
     path: Path, metadata: Mapping[str, str], leaves: Mapping[str, np.ndarray]
 ) -> Weights:
-    """The network in a file of this project, as float32.
+    """Interprets the metadata and tensors of a file of this project, as float32.
 
     Raises:
-      WeightsError: the version, the settings or the tensors are not those that this
-        version of srgan_jax reads.
+      WeightsError: this version of srgan_jax cannot read the format version, the
+        settings or the tensors.
     """
     version = metadata["srgan_jax"]
     if version != FORMAT_VERSION:
@@ -61,15 +61,17 @@ def parse(
     try:
         kind, settings = metadata["kind"], json.loads(metadata["settings"])
         if not isinstance(settings, dict):
-            raise ValueError(f"settings are {settings!r}, expected an object")
+            raise ValueError(f"settings are {settings!r}; expected an object")
     except (KeyError, ValueError) as error:
         raise WeightsError(f"the header of {path} is damaged: {error!r}") from None
     if kind not in registry.NETWORKS:
-        raise WeightsError(f"{path} holds a {kind!r}, which this version does not know")
+        raise WeightsError(
+            f"{path} holds a {kind!r}; expected one of {', '.join(registry.NETWORKS)}"
+        )
     for name, leaf in leaves.items():
         if leaf.dtype not in (np.float32, np.float16):
             raise WeightsError(
-                f"{path}: {name} is {leaf.dtype}, expected float32 or float16"
+                f"{path}: {name} is {leaf.dtype}; expected float32 or float16"
             )
     variables = unflatten_dict(
         {name: leaf.astype(np.float32) for name, leaf in leaves.items()}, sep="/"
@@ -86,17 +88,17 @@ def write(
     """Writes a file atomically.
 
     Args:
-      path: of the file.
-      weights: to be stored.
-      metadata: JSON values for the reader of the file; `parse` ignores them.
-      dtype: of the stored tensors. 'float16' halves the file and rounds every value to
-        11 significant bits.
+      path: the file to write.
+      weights: the weights to store.
+      metadata: JSON values that describe the file; `parse` ignores them.
+      dtype: dtype of the stored tensors. 'float16' halves the size of the file and
+        rounds every value to 11 significant bits.
 
     Raises:
-      WeightsError: a setting is unknown, the variables do not belong to the settings,
-        or a value is too large for `dtype`.
+      WeightsError: a setting is unknown, the variables do not fit the settings, or a
+        value is too large for `dtype`.
     """
-    layout.check(weights, f"what was to be written to {path}")
+    layout.check(weights, f"the network for {path}")
     leaves = {}
     for name, leaf in flatten_dict(weights.variables, sep="/").items():
         with np.errstate(over="ignore"):  # reported below
@@ -110,5 +112,5 @@ def write(
         "settings": json.dumps(dict(weights.settings)),
     }
     with paths.replacing(path) as unfinished:
-        # safetensors' own save_file would make a file that only its owner may read
+        # safetensors.numpy.save_file would create a file that only its owner can read
         unfinished.write_bytes(safetensors.numpy.save(leaves, header))

@@ -1,7 +1,7 @@
-"""PyTorch state dicts of SRGAN implementations and of VGG19, as dicts of arrays.
+"""Converts PyTorch state dicts of SRGAN implementations and of torchvision's VGG19.
 
-The layout (Lornatang, sgrvinod, leftthomas, torchvision) is recognised by the keys, the
-network's size by the shapes.
+State dicts are dicts of arrays here. The implementation (Lornatang, sgrvinod,
+leftthomas, torchvision) is recognised by the keys, the network's size by the shapes.
 """
 
 import itertools
@@ -22,9 +22,9 @@ from srgan_jax.weights.layout import Weights, WeightsError
 
 State = Mapping[str, np.ndarray]
 
-# Prefixes that PyTorch's containers put before a name.
+# Prefixes that PyTorch's wrapper modules add to names.
 PREFIXES = re.compile(r"^((module|_orig_mod|net)\.)+")
-# Lornatang's files of 2022 call conv1, conv2 and conv3 so.
+# Names of conv1, conv2 and conv3 in Lornatang's files of 2022.
 FORMER_NAMES = re.compile(r"^conv_block([123])\.(?!conv_block)")
 IGNORED = re.compile(r"n_averaged$|num_batches_tracked$")
 LEAVES = {
@@ -35,7 +35,7 @@ LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Settings that decide what a tensor means, and so must be Lornatang's to be written.
+# Settings that must equal Lornatang's for weights to be written in Lornatang's layout.
 MEANINGS = {
     "generator": ("conv_bias", "prelu", "input_range", "bn_epsilon"),
     "discriminator": ("conv_bias", "head", "padding", "input_range", "bn_epsilon"),
@@ -43,15 +43,15 @@ MEANINGS = {
 
 
 def recognise(state: State, source: str) -> Weights:
-    """The network in a state dict.
+    """Converts a state dict to the network that it holds.
 
     Args:
       state: arrays by PyTorch's names.
-      source: where they come from, for messages.
+      source: where the state dict comes from, for error messages.
 
     Raises:
       WeightsError: the layout is unknown or not supported, or tensors are missing,
-        left over or of another shape.
+        unexpected or of another shape.
     """
     state = {
         FORMER_NAMES.sub(r"conv\1.", PREFIXES.sub("", name)): np.asarray(value)
@@ -73,25 +73,27 @@ def recognise(state: State, source: str) -> Weights:
             raise WeightsError(f"{source} holds {network}")
     names = ", ".join(itertools.islice(state, 5)) or "none"
     raise WeightsError(
-        f"{source} has no layout that is known here (generators of "
-        f"{', '.join(pytorch_layouts.GENERATORS)}, discriminators of "
-        f"{', '.join(pytorch_layouts.DISCRIMINATORS)}, torchvision's VGG19; "
-        f"docs/porting.md describes them). Its first tensors: {names}"
+        f"{source} has an unknown layout; expected a generator of "
+        f"{', '.join(pytorch_layouts.GENERATORS)}, a discriminator of "
+        f"{', '.join(pytorch_layouts.DISCRIMINATORS)}, or torchvision's VGG19 "
+        f"(docs/porting.md describes them); its first tensors are {names}"
     )
 
 
 def state_dict(weights: Weights) -> dict[str, np.ndarray]:
-    """A generator or discriminator in Lornatang's layout (names of 2023).
+    """Converts a generator or discriminator to Lornatang's state dict (names of 2023).
 
-    The output of a generator without tanh changes from [-1, 1] to their [0, 1] by
-    scaling the last convolution.
+    Lornatang's generator gives SR in [0, 1]. For a generator that gives SR in [-1, 1],
+    the last convolution is rescaled.
 
     Raises:
-      WeightsError: Lornatang's network cannot compute what these weights do.
+      WeightsError: Lornatang's network cannot express these weights.
     """
     kind, settings, variables = weights
     if kind == "vgg19":
-        raise WeightsError("VGG19 is not written for PyTorch: torchvision has its own")
+        raise WeightsError(
+            "VGG19 is not written in PyTorch's format; use torchvision's own weights"
+        )
     network = registry.create(kind, settings)
     theirs = IMPLEMENTATIONS["lornatang"][kind]
     other = [n for n in MEANINGS[kind] if getattr(network, n) != theirs[n]]
@@ -100,8 +102,9 @@ def state_dict(weights: Weights) -> dict[str, np.ndarray]:
     if other:
         listed = [f"{n}={getattr(network, n)!r} ({theirs[n]!r})" for n in other]
         raise WeightsError(
-            f"Lornatang's {kind} cannot hold these weights; theirs has other settings "
-            f"(in brackets): {', '.join(listed)}"
+            f"Lornatang's {kind} cannot hold these weights; their settings differ from "
+            f"Lornatang's (in brackets): {', '.join(listed)}; write .safetensors "
+            "instead"
         )
     leaves: dict[str, np.ndarray] = {
         name: np.asarray(leaf, np.float32)
@@ -125,8 +128,8 @@ def _generator(project: str, state: State, source: str) -> Weights:
     if project == "leftthomas" and f"{layers['bn_mid']}.running_mean" not in state:
         raise WeightsError(
             f"{source} holds a generator of leftthomas/SRGAN as published in 2018, "
-            "where block7 has a PReLU instead of batch normalisation; it is not "
-            "supported: use weights trained with the project's code of today"
+            "where block7 has a PReLU instead of batch normalisation, which is not "
+            "supported; use weights trained with the project's current code"
         )
     channels = _channels(state, pytorch_layouts.GENERATOR_KEYS[project], source)
     size = {"scale": 2**ups, "blocks": blocks, "channels": channels}
@@ -163,32 +166,32 @@ def _take(
 
 
 def _channels(state: State, key: str, source: str) -> int:
-    """The number of feature maps: the length of the vector `key`."""
+    """The number of feature maps, which is the length of the vector `key`."""
     if not state[key].size:
-        raise WeightsError(f"{source} is damaged: {key} is empty")
+        raise WeightsError(f"{source} is damaged, {key} is empty; get the file again")
     return state[key].size
 
 
 def _count(state: State, pattern: str) -> int:
-    """The number of modules whose names begin with `pattern`, by the number in it."""
+    """The number of different modules whose names match `pattern` at their start."""
     return len({m[1] for name in state if (m := re.match(pattern, name))})
 
 
 def _theirs(leaf: str, layers: Layers) -> str:
-    """The name in a state dict of our leaf, such as `params/block_0/conv1/kernel`."""
+    """The state dict's name of our leaf, such as `params/block_0/conv1/kernel`."""
     _, *layer, name = leaf.split("/")
     return f"{layers['/'.join(layer)]}.{LEAVES[name]}"
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Kernels are out, in, height, width there; dense ones out, in."""
+    """PyTorch's kernels are (out, in, height, width), dense ones (out, in)."""
     return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
 
 
 def _from_torch(leaf: str, value: np.ndarray, channels: int) -> np.ndarray:
     if value.ndim == 4:
         value = value.transpose(2, 3, 1, 0)
-    elif "dense_0" in leaf and value.ndim == 2:  # its inputs are flattened c, h, w
+    elif "dense_0" in leaf and value.ndim == 2:  # PyTorch flattens inputs as c, h, w
         side = math.isqrt(value.shape[1] // channels)
         value = value.reshape(-1, channels, side, side).transpose(2, 3, 1, 0)
         value = value.reshape(-1, value.shape[-1])

@@ -1,7 +1,7 @@
 """Reads and writes PyTorch's own file format, for which PyTorch is imported.
 
-Files are opened with `weights_only`, which refuses pickled modules: opening one runs
-code of its author.
+Files are opened with `weights_only`. This refuses pickled modules, because loading one
+runs code from the file.
 """
 
 import re
@@ -14,7 +14,7 @@ from srgan_jax import paths
 from srgan_jax.weights.formats import pytorch, signature
 from srgan_jax.weights.layout import Weights, WeightsError
 
-# What checkpoints call the entry that holds a state dict, most telling first.
+# Names of the entry that holds a checkpoint's state dict, the most specific first.
 WRAPPERS = (
     "state_dict",
     "params",
@@ -27,12 +27,12 @@ AVERAGES = ("ema_state_dict", "params_ema")
 
 
 def read(path: Path, *, ema: bool = False) -> Weights:
-    """The network in a `.pth` file: a state dict, or a checkpoint that holds one.
+    """Reads the network in a `.pth` file: a state dict, or a checkpoint with one.
 
     Args:
-      path: of the file.
+      path: the weight file.
       ema: take the checkpoint's moving average (`ema_state_dict` or `params_ema`). A
-        checkpoint that holds nothing else needs no `ema`.
+        checkpoint that holds only the moving average does not need `ema`.
 
     Raises:
       WeightsError: PyTorch is not installed, the file holds pickled code or no state
@@ -46,7 +46,8 @@ def write(path: Path, weights: Weights) -> None:
     """Writes Lornatang's checkpoint `{'state_dict': ...}` atomically.
 
     Raises:
-      WeightsError: PyTorch is not installed, or `pytorch.state_dict` refuses.
+      WeightsError: PyTorch is not installed, or `pytorch.state_dict` refuses the
+        weights.
     """
     torch = _import_torch(path)
     state = {k: torch.from_numpy(v) for k, v in pytorch.state_dict(weights).items()}
@@ -55,27 +56,28 @@ def write(path: Path, weights: Weights) -> None:
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    """The dict in a file of `torch.save`; refuses everything else by what it is."""
+    """Loads the dict in a file of `torch.save`; errors say what another file holds."""
     kind = signature.describe(path)
     if kind not in ("a zip archive", "a pickle", "a tar archive"):
         raise WeightsError(
-            f"{path} is not a state dict: it is {kind}, expected a file that "
+            f"{path} is not a state dict: it is {kind}; expected a file that "
             "`torch.save` wrote"
         )
     torch = _import_torch(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # PyTorch's readers let many kinds through
+    except Exception as error:  # PyTorch's readers raise exceptions of any type
         pickled = re.search(r"GLOBAL ([\w.]+)", str(error))
         found = f"it holds code of {pickled[1]}" if pickled else f"it is {kind}"
         raise WeightsError(
-            f"{path} is not a state dict ({found}). If it is a pickled module, opening "
-            "it would run its code: in its own project write "
+            f"{path} is not a state dict ({found}); if it is a pickled module, opening "
+            "it would run its code: in its own project run "
             "`torch.save(model.state_dict(), 'state_dict.pth')`, then convert that file"
         ) from error
     if not isinstance(content, dict):
         raise WeightsError(
-            f"{path} is not a state dict: it holds a {type(content).__name__}"
+            f"{path} is not a state dict: it holds a {type(content).__name__}; "
+            "expected a dict of tensors"
         )
     return content
 
@@ -83,13 +85,13 @@ def _load(path: Path) -> dict[Any, Any]:
 def _state_dict(
     content: dict[Any, Any], source: str, ema: bool
 ) -> tuple[dict[Any, Any], str]:
-    """Looks into a checkpoint's wrappers; returns the state dict and where it lies."""
+    """Finds the state dict in a checkpoint; also returns a description of its place."""
     for name in AVERAGES if ema else (*WRAPPERS, *AVERAGES):
         if isinstance(content.get(name), dict):
             return _state_dict(content[name], f"{source}, entry {name!r},", False)
     if ema:
         raise WeightsError(
-            f"{source} has no {' and no '.join(AVERAGES)}; convert it without --ema"
+            f"{source} has neither {' nor '.join(AVERAGES)}; convert it without --ema"
         )
     return content, source
 
@@ -105,7 +107,7 @@ def _arrays(content: dict[Any, Any], source: str) -> dict[str, np.ndarray]:
         except (RuntimeError, TypeError, NotImplementedError) as error:
             raise WeightsError(
                 f"{source}: {name} is a tensor of layout {value.layout} and type "
-                f"{value.dtype}, expected dense floating-point numbers"
+                f"{value.dtype}; expected dense floating-point numbers"
             ) from error
     return arrays
 

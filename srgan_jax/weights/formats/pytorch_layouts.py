@@ -1,8 +1,8 @@
-"""PyTorch's layouts: what each of our layers is called in a state dict.
+"""Names of our layers in the state dicts of PyTorch implementations.
 
-Data and their expansion only. In the generators' names `{i}` counts residual blocks or
-sub-pixel convolutions; leftthomas numbers its modules through, so that its names also
-depend on the number of both.
+In the generators' names, `{i}` is the index of a residual block or of a sub-pixel
+convolution. leftthomas numbers all modules consecutively, so that its names also depend
+on how many there are of each.
 """
 
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ DISCRIMINATORS: Mapping[str, Layers] = {
     },
 }
 
-# By which key a project is recognised. Its length is the number of feature maps.
+# The key by which each project is recognised, a vector with one value per feature map.
 GENERATOR_KEYS = {
     "lornatang": "conv2.1.bias",
     "sgrvinod": "conv_block2.conv_block.1.bias",
@@ -83,7 +83,7 @@ DISCRIMINATOR_KEYS = {
     "sgrvinod": "conv_blocks.1.conv_block.1.bias",
 }
 
-# Numbered modules, which are counted: residual blocks and sub-pixel convolutions.
+# Names of residual blocks and of sub-pixel convolutions, by which they are counted.
 REPEATED = {
     "lornatang": (r"trunk\.(\d+)\.", r"upsampling\.(\d+)\."),
     "sgrvinod": (
@@ -93,16 +93,16 @@ REPEATED = {
     "leftthomas": (r"block(\d+)\.(?:conv|bn|prelu)", r"block\d+\.(\d+)\.conv\."),
 }
 
-# Networks that are recognised only to be refused, by a pattern of one of their keys.
-# `net.` is taken off leftthomas's discriminator like any other prefix.
+# Networks that are recognised, by a pattern of one of their keys, only to be refused.
+# The keys of leftthomas's discriminator have lost their prefix `net.`.
 UNSUPPORTED = {
     r"(^|\.)(body\.0\.rdb1|RRDB_trunk\.0\.RDB1|sub\.0\.RDB1)\.": (
-        "RRDBNet, the generator of ESRGAN and Real-ESRGAN, which is another "
-        "architecture than SRGAN's; its own project can run it"
+        "RRDBNet, the generator of ESRGAN and Real-ESRGAN, whose architecture differs "
+        "from SRGAN's; run it with its own project"
     ),
     r"(^|\.)conv_first\.weight$": (
         "MSRResNet, the generator of BasicSR and mmagic, which has no batch "
-        "normalisation and is not supported; its own project can run it"
+        "normalisation and is not supported; run it with its own project"
     ),
     r"^26\.weight$": (
         "the discriminator of leftthomas/SRGAN, whose global average pool is not "
@@ -112,7 +112,7 @@ UNSUPPORTED = {
 
 
 def generator(project: str, blocks: int, ups: int) -> Layers:
-    """The layers of a generator of this size."""
+    """Names of the layers of a generator with this size, by our names."""
     return {
         ours.format(i=i): theirs.format(
             i=i, residual=i + 2, middle=blocks + 2, last=blocks + 3, ups=ups
@@ -123,7 +123,7 @@ def generator(project: str, blocks: int, ups: int) -> Layers:
 
 
 def vgg19() -> Layers:
-    """torchvision's `features`, where a ReLU follows each convolution."""
+    """Names of torchvision's convolutions, each of which is followed by a ReLU."""
     layers, index = {}, 0
     for stage, (_, convolutions) in enumerate(vgg.STAGES, start=1):
         for j in range(1, convolutions + 1):

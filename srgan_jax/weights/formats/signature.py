@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: for refusals of files that hold no weights."""
+"""Identifies files by their first bytes, for errors about files without weights."""
 
 import zipfile
 from pathlib import Path
@@ -12,7 +12,7 @@ SIGNATURES = (
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it points to"),
 )
-# Programs carry no reliable signature, so they are told by their suffix.
+# Exported programs have no reliable signature; they are identified by their suffix.
 PROGRAMS = {
     ".onnx": "an ONNX program",
     ".stablehlo": "a StableHLO program",
@@ -23,7 +23,7 @@ PROGRAMS = {
 
 
 def describe(path: Path) -> str:
-    """Names what a file holds, such as 'a PNG image'."""
+    """Describes what a file holds, such as 'a PNG image'."""
     with path.open("rb") as file:
         start = file.read(1024)
     if not start:
@@ -31,7 +31,7 @@ def describe(path: Path) -> str:
     if is_torchscript(path):
         return "a TorchScript program"
     if start[8:10] == b'{"':
-        return "a safetensors file, perhaps cut off"
+        return "a safetensors file, perhaps truncated"
     for signature, name in SIGNATURES:
         if start.startswith(signature):
             return name
@@ -43,7 +43,7 @@ def describe(path: Path) -> str:
 
 
 def is_torchscript(path: Path) -> bool:
-    """True for the archives that `torch.jit.save` writes."""
+    """True if `torch.jit.save` wrote the file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
