@@ -1,12 +1,12 @@
-"""Measures how fast images are upscaled here, in onnxruntime and in OpenVINO.
+"""Compares the speed of upscaling here with onnxruntime and OpenVINO.
 
     python benchmarks/deploy.py [--rounds 5] [--sizes 128 512]
 
-All take the same weights and a float32 image in [0, 1] of a square size, continue it by
-its mirror image, and return float32 in [0, 1]; the two runtimes read the file that
-`srgan-jax export` writes for that size. They take turns, and the ratio within a round
-counts. Prints a row of a Markdown table for each size: the median seconds of ours, and
-the others' times as multiples of ours.
+All programs use the same weights, map a square float32 image in [0, 1] to float32 in
+[0, 1], and pad with the mirror image. The two runtimes read what `srgan-jax export`
+writes for that size. They take turns, and ratios are taken within a round. Prints a
+Markdown table: for each size, our median seconds and the other programs' times divided
+by ours.
 Needs onnx, onnxruntime and openvino.
 """
 
@@ -40,12 +40,13 @@ def in_onnxruntime(model: bytes) -> Upscale:
 
 def in_openvino(model: bytes) -> Upscale:
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(model), "CPU")
+    precision = {"INFERENCE_PRECISION_HINT": "f32"}  # not bfloat16
+    compiled = core.compile_model(core.read_model(model), "CPU", precision)
     return lambda image: compiled({"input": image})["output"]
 
 
 def channels_last(upscale: Upscale) -> Upscale:
-    """Of `[h, w, 3]` by way of `[1, 3, h, w]`."""
+    """Returns a function of `[h, w, 3]` for one of `[1, 3, h, w]`."""
 
     def run(image: np.ndarray) -> np.ndarray:
         planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
