@@ -268,6 +268,7 @@ def test_batches_give_what_each_image_gives(
     count=st.integers(1, 20),
 )
 @example(height=16, width=16, tile=1024, border=24, count=1)
+@settings(deadline=None)
 def test_a_tile_never_costs_more_pixels_than_the_image_has(
     height: int, width: int, tile: int, border: int, count: int
 ) -> None:
@@ -316,7 +317,7 @@ def test_load_without_a_name_takes_the_default(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float16", "nonsense", np.float64])
-def test_refuses_another_dtype(dtype: object) -> None:
+def test_unknown_dtype_is_refused(dtype: object) -> None:
     model, variables = network("paper")
     with pytest.raises(ValueError, match="expected one of 'float32', 'bfloat16'"):
         Upscaler(tiny.settings_of(model), variables, dtype=dtype)
