@@ -4,9 +4,10 @@
 
 A stage runs in turn as in `train.py` (crops from the source, metrics, log; without
 evaluations and checkpoints in the measured steps) and as bare steps on one batch, which
-is copied to the device for each step. The overhead is the ratio within a round, whose
-median is printed. The loop's duration is the mean of the rates in its metrics. Needs
-srgan-jax[parity], since it imports train_step.py.
+is copied to the device for each step. The overhead is the ratio within a round. Rounds
+are printed on standard error, and `--json` prints the median too. The loop's rate is
+the harmonic mean of the rates in its metrics. Needs srgan-jax[parity], since it imports
+train_step.py.
 """
 
 import argparse

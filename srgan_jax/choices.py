@@ -7,7 +7,8 @@ def one_of(setting: str, value: str, allowed: Sequence[str]) -> str:
     """Returns `value` if it is allowed.
 
     Raises:
-      ValueError: it is not; the message names the setting and the allowed values.
+      ValueError: the value is not allowed; the message names the setting and the
+        allowed values.
     """
     if value not in allowed:
         expected = ", ".join(map(repr, allowed))

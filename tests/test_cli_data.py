@@ -63,7 +63,7 @@ def test_errors_are_one_line(tmp_path):
 def test_the_format_is_checked_before_any_image_is_read(tmp_path):
     done = run(f"--config={CONFIG}", "-o", tmp_path / "crops.gif")
     assert done.exit_code == 2
-    assert "crops.gif: expected a name that ends in .png" in done.stderr
+    assert "crops.gif: the suffix names no format; expected .png" in done.stderr
 
 
 def test_a_missing_folder_is_named(folder, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from srgan_jax.data import examples, sampling
 from srgan_jax.data.source import Source, SourceError
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images.image import ImageError
 
 CROP, SCALE, SEED = 16, 4, 3
 

@@ -129,10 +129,10 @@ def test_saved_generators_are_the_averaged_ones(uninterrupted):
 def test_a_resumed_run_equals_an_uninterrupted_one(
     folder, uninterrupted, tmp_path, monkeypatch, steps, saved
 ):
-    """Before a checkpoint, at one, at the border of the stages and in the second.
+    """Interrupts before a checkpoint, at one, between stages and in the second stage.
 
-    `saved` are the steps from which the resumed run asks for batches: a run that
-    silently began anew would end in the same bits.
+    `saved` lists the first step of each sequence of batches that the resumed run reads.
+    It shows that the run did not begin anew, which would give the same bits.
     """
     config = resolve_config(tiny.config(folder))
     with monkeypatch.context() as patch:

@@ -9,7 +9,7 @@ import pytest
 
 from srgan_jax.data.evaluation_sets import evaluation_pairs
 from srgan_jax.data.resize import imresize
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images.image import ImageError
 
 
 def image(height: int, width: int, seed: int = 0) -> np.ndarray:

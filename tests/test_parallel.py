@@ -103,7 +103,9 @@ def test_an_indivisible_batch_is_refused():
 
 def test_micro_batches_must_divide_a_device_s_batch():
     parallel.check(8, "shard_map", accumulate=2)
-    with pytest.raises(ValueError, match=r"accumulate 3 does not divide the 8 // 4"):
+    with pytest.raises(
+        ValueError, match=r"accumulate 3 does not divide the 2 examples"
+    ):
         parallel.check(8, "shard_map", accumulate=3)
 
 

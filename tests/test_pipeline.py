@@ -24,7 +24,7 @@ from srgan_jax.data import source as source_module
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import imresize, mod_crop
 from srgan_jax.data.source import Source, SourceError, UnreadableError
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images.image import ImageError
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 

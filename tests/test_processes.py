@@ -77,7 +77,7 @@ def test_a_run_continues_with_another_number_of_processes(
         assert (f"resuming at step {reached} of" in said) == (reached > 0)
         if step:
             reached = saved(workdir)[-1]
-            assert f"stopped at step {reached}; the same command resumes" in said
+            assert f"stopped at step {reached}; run the same command to resume" in said
     assert_alike(workdir, shapes / "1x1")
 
 
@@ -85,11 +85,11 @@ def test_a_run_continues_with_another_number_of_processes(
 def test_a_process_ends_when_another_was_killed(
     start, folder, tmp_path, devices, victim
 ):
-    """By our sentence where an exchange fails, or else by JAX's abort.
+    """If a collective fails, the survivor prints our message; else JAX aborts it.
 
-    With several devices a process may wait for ever in an exchange: JAX ends it once
-    it has not heard of the other for a while, and at once where that was the first,
-    which holds the rendezvous.
+    With several devices, a process may wait forever in a collective. JAX aborts it at
+    once if the killed process was the first, which coordinates the others, and after
+    the heartbeat timeout otherwise.
     """
     workdir = tmp_path / "run"
     endless = (*SETTINGS, "--config.stages[0].steps=1000000")

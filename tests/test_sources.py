@@ -19,7 +19,8 @@ from srgan_jax.data import source as source_module
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.source import SourceError
 from srgan_jax.images import decode
-from srgan_jax.images.decode import ImageError, read_image
+from srgan_jax.images.decode import read_image
+from srgan_jax.images.image import ImageError
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -92,7 +92,7 @@ def test_adversarial_step_descends_eq_3_and_ascends_eq_2(order):
 
 @pytest.mark.parametrize("content", [PIXELS, CONTENT])
 def test_content_loss_gives_every_generator_parameter_a_gradient(content):
-    """The usual PyTorch reference detaches it from the graph by mistake."""
+    """In the usual PyTorch reference it is detached from the graph and gives none."""
     recipe = tiny.recipe(optimizer=DESCENT, content=content)
     state = tiny.state(recipe, adversarial=False)
     params = VGG_PARAMS if content is CONTENT else None

@@ -47,17 +47,17 @@ def run(start, folder):
 
 
 def terminate(run, workdir, **when):
-    """SIGTERM must save a checkpoint at once and give status 75."""
+    """Sends SIGTERM; the run must save a checkpoint at once and end with status 75."""
     status, said = run(workdir, **when)
     assert status == 75, said
     newest = saved(workdir)[-1]
-    assert said.endswith(f"stopped at step {newest}; the same command resumes\n")
+    assert said.endswith(f"stopped at step {newest}; run the same command to resume\n")
     assert [line["step"] for line in losses(workdir)] == list(range(1, newest + 1))
     return newest
 
 
 def kill(run, workdir, **when):
-    """After SIGKILL the newest complete checkpoint must remain."""
+    """Sends SIGKILL; the newest complete checkpoint must remain."""
     status, said = run(workdir, **when)
     assert status == -signal.SIGKILL, said
     return saved(workdir)[-1]

@@ -91,7 +91,7 @@ def test_after_a_nan_a_lower_rate_continues_from_an_older_checkpoint(
 ):
     """The weights in the checkpoint of step 4 already cause the NaN."""
     wrong = tiny_config(folder, decay_at=(3,), decay_factor=1e33)
-    with pytest.raises(TrainingError, match=r"that of step 4\. Continue from it") as e:
+    with pytest.raises(TrainingError, match="that of step 4: continue from it") as e:
         train(wrong, tmp_path)
     assert "with --from_step (there are 2, 4)" in str(e.value)
     right = tiny_config(folder)
@@ -203,7 +203,7 @@ def test_sigint_saves_and_the_handler_is_restored(folder, tmp_path, monkeypatch)
             yield batch
 
     monkeypatch.setattr(loop, "training_batches", interrupted)
-    with pytest.raises(loop.Preempted, match="stopped at step 1; the same command"):
+    with pytest.raises(loop.Preempted, match="stopped at step 1; run the same command"):
         train(tiny_config(folder), tmp_path)
     assert (tmp_path / "checkpoints" / "1").is_dir()
     assert signal.getsignal(signal.SIGINT) is before

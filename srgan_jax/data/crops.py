@@ -13,7 +13,7 @@ import numpy.typing as npt
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.resize import fold
 from srgan_jax.data.source import Source
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images.image import ImageError
 
 Image = npt.NDArray[np.uint8]
 

@@ -14,8 +14,8 @@ def evaluation_pairs(
 
     Args:
       spec: `folder:PATH` of HR images or of `*_HR` and `*_LR` files, `pairs:HR,LR`, or
-        another source of `sources.open_source`; the split of `tfds:NAME` is
-        `validation` unless named.
+        another source of `sources.open_source`; the default split of `tfds:NAME` is
+        `validation`.
       scale: HR size over LR size.
       border: border of the bicubic that makes missing LR images, `mirrored` or
         `clamped`.

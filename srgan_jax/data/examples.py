@@ -19,7 +19,7 @@ from srgan_jax.data.crops import CropReader
 from srgan_jax.data.resize import imresize
 from srgan_jax.data.sampling import Example, Sampler
 from srgan_jax.data.source import Source, SourceError, UnreadableError
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images.image import ImageError
 
 Image = npt.NDArray[np.uint8]
 

@@ -23,8 +23,8 @@ _SUPPORT = 4  # width of Keys' cubic, in pixels of the coarser grid
 def imresize(image: Image, scale: Scale, *, border: str = "mirrored") -> Image:
     """Resizes with Keys' cubic kernel, a = -0.5, antialiased, as MATLAB does.
 
-    The first pass resizes along rows, the second along columns. Each pass rounds half
-    away from zero and clips to 8 bits, as MATLAB does for 8-bit input.
+    The first pass resizes the height, the second the width. Each pass rounds half away
+    from zero and clips to 8 bits, as MATLAB does for 8-bit input.
 
     Args:
       image: uint8 `[height, width]` or `[height, width, channels]`.

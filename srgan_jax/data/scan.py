@@ -22,7 +22,8 @@ from rich import progress
 
 from srgan_jax import console, paths
 from srgan_jax.images import decode
-from srgan_jax.images.decode import Header, ImageError
+from srgan_jax.images.decode import Header
+from srgan_jax.images.image import ImageError
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srgan_jax.images import decode
-from srgan_jax.images.decode import ImageError
+from srgan_jax.images.image import ImageError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that change if an image is added, lost, renamed or resized."""
+        """16 hex digits that change if an image is added, removed, renamed, resized."""
         listing = self._listing() + (self.lr._listing() if self.lr else b"")
         return hashlib.sha256(listing).hexdigest()[:16]
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from srgan_jax.data import pairs, scan
 from srgan_jax.data.source import Source, SourceError, printable, read
 from srgan_jax.images import decode
-from srgan_jax.images.decode import Header, ImageError
+from srgan_jax.images.decode import Header
+from srgan_jax.images.image import ImageError
 
 logger = logging.getLogger(__name__)
 

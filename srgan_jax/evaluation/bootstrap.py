@@ -1,4 +1,4 @@
-"""Bootstrap test of whether two rows differ by more than the choice of images."""
+"""Bootstrap confidence intervals of the difference of two rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple

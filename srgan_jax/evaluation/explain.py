@@ -41,7 +41,7 @@ def explain(
 
     Raises:
       OSError: a file cannot be read.
-      ValueError: the images do not fit each other or a protocol.
+      ValueError: the images differ in size, or are too small for a protocol.
     """
     return [record for files in images for record in _explain(benchmark, files)]
 

@@ -85,7 +85,9 @@ def _list(folder: Path) -> list[tuple[Path, Path]]:
     else:
         paths = sorted(root.glob(str(Path(*parts[len(fixed) :]))))
     if not paths:
-        raise ValueError(f"no file matches '{folder}'")
+        raise ValueError(
+            f"no file matches '{folder}': expected a folder of images, or a pattern"
+        )
     return [(path.relative_to(root), path) for path in paths]
 
 
@@ -122,4 +124,7 @@ def _describe_missing(
         if (prefix, suffix) not in found
     ]
     names = ", ".join(f"'{prefix}{label}{suffix}'" for label in missing)
-    return f"{folder} has no image named {names}, as the names of the others suggest"
+    return (
+        f"{folder} has no image named {names}, but the other images are named like "
+        "this: add the image or rename it"
+    )

@@ -108,7 +108,7 @@ def _plots(report: Report, network: str, blends: Mapping[str, Blend]) -> dict[st
 def _interpolations(
     points: Mapping[str, plots.Point], blends: Mapping[str, Blend]
 ) -> list[list[plots.Point]]:
-    """Returns a line for each pair of generators: one, their blends, the other."""
+    """Returns a line per pair of generators, from one over the blends to the other."""
     lines = []
     for a, b in dict.fromkeys((blend.a, blend.b) for blend in blends.values()):
         alphas = {a: 0.0, b: 1.0}

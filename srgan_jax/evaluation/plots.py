@@ -109,7 +109,7 @@ class _Box(NamedTuple):
 
 
 def _place_label(x: float, y: float, width: float, taken: Sequence[_Box]) -> _Box:
-    """Finds free space beside, above or below a point; by default it is beside it."""
+    """Finds free space for a point's label; beside the point if none is free."""
     half = width / 2
     candidates = [
         _Box(left, middle - 8, left + width, middle + 8)

@@ -162,7 +162,7 @@ def decode_image(data: bytes, label: str, max_pixels: int | None = None) -> Imag
 
 
 def check(path: Path, max_pixels: int | None = MAX_PIXELS) -> None:
-    """Reads a file's header and refuses the file if `read` would refuse that header.
+    """Makes those checks of `read` that need only the file's header.
 
     Raises:
       ImageError: the file is refused.

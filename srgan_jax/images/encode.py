@@ -48,7 +48,7 @@ def format_of(path: Path) -> str:
 def check_output(
     label: str, kind: str, size: tuple[int, int], alpha: bool, settings: Settings
 ) -> None:
-    """Refuses before the computation what `write` would refuse after it.
+    """Checks, before an image is computed, that `write` will accept it.
 
     Args:
       label: name of the output.

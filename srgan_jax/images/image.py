@@ -80,9 +80,9 @@ def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
       Refusal: the image has no pixel, or more than `max_pixels`.
     """
     if width < 1 or height < 1:
-        raise Refusal(f"has {width}x{height} pixels")
+        raise Refusal(f"has {width}x{height} pixels; expected at least one")
     if max_pixels is not None and width * height > max_pixels:
         raise Refusal(
             f"has {width}x{height} pixels, more than the {max_pixels} allowed; "
-            "raise the limit if you trust it"
+            "raise the limit if you trust the file"
         )

@@ -75,7 +75,7 @@ def decode(kind: str, data: bytes, max_pixels: int | None) -> Image:
 def encode_jpeg(
     file: BinaryIO, image: Image, *, quality: int | None = None, **_: object
 ) -> None:
-    """Encodes without subsampling of chroma; quality 95 unless given."""
+    """Encodes without chroma subsampling; the default quality is 95."""
     known = image.metadata
     options: dict[str, Any] = {}
     if known.exif:
@@ -99,7 +99,7 @@ def encode_jpeg(
 def encode_webp(
     file: BinaryIO, image: Image, *, quality: int | None = None, lossless: bool = False
 ) -> None:
-    """Encodes with quality 95 unless given, or without loss."""
+    """Encodes losslessly or with the given quality, by default 95."""
     lossy = {"quality": 95 if quality is None else quality}
     options = {"lossless": True, "exact": True} if lossless else lossy
     _save(file, image, "WEBP", **_carried(image), **options)
@@ -108,7 +108,7 @@ def encode_webp(
 def encode_avif(
     file: BinaryIO, image: Image, *, quality: int | None = None, **_: object
 ) -> None:
-    """Encodes without subsampling of chroma; quality 90 unless given."""
+    """Encodes without chroma subsampling; the default quality is 90."""
     chroma = {} if image.pixels.ndim == 2 else {"subsampling": "4:4:4"}
     quality = 90 if quality is None else quality
     options = _carried(image) | chroma | {"exif": _RawExif(image.metadata.exif or b"")}

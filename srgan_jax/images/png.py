@@ -1,6 +1,7 @@
-"""Reads and writes PNG: libpng codes the samples, this module the metadata chunks.
+"""Reads and writes PNG.
 
-The chunks follow the PNG specification, third edition.
+libpng decodes and encodes the samples; this module reads and writes the metadata chunks
+(PNG specification, third edition).
 """
 
 import io

@@ -163,14 +163,22 @@ def _check(page: tifffile.TiffPage, length: int) -> None:
         )
     _check_samples(page, photometric, int(page.compression))
     if int(page.predictor) not in (1, 2):
-        raise Refusal(f"has the predictor {_described(page.predictor)}")
+        raise Refusal(
+            f"has the predictor {_described(page.predictor)}; expected none or "
+            "horizontal"
+        )
     if page.imagedepth != 1:
         raise Refusal("is a volume; extract one plane of it first")
     if page.is_tiled and page.tilewidth * page.tilelength > _MAX_TILE:
-        raise Refusal(f"has tiles of {page.tilewidth}x{page.tilelength} pixels")
+        raise Refusal(
+            f"has tiles of {page.tilewidth}x{page.tilelength} pixels; expected at most "
+            f"{_MAX_TILE} pixels"
+        )
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if not count or offset + count > length:
-            raise Refusal("is truncated: a part of its samples is missing")
+            raise Refusal(
+                "is truncated: a part of its samples is missing; get the file again"
+            )
 
 
 def _check_samples(page: tifffile.TiffPage, photometric: int, compression: int) -> None:
@@ -188,13 +196,18 @@ def _check_samples(page: tifffile.TiffPage, photometric: int, compression: int) 
     if photometric == 6 and compression != _JPEG:
         raise Refusal("is YCbCr that is not compressed by JPEG; convert it to RGB")
     if compression == _JPEG and (bits != 8 or photometric == 3):
-        raise Refusal("is compressed by JPEG with other than 8 bits of grey or RGB")
+        raise Refusal(
+            "is compressed by JPEG with other than 8 bits of grey or RGB; save it "
+            "without compression"
+        )
     if compression in (2, 3, 4) and bits != 1:
-        raise Refusal(f"is compressed for fax with samples of {bits} bits")
+        raise Refusal(
+            f"is compressed for fax with samples of {bits} bits; expected 1 bit"
+        )
     extra = page.samplesperpixel - _COLOURS[photometric]
     if extra != len(page.extrasamples) or extra > _MAX_EXTRA:
         raise Refusal(
-            f"has {page.samplesperpixel} samples a pixel for {colours}, of which "
+            f"has {page.samplesperpixel} samples per pixel for {colours}, of which "
             f"{len(page.extrasamples)} are extra; expected at most {_MAX_EXTRA}"
         )
 

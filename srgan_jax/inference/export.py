@@ -16,12 +16,12 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from srgan_jax import paths
 from srgan_jax.inference.fold import fold
 from srgan_jax.inference.receptive_field import receptive_field
 from srgan_jax.inference.upscaler import border_width
 from srgan_jax.kernels.layouts import Layout
 from srgan_jax.models import layers, ranges, registry
-from srgan_jax.paths import replacing
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OPSET = 17  # ONNX operators of 2022, which all current runtimes support
@@ -150,8 +150,8 @@ def to_onnx(
 
 
 def save(path: Path, exported: bytes) -> None:
-    """Writes an exported generator, whole or not at all."""
-    with replacing(path) as unfinished:
+    """Writes an exported generator atomically."""
+    with paths.replacing(path) as unfinished:
         unfinished.write_bytes(exported)
 
 
@@ -269,7 +269,9 @@ class _Value(Layout):
         if function is jnp.clip:
             return self._node("Clip", *map(constant, per_channel))
         if function in (ranges.symmetric, ranges.byte, ranges.imagenet):
-            black, white = (np.asarray(function(jnp.full(3, v))) for v in (0.0, 1.0))
+            black, white = (
+                np.ravel(function(jnp.full((1, 1, 1, 3), v))) for v in (0.0, 1.0)
+            )
             scaled = self._node("Mul", constant((white - black)[:, None, None]))
             return scaled._node("Add", constant(black[:, None, None]))
         raise ValueError(

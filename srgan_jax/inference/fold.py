@@ -48,7 +48,9 @@ def fold(network: Any, variables: Mapping[str, Any]) -> tuple[Any, dict[str, Any
 def _normalised_convolutions(
     network: nn.Module, variables: Mapping[str, Any]
 ) -> list[tuple[Path, Path, float]]:
-    """Pairs each BatchNorm with the convolution that precedes it in an abstract call.
+    """Pairs each BatchNorm with the convolution that precedes it.
+
+    The order comes from a call of the network, which is traced but not computed.
 
     Returns:
       The convolution's path, the BatchNorm's path and its epsilon for each pair.

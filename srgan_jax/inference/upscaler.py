@@ -26,14 +26,15 @@ DTYPES = ("float32", "bfloat16")
 PADDINGS = ("symmetric", "zero")
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
-# LR pixels of mirror image beyond each border. krasserm-srgan, beside the whole halo of
-# 40: at most 1 of 255 levels changes at 24, up to 2 at 20, 6 at 16, 14 at 12, 24 at 8
-# and 50 at 4 (scikit-image's photographs and flat images; krasserm-srresnet needs 12).
+# Width of the mirror image at each border, in LR pixels. The output was compared with
+# that for the whole halo of 40 on scikit-image's photographs and on flat images. With
+# krasserm-srgan the largest change in levels of 255 was 50 at 4, 24 at 8, 14 at 12, 6
+# at 16, 2 at 20 and 1 at 24; with krasserm-srresnet it was 1 from 16 on.
 MIRROR = 24
 
 
 def border_width(padding: str, halo: int) -> int:
-    """LR pixels by which an image is continued to each side.
+    """Returns the width of an image's mirrored borders, in LR pixels.
 
     Args:
       padding: one of `PADDINGS`.
@@ -80,12 +81,14 @@ class Upscaler:
         """Prepares a generator; nothing is compiled yet.
 
         Args:
-          settings: of the generator, as `store.load_generator` returns them.
-          variables: of the generator, likewise.
-          tile: see the attributes, also for `dtype` and `padding`.
+          settings: the generator's settings, as `store.load_generator` returns them.
+          variables: the generator's variables, likewise.
+          tile: see the attributes; None or at least 1.
+          dtype: see the attributes.
+          padding: see the attributes.
 
         Raises:
-          ValueError: an argument has another value.
+          ValueError: an argument has none of the values that the attributes list.
         """
         if tile is not None and tile < 1:
             raise ValueError(f"tile is {tile}; expected a positive number of pixels")
@@ -111,14 +114,15 @@ class Upscaler:
     ) -> Any:
         """Upscales one image or a batch of equally large ones.
 
-        Alpha is upscaled by bicubic, colour by the generator.
+        Colours are upscaled by the generator, alpha by bicubic.
 
         Args:
           image: a NumPy or JAX array of uint8, uint16, or float in [0, 1]: `[h, w]`
             grey, `[h, w, 3]` RGB, `[h, w, 4]` RGBA, or a batch `[n, h, w, 3]` or
-            `[n, h, w, 4]`; or a PIL image of 8 bits or 16 bits of grey. Of PIL's modes
-            those with a palette become RGB or RGBA, CMYK becomes RGB, 1 bit grey.
-          progress: called with the number of windows done and of all.
+            `[n, h, w, 4]`. Or a PIL image of 8 bits, or of grey with 16 bits: a palette
+            becomes RGB or RGBA, CMYK becomes RGB, and 1 bit becomes grey.
+          progress: called with the number of windows done and the number of all
+            windows.
 
         Returns:
           The same kind and type, `scale` times as high and wide.

@@ -1,9 +1,9 @@
 """Batch normalisation in training, with its gradient in closed form.
 
-The result equals that of a mean, a variance and automatic differentiation. These read
-the batch once more in the forward and in the backward pass, which costs a TPU more time
-than the convolutions in between. On a TPU mean and variance are therefore computed in
-one pass; elsewhere the variance takes a second pass. No gradient flows through the
+Automatic differentiation of a mean and a variance gives the same result, but reads the
+batch once more in the forward and in the backward pass. On a TPU this costs more time
+than the convolutions in between, so that mean and variance are computed in one pass
+there; elsewhere the variance takes a second pass. No gradient flows through the
 returned mean and variance.
 """
 

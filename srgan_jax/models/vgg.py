@@ -1,7 +1,7 @@
 """VGG19 feature maps phi_{i,j} (eq. 5).
 
-phi_{i,j} is the output of the j-th convolution, after its ReLU, before the i-th
-max-pooling.
+phi_{i,j} is the output of the j-th convolution before the i-th max-pooling, after its
+ReLU.
 """
 
 from functools import partial

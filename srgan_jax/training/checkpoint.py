@@ -243,7 +243,8 @@ def load_generator(
     directory, config = workdir / "checkpoints", workdir / "config.json"
     if not directory.is_dir() or not config.is_file():
         raise CheckpointError(
-            f"{workdir} is not a run's directory: it lacks config.json or checkpoints"
+            f"{workdir} is not a run's directory: it lacks config.json or checkpoints; "
+            "give the --workdir of a training run"
         )
     settings = json.loads(config.read_text())["generator"]
     shapes = layout.expected("generator", settings)

@@ -45,7 +45,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "optimizer.eps": AT_LEAST_0,
     "ema_decay": BELOW_1,
     "data.crop": AT_LEAST_1,
-    "data.exposure": AT_LEAST_0,  # stops
+    "data.exposure": AT_LEAST_0,  # in stops
     "data.graded": (0, 1),
     "evaluation.every": AT_LEAST_1,
     "checkpoint.every": AT_LEAST_1,
@@ -63,7 +63,7 @@ STAGE_RANGES: Mapping[str, tuple[float, float]] = {
 def nearest(name: str, known: Collection[str]) -> str:
     """Suggests the nearest known name, or lists all if none is near."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+    return f"; did you mean {near[0]}?" if near else f"; choose from {', '.join(known)}"
 
 
 def build(cls: type, values: Any, path: str) -> Any:
@@ -151,7 +151,7 @@ def check(config: Config) -> None:
 
 def _check_stages(config: Config) -> None:
     if not config.stages:
-        raise ConfigError("stages is empty: nothing to train")
+        raise ConfigError("stages is empty; expected at least one stage to train")
     for index, stage in enumerate(config.stages):
         content_terms(stage.content)
         _check_ranges(dataclasses.asdict(stage), STAGE_RANGES, f"stages[{index}].")

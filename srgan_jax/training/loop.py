@@ -217,7 +217,7 @@ def train_stage(run: Run, stage: Stage, resumed_at: int) -> tuple[TrainState, fl
             clock.restart()
         if stops:
             run.checkpoints.wait()
-            raise Preempted(f"stopped at step {step}; the same command resumes")
+            raise Preempted(f"stopped at step {step}; run the same command to resume")
     run.checkpoints.wait()
     return state, clock.median_rate()
 

@@ -41,8 +41,8 @@ def check(batch_size: int, transform: str, accumulate: int = 1) -> None:
         )
     if batch_size % jax.device_count():
         raise ValueError(
-            f"batch_size {batch_size}, the global batch size, is not divisible by the "
-            f"{jax.device_count()} devices; choose a multiple of their number"
+            f"batch_size {batch_size} is the global batch size and not divisible by "
+            f"the {jax.device_count()} devices; choose a multiple of their number"
         )
     if batch_size // jax.device_count() % accumulate:
         raise ValueError(

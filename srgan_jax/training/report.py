@@ -15,8 +15,7 @@ import jax
 import numpy as np
 
 import srgan_jax
-from srgan_jax import console as terminal
-from srgan_jax import paths
+from srgan_jax import console, paths
 from srgan_jax.data import resize
 from srgan_jax.data.pairs import Pair
 from srgan_jax.evaluation import figures, lpips, page, tables
@@ -189,7 +188,7 @@ def _environment() -> dict[str, str]:
 
 
 def is_written(workdir: Path, config: Config) -> bool:
-    """True if the directory holds a summary of the last step under this evaluation."""
+    """True if summary.json is of the run's last step and of this evaluation."""
     try:
         summary = json.loads((workdir / "summary.json").read_text())
         return (summary["steps"], summary["source"], summary["protocol"]) == (
@@ -212,11 +211,11 @@ def show(workdir: Path, config: Config) -> None:
         images = (Score("mean", **scores),) * summary.get("images", 1)
         results.append(Result(name, summary["source"], summary["protocol"], images))
     network = config.evaluation.lpips
-    console = terminal.figures()
-    console.print(tables.terminal(results, None if network == "none" else network))
-    console.print(f"generator: {file_of(workdir, 'generator')}", soft_wrap=True)
-    console.print(f"image:     {workdir / 'comparison.png'}", soft_wrap=True)
-    console.print(f"report:    {workdir / 'report.html'}", soft_wrap=True)
+    output = console.figures()
+    output.print(tables.terminal(results, None if network == "none" else network))
+    output.print(f"generator: {file_of(workdir, 'generator')}", soft_wrap=True)
+    output.print(f"image:     {workdir / 'comparison.png'}", soft_wrap=True)
+    output.print(f"report:    {workdir / 'report.html'}", soft_wrap=True)
 
 
 def _label(config: Config, name: str) -> str:

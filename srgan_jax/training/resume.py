@@ -134,7 +134,7 @@ def write_config(workdir: Path, config: Config, changes: list[Change]) -> None:
     lines = [json.dumps(dataclasses.asdict(change)) for change in changes]
     path = workdir / HISTORY
     known = path.read_text().splitlines() if path.exists() else []
-    # A run killed between the two files has recorded the changes already.
+    # If a run was killed between writing the two files, the changes are there already.
     new = [line for line in lines if line not in known]
     if new:
         with paths.replacing(path) as unfinished:

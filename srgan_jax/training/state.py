@@ -73,7 +73,7 @@ def update_running_stats(before: Any, passes: list[Any], momentum: float) -> Any
 
     Args:
       before: running statistics before the first batch.
-      passes: for each batch, the statistics that it alone makes of `before`.
+      passes: for each batch, `before` updated with this batch alone.
       momentum: momentum of the batch normalisation.
     """
     stats = before

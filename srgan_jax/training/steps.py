@@ -168,7 +168,7 @@ def adversarial_gradients(
     gradient_d = optax.tree.add(hr_vjp(cotangents[0])[0], sr_vjp(cotangents[1])[0])
     # Running statistics are updated by D's passes in the PyTorch references' order.
     passes = [hr_stats, sr_stats]
-    if recipe.order == "generator_first":  # there, G's step runs D on SR once more
+    if recipe.order == "generator_first":  # G's step comes first and runs D on SR too
         passes.insert(0, sr_stats)
     stats_d = update_running_stats(
         before.batch_stats, passes, recipe.discriminator.bn_momentum

@@ -48,7 +48,9 @@ def read(path: Path, *, ema: bool = False) -> Weights:
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a file of this project without the settings; else empty.
+    """The metadata of a file of this project, without its settings.
+
+    Other files give an empty dict.
 
     Raises:
       WeightsError: the file is damaged.

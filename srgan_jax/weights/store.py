@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import rich.console
 
+from srgan_jax.console import notes
 from srgan_jax.weights import download, files
 from srgan_jax.weights.catalog import CATALOG, Address, Entry, Package
 from srgan_jax.weights.formats import native
@@ -188,27 +188,24 @@ def _known(name: str, names: Iterable[str]) -> str:
 
 
 def _download(name: str, entry: Entry, target: Path) -> None:
-    console = rich.console.Console(
-        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True
-    )
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for mirror in entry.mirrors:
-        console.print(
+        notes.print(
             f"Downloading {name} ({entry.size / 1e6:.0f} MB, {entry.licence}) "
             f"from {mirror}"
         )
         try:
             # In the cache directory, so that a complete file is renamed, not copied.
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-                file = download.download(mirror, Path(folder), console)
+                file = download.download(mirror, Path(folder), notes)
                 _accept(mirror, entry, file)
             return
         except (OSError, WeightsError) as error:
             failures.append(f"{mirror}: {error}")
-            console.print(f"Failed: {error}")
+            notes.print(f"Failed: {error}")
     raise WeightsError(
-        f"could not get {name} from any mirror. {'. '.join(failures)}. If another "
+        f"could not get {name} from any mirror ({'; '.join(failures)}); if another "
         f"machine has the file, copy it to {target}"
     )
 

@@ -207,7 +207,8 @@ class LeftthomasUp(nn.Module):
 class VGG19(nn.Module):
     """torchvision's `features`; images in [0, 1] to phi_{i,j} after its ReLU.
 
-    With `caffe`, it preprocesses for the original weights; features are / 12.75.
+    With `caffe`, it preprocesses for the original weights and scales features by
+    1/12.75.
     """
 
     def __init__(self, caffe: bool = False):

@@ -127,8 +127,11 @@ def batches(count: int, size: int = 4, crop: int = 32) -> Iterator[Batch]:
 
 @functools.cache
 def vgg() -> reference.VGG19:
-    """The catalog's VGG19. Features of an untrained one hardly differ between images,
-    so that rounding would be a good part of what a content loss sees."""
+    """Returns the catalog's VGG19.
+
+    The features of an untrained VGG19 hardly differ between images, so rounding errors
+    would dominate the content loss.
+    """
     params, _ = store.load_vgg19("vgg19")
     layers = pytorch_layouts.vgg19()
     network = reference.VGG19(caffe=True).eval().requires_grad_(False)
@@ -175,8 +178,8 @@ def create_recipe(
 ) -> steps.Recipe:
     """Creates our recipe from a project's preset, with the catalog's VGG19.
 
-    `changes` are those of the recipe; called generator_* and discriminator_*, of the
-    networks' settings.
+    `changes` override fields of the recipe. Those named generator_* and discriminator_*
+    override settings of the networks.
     """
     preset = PRESETS[name]
     networks = {}

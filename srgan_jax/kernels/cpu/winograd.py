@@ -28,8 +28,9 @@ def is_profitable(x: jax.Array, kernel: jax.Array) -> bool:
 
     Always False for bfloat16: its transforms lose too much precision. The limits were
     measured on two cores with batches of 8 and 16 crops of 96x96, layer by layer. The
-    savings grow with channels times features, the cost of the transforms with their
-    sum, so that 64 by 64 channels are profitable only at up to 24x24 positions.
+    savings grow with the product of input and output channels, but the cost of the
+    transforms grows with their sum. 64 by 64 channels are therefore profitable only at
+    up to 24x24 positions.
     """
     size, _, c, features = kernel.shape
     _, h, w, _ = x.shape
