@@ -1,5 +1,6 @@
 """Benchmarks: rows, labels, supplied and generated LR, and images that are left out."""
 
+import os
 import pathlib
 import time
 
@@ -165,6 +166,24 @@ def test_data_sets_have_different_labels(tmp_path, folders, labels):
     assert [d.name for d in datasets] == [x.format(root=tmp_path) for x in labels]
 
 
+def test_images_are_never_taken_from_the_originals_themselves(tmp_path):
+    originals = {"img": _image(0, 48, 48)}
+    for place in ("a/set", "b/set"):  # one label, so that both get their whole path
+        _save(tmp_path / place / "img.png", originals["img"])
+    _write_bicubic(tmp_path / "out", originals)
+    datasets = open_datasets([tmp_path / "a/set", tmp_path / "b/set"])
+    images = rows.match_images([f"theirs={tmp_path}/out"], datasets)
+    assert set(images["theirs"].values()) == {tmp_path / "out/img.png"}
+
+
+def test_labels_are_valid_text(tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/s\xe9t/\xe9")
+    _save(pathlib.Path(folder) / "img.png", _image(0, 48, 48))
+    (dataset,) = open_datasets([pathlib.Path(folder).parent])
+    assert dataset.name == r"s\xe9t"
+    assert [files.name for files in dataset.images] == [r"\xe9/img"]
+
+
 def test_names_that_differ_in_their_extension_stay_distinct(tmp_path):
     for name in ("a.png", "a.bmp", "b.png"):
         _save(tmp_path / name, _image(0, 48, 48))
@@ -199,6 +218,8 @@ def test_unsuitable_folders_are_refused(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         open_datasets([tmp_path / "empty"])
+    with pytest.raises(ValueError, match="is given twice"):
+        open_datasets([folder, folder])
     with pytest.raises(ValueError, match="one LR folder for each HR folder"):
         open_datasets([folder, folder], [folder])
     _save(tmp_path / "lr" / "0.png", _image(0, 12, 12))
@@ -228,12 +249,13 @@ def test_generators_of_different_scales_are_refused(tmp_path):
         rows.load_generators(["no-such-name"])
 
 
-def _write_bicubic(folder, images, name="{}", size=None):
+def _write_bicubic(folder, images, name="{}", whole=False):
     """Writes images as another program might make them from the originals."""
     for stem, hr in images.items():
         sr = resize.imresize(resize.imresize(resize.mod_crop(hr, 4), 1 / 4), 4)
-        if size:
-            sr = np.pad(sr, ((0, size), (0, size), (0, 0)))
+        if whole:
+            rows, columns = np.subtract(hr.shape[:2], sr.shape[:2])
+            sr = np.pad(sr, ((0, rows), (0, columns), (0, 0)))
         _save(folder / f"{name.format(stem)}.png", sr)
 
 
@@ -242,7 +264,7 @@ def test_images_of_another_program_are_scored_unchanged(folder, tmp_path):
         str(i): _image(i, *size)
         for i, size in enumerate([(50, 61), (45, 70), (63, 47)])
     }
-    _write_bicubic(tmp_path / "out", originals, "{}_SRGAN", size=2)
+    _write_bicubic(tmp_path / "out", originals, "{}_SRGAN", whole=True)
     _write_bicubic(tmp_path / "exact/set", originals)
     _write_bicubic(tmp_path / "exact/other", originals, "{}_x")
     datasets = open_datasets([folder])

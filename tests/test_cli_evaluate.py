@@ -187,9 +187,11 @@ def test_comparison_says_whether_the_difference_is_significant(folder, tmp_path)
     assert done.exit_code == 2
     assert "choose from nearest, bicubic, dim" in done.stderr
     (folder / "a.png").unlink()
-    done = _run(*arguments, "--compare", "bicubic", "dim")
+    out = tmp_path / "out"
+    done = _run(*arguments, "--compare", "bicubic", "dim", "--out", out)
     assert done.exit_code == 2
     assert "at least two" in done.stderr
+    assert (out / "results.html").exists()
 
 
 def test_explained_scores_equal_those_of_the_table(folder):
@@ -259,6 +261,13 @@ def test_offline_refuses_to_download(folder, tmp_path, monkeypatch, option):
         (["--data", "{folder}", "--figure", "a"], "give --out"),
         (["--data", "{folder}", "--figure", "c", "--out", "{folder}/o"], "a, b"),
         (["--data", "{folder}", "--regions", "a=1,2", "--out", "{folder}/o"], "a=1,2"),
+        (["--data", "{folder}", "--out", "{folder}/a.png"], "cannot be written to"),
+        (["--data", "{folder}", "--out", "/proc/self"], "cannot be written to"),
+        (["--data", "{folder}", "--explain", "a", "--out", "{folder}/o"], "leave out"),
+        (
+            ["--data", "{folder}", "--explain", "a", "--compare", "bicubic", "nearest"],
+            "leave out",
+        ),
         (["--data", "{folder}", "--border", "torn"], "mirrored"),
         ([], "--data"),
     ],

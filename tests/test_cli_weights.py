@@ -1,6 +1,10 @@
 """The `weights` commands: their output, their files and their exit status."""
 
 import json
+import os
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import jax
@@ -170,6 +174,27 @@ def test_export_writes_the_generator_of_a_checkpoint(
     refused = run("export", tmp_path, "-o", tmp_path / "x.pth")
     assert "expected a name that ends in .safetensors" in refused.stderr
     assert "--overwrite" in run("export", tmp_path).stderr
+
+
+def test_export_reads_checkpoints_of_machines_with_other_devices(
+    tmp_path: Path,
+) -> None:
+    """The stored run was trained on four devices."""
+    archive = Path(__file__).with_name("fixtures") / "run-0.1.tar.xz"
+    with tarfile.open(archive) as stored:
+        stored.extractall(tmp_path, filter="data")
+    command = [sys.executable, "-m", "srgan_jax", "weights", "export", tmp_path / "run"]
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"}
+    result = subprocess.run(
+        [*command, "-o", tmp_path / "x.safetensors"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    settings, variables = store.load_generator(tmp_path / "x.safetensors")
+    assert (settings["blocks"], settings["channels"]) == (1, 4)
+    assert variables["params"]["prelu_in"]["slope"] == pytest.approx(0.25, abs=0.01)
 
 
 def test_export_refuses_a_folder_without_a_run(tmp_path: Path) -> None:

@@ -191,3 +191,17 @@ def test_csv_and_json_hold_every_image(tmp_path):
     assert float(rows[2]["psnr"]) == 25.0
     assert {row["protocol"] for row in rows} == {"standard", "paper"}
     assert "| set | standard |" in (tmp_path / "out" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("weights", "label"),
+    [
+        ("runs/srgan/generator.safetensors", "srgan"),
+        ("runs/srgan/generator-best.safetensors", "srgan best"),
+        ("blend-0.8.safetensors", "blend-0.8"),
+        ("krasserm-srgan", "krasserm-srgan"),
+        ("SRGAN (authors)", "SRGAN (authors)"),
+    ],
+)
+def test_generators_of_several_runs_have_different_labels(weights, label):
+    assert output._label(weights) == label

@@ -150,6 +150,26 @@ def test_damaged_files_load_or_raise_a_weights_error(
         keras_h5.read(path)
 
 
+def test_sub_pixel_convolutions_of_odd_width_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "g.h5"
+    krasserm_generator(blocks=1, channels=4).save(path)
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights"]
+        (found, *_) = (
+            weight
+            for layer in group.values()
+            for name in layer.attrs["weight_names"]
+            if (weight := layer[name]).shape == (3, 3, 4, 16)
+        )
+        name = found.name
+        bias = name.replace("kernel", "bias")
+        del file[name], file[bias]
+        file[name] = np.zeros((3, 3, 4, 15), np.float32)
+        file[bias] = np.zeros(15, np.float32)
+    with pytest.raises(WeightsError, match=r"of another shape: params/up_0/"):
+        files.read(path)
+
+
 def test_wrong_shapes_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "d.h5"
     krasserm_discriminator(channels=4, side=32).save(path)

@@ -1,5 +1,8 @@
 """Matching other programs' images with the originals, by name and size."""
 
+import os
+import pathlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,7 +90,25 @@ def test_missing_images_are_named(tmp_path):
 def test_an_image_is_cropped_only_if_the_mod_crop_explains_its_size():
     hr = np.zeros((8, 12, 3), np.uint8)
     image = np.random.default_rng(0).integers(0, 256, (11, 12, 3), np.uint8)
-    np.testing.assert_array_equal(matching.cut_to(image, hr, 4), image[:8])
-    for height, width in [(12, 12), (7, 12), (8, 16), (2, 3)]:
+    np.testing.assert_array_equal(matching.cut_to(image, hr, (11, 12)), image[:8])
+    for height, width in [(12, 12), (7, 12), (8, 16), (2, 3), (10, 12), (8, 13)]:
         with pytest.raises(ValueError, match=f"is {width}x{height} but its original"):
-            matching.cut_to(np.zeros((height, width, 3), np.uint8), hr, 4)
+            matching.cut_to(np.zeros((height, width, 3), np.uint8), hr, (11, 12))
+
+
+def test_equal_names_are_told_apart_by_the_folder_of_their_data_set(tmp_path):
+    _folder(tmp_path, "Set5/img_1_x", "Set14/img_1_x", "Set14/img_2_x")
+    for folder in (tmp_path, tmp_path / "*/*_x.png"):
+        found = matching.find_images(["img_1"], folder, "Set5")
+        assert found == {"img_1": tmp_path / "Set5/img_1_x.png"}
+        found = matching.find_images(["img_1", "img_2"], folder, "Set14")
+        assert found["img_1"] == tmp_path / "Set14/img_1_x.png"
+        with pytest.raises(ValueError, match="has 2 images"):
+            matching.find_images(["img_1"], folder, "Set1")
+
+
+def test_names_that_are_not_utf8_are_matched(tmp_path):
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9_x.png")
+    open(file, "wb").close()
+    found = matching.find_images([r"caf\xe9"], tmp_path)
+    assert found == {r"caf\xe9": pathlib.Path(file)}

@@ -1,5 +1,6 @@
 """PyTorch's state dicts; tests that need PyTorch are skipped if it is missing."""
 
+import contextlib
 import sys
 import zipfile
 from pathlib import Path
@@ -233,6 +234,59 @@ def test_unsupported_networks_are_refused_by_name(network: str, prefix: str) -> 
     state = {prefix + k: np.zeros(v) for k, v in UNSUPPORTED[network].items()}
     with pytest.raises(WeightsError, match=rf"a\.pth holds .*{network}"):
         pytorch.recognise(state, "a.pth")
+
+
+@pytest.mark.parametrize("key", ["conv_after_body", "layers.0.blocks.0.attn.qkv"])
+def test_networks_with_a_first_convolution_are_not_all_msrresnet(key: str) -> None:
+    names = ("conv_first", "body.0.conv1", key, "upsample.0", "conv_last")
+    state = {f"{name}.weight": np.zeros((4, 4, 3, 3)) for name in names}
+    with pytest.raises(WeightsError, match=r"no layout that is known.*conv_first"):
+        pytorch.recognise(state, "a.pth")
+
+
+@settings(max_examples=60, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), data=st.binary(max_size=40))
+def test_damaged_pth_files_load_or_raise_a_weights_error(
+    whole: bytes, tmp_path_factory, position: float, data: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "g.pth"
+    start = int(position * len(whole))
+    path.write_bytes(whole[:start] + data + whole[start + len(data) :])
+    with contextlib.suppress(WeightsError):
+        files.read(path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "g.pth"
+    torch = pytest.importorskip("torch")
+    state = {k: torch.from_numpy(v) for k, v in lornatang("generator").items()}
+    torch.save(state, path)
+    return path.read_bytes()
+
+
+def test_a_file_that_was_cut_off_is_refused_as_such(
+    whole: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "g.pth"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError, match="a zip archive, perhaps cut off"):
+        files.read(path)
+
+
+@pytest.mark.parametrize(("at", "byte"), [(6, 200), (46, 0x9E)])
+def test_damage_to_an_archives_directory_is_a_weights_error(
+    whole: bytes, tmp_path: Path, at: int, byte: int
+) -> None:
+    """PyTorch reads over a wrong version or name; Python's zipfile does not."""
+    entry = whole.rindex(b"PK\x01\x02")
+    damaged = bytearray(whole)
+    damaged[entry + at] = byte
+    damaged[entry + 9] |= 8  # names are UTF-8
+    path = tmp_path / "g.pth"
+    path.write_bytes(damaged)
+    with contextlib.suppress(WeightsError):
+        files.read(path)
 
 
 STATES = {

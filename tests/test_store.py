@@ -297,6 +297,24 @@ def test_tensors_of_other_types_are_refused(tmp_path: Path) -> None:
         store.load_generator(path)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, value) -> None:
+    path = tmp_path / "g.safetensors"
+    variables = tiny(**TINY)
+    variables["params"]["prelu_in"]["slope"] = np.full(1, value, np.float32)
+    store.save_generator(path, TINY, variables)
+    with pytest.raises(WeightsError, match=r"g\.safetensors .*prelu_in/slope .*finite"):
+        store.load_generator(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".h5"])
+def test_a_missing_average_is_never_replaced(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"g{suffix}"
+    path.touch()
+    with pytest.raises(WeightsError, match="holds no moving average"):
+        files.read(path, ema=True)
+
+
 def test_files_open_without_this_project(tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
     store.save_generator(path, TINY, tiny(**TINY), step=7)

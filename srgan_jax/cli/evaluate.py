@@ -149,6 +149,8 @@ def evaluate(
         from srgan_jax.evaluation import lpips as distances
 
         insets = figures.insets(figure or [], regions or [])
+        if explain is not None and (out or compare):
+            raise ValueError("--explain only prints: leave out --out and --compare")
         if insets and out is None:
             raise ValueError("--figure and --regions need a folder: give --out")
         opened = datasets.open_datasets(data, lr_data or [])
@@ -177,7 +179,7 @@ def evaluate(
             typer.echo(tables.finite_json(records) if json else steps.text(records))
             return
         if out:
-            out.mkdir(parents=True, exist_ok=True)
+            output.prepare(out)
     note = f"padding of the generators: {padding}" if generators else ""
     total = sum(len(dataset.images) for dataset in opened)
     with progress.Progress(console=notes, transient=True) as bar:
@@ -190,8 +192,6 @@ def evaluate(
     for sentence in report.notes():
         notes.print(sentence)
     with usage_errors():  # such as too few images to compare, a region outside an image
-        if compare:
-            typer.echo(bootstrap.describe(report.results, *compare), err=json)
         if out:
             output.write(
                 report,
@@ -203,6 +203,8 @@ def evaluate(
                 blends=rows.find_blends(weights or []),
             )
             notes.print(f"results: {out}")
+        if compare:
+            typer.echo(bootstrap.describe(report.results, *compare), err=json)
     if report.failures:
         notes.print(f"{len(report.failures)} of {total} images could not be scored")
         raise typer.Exit(1)

@@ -161,7 +161,11 @@ class Benchmark:
             path = image_files[hr_file]
             image = decode.read_image(path)
             try:
-                images[name] = matching.cut_to(image, pair.hr, self.scale)
+                if image.shape == pair.hr.shape:
+                    images[name] = image
+                    continue
+                whole = decode.read_image(hr_file).shape
+                images[name] = matching.cut_to(image, pair.hr, whole)
             except ValueError as error:
                 raise ValueError(f"{path} {error}") from None
             if images[name].shape != image.shape:

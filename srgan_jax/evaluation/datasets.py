@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srgan_jax.data import pairs
+from srgan_jax.data.source import printable
 
 # Folders inside a data set's folder in the supplementary material of SelfExSR.
 INNER_FOLDER = re.compile(r"HR|LR|image_SRF_\d+")
@@ -54,10 +55,13 @@ def open_datasets(
         Path(os.fspath(folder).removeprefix("folder:")).expanduser()
         for folder in hr_folders
     ]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ValueError(f"{folder} is given twice: score it once, or in two runs")
     labels = [_label(folder) for folder in folders]
     return [
         Dataset(
-            label if labels.count(label) == 1 else str(folder),
+            printable(label if labels.count(label) == 1 else folder),
             _with_labels(pairs.find_pairs(folder, lr), folder),
         )
         for label, folder, lr in zip_longest(labels, folders, lr_folders)
@@ -116,7 +120,7 @@ def _with_labels(images: Sequence[pairs.Files], folder: Path) -> list[pairs.File
     count = Counter(places)
     return [
         files._replace(
-            name=place.as_posix() + (files.hr.suffix if count[place] > 1 else "")
+            name=printable(place) + (files.hr.suffix if count[place] > 1 else "")
         )
         for files, place in zip(images, places, strict=True)
     ]

@@ -13,15 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
+from srgan_jax.data.source import printable
 from srgan_jax.images import decode
 
 
-def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
+def find_images(
+    labels: Sequence[str], folder: Path, dataset: str = ""
+) -> dict[str, Path]:
     """Matches each label to an image file.
 
     Args:
       labels: the originals' paths below their folder, without extension.
       folder: folder of the images, or a pattern such as `FOLDER/*_SRGAN.png`.
+      dataset: if there are images below a sub-folder of this name, only they count.
 
     Returns:
       A mapping from label to file.
@@ -30,8 +34,14 @@ def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
       ValueError: there is no such folder, or a label has no file or several.
     """
     stems: dict[str, list[Path]] = {}
-    for place, path in _list(folder):
-        stems.setdefault(place.with_suffix("").as_posix(), []).append(path)
+    listed = _list(folder)
+    inside = [
+        (place, path)
+        for place, path in listed
+        if f"/{dataset}/" in f"/{place.parent.as_posix()}/"
+    ]
+    for place, path in inside or listed:
+        stems.setdefault(printable(place.with_suffix("")), []).append(path)
     affixes = [_affixes(label, stems) for label in labels]
     shared = set.intersection(*affixes)
     if not shared:
@@ -50,27 +60,28 @@ def find_images(labels: Sequence[str], folder: Path) -> dict[str, Path]:
     return {label: paths[0] for label, paths in found.items()}
 
 
-def cut_to(image: np.ndarray, hr: np.ndarray, scale: int) -> np.ndarray:
+def cut_to(image: np.ndarray, hr: np.ndarray, whole: tuple[int, ...]) -> np.ndarray:
     """Crops an image to the original's size if the mod-crop explains the difference.
 
     Args:
       image: `[h, w, 3]`, as another program wrote it.
-      hr: the original `[height, width, 3]`, cropped to multiples of `scale`.
-      scale: upscaling factor.
+      hr: the original `[height, width, 3]`, cropped to multiples of the scale.
+      whole: height and width of the original before that.
 
     Returns:
       The top-left part of `image`, which has the original's size.
 
     Raises:
-      ValueError: the image is smaller, or larger by `scale` pixels or more.
+      ValueError: the image has neither of the two sizes.
     """
     height, width = hr.shape[:2]
-    extra = image.shape[0] - height, image.shape[1] - width
-    if not all(0 <= pixels < scale for pixels in extra):
+    if not (
+        image.shape[0] in (height, whole[0]) and image.shape[1] in (width, whole[1])
+    ):
         raise ValueError(
             f"is {image.shape[1]}x{image.shape[0]} but its original "
             f"{width}x{height}: expected this size, or the original's size before it "
-            f"was cropped to a multiple of {scale}"
+            f"was cropped to a multiple of the scale, {whole[1]}x{whole[0]}"
         )
     return image[:height, :width]
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,22 @@ from srgan_jax.paths import replacing
 EXTREMES = 10  # number of worst and of best images that are shown
 
 Key = tuple[str, str]  # data set, image
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder for `write`, and finds out whether files can be written there.
+
+    Raises:
+      ValueError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"results cannot be written to {folder}: {error.strerror}"
+        ) from error
 
 
 def write(
@@ -177,11 +194,13 @@ def _scores(report: Report) -> dict[tuple[Key, str], Score]:
 
 
 def _label(weights: str) -> str:
-    """Returns the file's name, or the run's name if it is a run's generator."""
+    """Returns the file's name, with the run's name if it is a run's generator."""
     path = Path(weights)
-    if path.name == "generator.safetensors":
-        return path.parent.name
-    return path.name.removesuffix(".safetensors")
+    name = path.name.removesuffix(".safetensors")
+    if path.suffix and name.startswith("generator"):
+        run = path.absolute().parent.name
+        return f"{run} {name.removeprefix('generator').lstrip('-')}".rstrip()
+    return name
 
 
 def _file_name(text: str) -> str:

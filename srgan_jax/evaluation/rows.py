@@ -115,11 +115,9 @@ def match_images(
         if name in (*BUILT_IN, ORIGINAL, *generators, *images):
             raise ValueError(f"'{name}' is the name of another row: choose another")
         images[name] = {}
+        folder = Path(place).expanduser()
         for dataset in datasets:
-            folder = Path(place).expanduser()
-            if (folder / dataset.name).is_dir():
-                folder /= dataset.name
             labels = [image.name for image in dataset.images]
-            found = matching.find_images(labels, folder)
+            found = matching.find_images(labels, folder, dataset.name)
             images[name] |= {i.hr: found[i.name] for i in dataset.images}
     return images

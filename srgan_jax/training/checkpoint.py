@@ -248,7 +248,11 @@ def load_generator(
         )
     settings = json.loads(config.read_text())["generator"]
     shapes = layout.expected("generator", settings)
-    leaves = {k: jax.ShapeDtypeStruct(s, np.float32) for k, s in shapes.items()}
+    # Without a device, Orbax asks for as many devices as the training had.
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    leaves = {
+        k: jax.ShapeDtypeStruct(s, np.float32, sharding=here) for k, s in shapes.items()
+    }
     abstract = unflatten_dict(leaves, sep="/")
     with Checkpoints(directory, keep=1, fingerprint="") as checkpoints:
         saved = checkpoints.all_steps()

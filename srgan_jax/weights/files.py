@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from srgan_jax.weights.formats import keras_h5, native, pytorch, pytorch_file, signature
 from srgan_jax.weights.layout import Weights, WeightsError
+
+KERAS = (".h5", ".hdf5")
 
 
 def read(path: Path, *, ema: bool = False) -> Weights:
@@ -22,8 +25,20 @@ def read(path: Path, *, ema: bool = False) -> Weights:
       ema: take the exponential moving average of a PyTorch checkpoint.
 
     Raises:
-      WeightsError: the file does not exist, is damaged, or holds no known network.
+      WeightsError: the file does not exist, is damaged, holds no known network, or
+        holds no average although `ema` is set.
     """
+    weights = _read(path, ema)
+    for name, leaf in flatten_dict(weights.variables, sep="/").items():
+        if not np.isfinite(leaf).all():
+            raise WeightsError(
+                f"{path} is damaged, or its training diverged: {name} holds numbers "
+                "that are not finite; use an earlier file"
+            )
+    return weights
+
+
+def _read(path: Path, ema: bool) -> Weights:
     if path.is_dir():
         raise WeightsError(
             f"{path} is a folder; expected a weight file such as "
@@ -36,13 +51,17 @@ def read(path: Path, *, ema: bool = False) -> Weights:
             f"{path} is {signature.PROGRAMS[path.suffix]}, which cannot be read as "
             "weights; give the weight file it was exported from"
         )
+    if ema and path.suffix in (".safetensors", *KERAS):
+        raise WeightsError(
+            f"{path} holds no moving average beside its weights; leave out --ema"
+        )
     if path.suffix == ".safetensors":
         metadata, tensors = native.tensors(path)
         if "srgan_jax" in metadata:
             return native.parse(path, metadata, tensors)
         state = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
         return pytorch.recognise(state, str(path))
-    if path.suffix in (".h5", ".hdf5"):
+    if path.suffix in KERAS:
         return keras_h5.read(path)
     return pytorch_file.read(path, ema=ema)
 

@@ -160,6 +160,8 @@ def _prelu(arrays: Layer) -> dict[str, np.ndarray]:
 
 def _from_depth_to_space(array: np.ndarray, factor: int = 2) -> np.ndarray:
     """Reorders output channels from TensorFlow's (i, j, c) to our (c, i, j)."""
+    if array.shape[-1] % factor**2:
+        return array  # `layout.check` refuses its shape
     grouped = array.reshape(*array.shape[:-1], factor**2, -1)
     return np.ascontiguousarray(np.swapaxes(grouped, -1, -2)).reshape(array.shape)
 

@@ -58,7 +58,7 @@ def write(path: Path, weights: Weights) -> None:
 def _load(path: Path) -> dict[Any, Any]:
     """Loads the dict in a file of `torch.save`; errors say what another file holds."""
     kind = signature.describe(path)
-    if kind not in ("a zip archive", "a pickle", "a tar archive"):
+    if not kind.startswith(("a zip archive", "a pickle", "a tar archive")):
         raise WeightsError(
             f"{path} is not a state dict: it is {kind}; expected a file that "
             "`torch.save` wrote"

@@ -100,7 +100,7 @@ UNSUPPORTED = {
         "RRDBNet, the generator of ESRGAN and Real-ESRGAN, whose architecture differs "
         "from SRGAN's; run it with its own project"
     ),
-    r"(^|\.)conv_first\.weight$": (
+    r"(^|\.)(upconv1|upsample1\.upsample_conv)\.weight$": (
         "MSRResNet, the generator of BasicSR and mmagic, which has no batch "
         "normalisation and is not supported; run it with its own project"
     ),

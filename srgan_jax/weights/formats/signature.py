@@ -34,7 +34,8 @@ def describe(path: Path) -> str:
         return "a safetensors file, perhaps truncated"
     for signature, name in SIGNATURES:
         if start.startswith(signature):
-            return name
+            damaged = signature.startswith(b"PK") and not zipfile.is_zipfile(path)
+            return f"{name}, perhaps cut off" if damaged else name
     if start.lstrip().startswith(b"<"):
         return "a web page or other markup"
     if b"ustar" in start:
@@ -47,5 +48,5 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # damaged
         return False
