@@ -1,11 +1,13 @@
 """Compares the speed of upscaling here with PyTorch, using the same weights.
 
-    python benchmarks/inference.py [--rounds 5] [--images 24] [--peak]
+    python benchmarks/inference.py [--rounds 5] [--images 24] [--peak] [--many]
 
 All programs map uint8 images to uint8 images and pad with zeros. They take turns, and
 ratios are taken within a round, since the machine may be busy with other work. CPU
 seconds are the sum over all threads. `--peak` adds the peak memory at two sizes,
-without the output image, each in a separate process. Prints one line of JSON per size.
+without the output image, each in a separate process. `--many` adds the CPU seconds of a
+batch of 400 images of 160x120 divided by those of one of 3200x2400. Prints one line of
+JSON per size.
 Needs srgan-jax[parity].
 """
 
@@ -94,7 +96,9 @@ def upscaler_of(forward: Callable) -> Callable[[np.ndarray], np.ndarray]:
 
 def photographs(height: int, width: int, count: int) -> list[np.ndarray]:
     """Returns crops of a photograph, which is tiled so that it is large enough."""
-    photo = np.tile(skimage.data.astronaut(), (2, 2, 1))
+    photo = skimage.data.astronaut()
+    rows, columns = (-(-(side + count) // len(photo)) for side in (height, width))
+    photo = np.tile(photo, (rows, columns, 1))
     return [
         np.ascontiguousarray(photo[i : i + height, i : i + width]) for i in range(count)
     ]
@@ -173,6 +177,21 @@ def peak(weights: str, height: int, width: int) -> dict[str, Any]:
     return json.loads(subprocess.check_output(command, env=dict(os.environ)))
 
 
+def many(weights: str, rounds: int) -> dict[str, Any]:
+    """Processor seconds of a batch of small images over those of a large one."""
+    (large,) = photographs(2400, 3200, 1)
+    small = large.reshape(20, 120, 20, 160, 3).swapaxes(1, 2).reshape(-1, 120, 160, 3)
+    record: dict[str, Any] = {"sizes": [small.shape, large.shape]}
+    for padding in ("symmetric", "zero"):
+        upscaler = srgan_jax.load(weights, padding=padding)
+        ratios = [
+            seconds(upscaler, [small])[1] / seconds(upscaler, [large])[1]
+            for _ in range(rounds)
+        ]
+        record[padding] = round(statistics.median(ratios), 3)
+    return record
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", default=DEFAULT_GENERATOR)
@@ -180,6 +199,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24, help="of Kodak's size")
     parser.add_argument("--no-compile", action="store_true", help="no torch.compile")
     parser.add_argument("--peak", action="store_true")
+    parser.add_argument("--many", action="store_true")
     parser.add_argument("--peak-of", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
@@ -198,6 +218,8 @@ def main() -> None:
         report(compare(contestants, photographs(*size, count), arguments.rounds))
     for size in PEAK_SIZES if arguments.peak else ():
         report(peak(arguments.weights, *size))
+    if arguments.many:
+        report(many(arguments.weights, arguments.rounds))
 
 
 def report(record: dict[str, Any]) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import tiny
 from typer.testing import CliRunner, Result
 
 from srgan_jax.cli.main import app
 from srgan_jax.data import pipeline, sources
+from srgan_jax.training.resolve import resolve_config
 
 CONFIG = Path(__file__).parents[1] / "configs" / "srgan.py"
 
@@ -44,13 +46,34 @@ def test_the_preview_shows_the_first_twelve_examples(folder, tmp_path):
         np.testing.assert_array_equal(cell[:, 32:], hr)
 
 
+def test_the_config_json_of_a_run_and_named_stages_are_taken_as_by_train_py(
+    folder, tmp_path
+):
+    given = tiny.config(folder)
+    saved = tmp_path / "config.json"
+    saved.write_text(resolve_config(given).to_json())
+    sheets = []
+    for config in (saved, f"{Path(tiny.__file__)}:{folder}"):
+        sheets.append(tmp_path / f"{len(sheets)}.png")
+        done = run(
+            f"--config={config}",
+            "--config.stages.adversarial.steps=7",
+            "--config.seed=3",
+            *("-o", sheets[-1]),
+        )
+        assert done.exit_code == 0, done.stderr
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+
+
 def test_errors_are_one_line(tmp_path):
-    out = tmp_path / "crops.png"
+    out, torn = tmp_path / "crops.png", tmp_path / "torn.json"
+    torn.write_text("{")
     for arguments, words in [
         (["--config=absent.py"], "there is no configuration file absent.py"),
         ([f"--config={CONFIG}", "--config.data.sorce=x"], "sorce"),
         ([f"--config={CONFIG}", "--config.data.source=what"], "unknown source 'what'"),
         ([f"--config={CONFIG}", "--crop=3"], "crop"),
+        ([f"--config={torn}"], f"{torn} is not the config.json of a run"),
     ]:
         done = run(*arguments, "-o", out)
         assert done.exit_code == 2

@@ -17,12 +17,14 @@ import tiny
 from PIL import ExifTags, Image
 from typer.testing import CliRunner, Result
 
+import srgan_jax
 from srgan_jax.cli.main import app
 from srgan_jax.images import decode, encode
 from srgan_jax.images.formats import BY_SUFFIX
 from srgan_jax.images.image import Image as DecodedImage
 from srgan_jax.images.image import ImageError
 from srgan_jax.inference import jobs
+from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
@@ -227,6 +229,11 @@ def test_sizes_above_the_networks_are_refused(weights: Path, tmp_path: Path) -> 
         ["-o", "out", "--quality", "101"],
         ["-o", "-"],
         ["-o", "-", "--format", "png", "--json"],
+        ["-o", "out", "--quality", "50"],
+        ["-o", ""],
+        ["-o", "x.gif"],
+        ["-o", "in/notes.txt"],
+        ["-o", "out", ""],
         ["-o", "two.png", "SECOND"],
         ["-o", "two.png", "FOLDER"],
         ["-o", "out", "-"],
@@ -237,6 +244,7 @@ def test_contradictory_options_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     source, second = save(tmp_path / "a.png"), save(tmp_path / "in/b.png")
+    (tmp_path / "in/notes.txt").touch()
     names = {"SECOND": str(second), "FOLDER": str(second.parent)}
     options = [names.get(option, option) for option in options]
     inputs = [] if names["FOLDER"] in options else [source]
@@ -349,6 +357,74 @@ def test_names_are_printed_literally(weights: Path, tmp_path: Path) -> None:
     assert "[red]b:camera:.png: 28x24 in" in result.stderr
     assert "caf\\udce9.png: 28x24 in" in result.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(names)
+
+
+def test_padding_reaches_the_upscaler(weights: Path, tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png")
+    results = {}
+    for padding in ("symmetric", "zero"):
+        target = tmp_path / f"{padding}.png"
+        result = upscale(weights, source, "-o", target, "--padding", padding)
+        assert result.exit_code == 0, result.output
+        ours = srgan_jax.load(weights, tile=16, padding=padding)
+        results[padding] = decode.read(target).pixels
+        assert np.array_equal(results[padding], ours(decode.read(source).pixels))
+    assert not np.array_equal(*results.values())
+    assert upscale(weights, source, "-o", tmp_path, "--padding", "edge").exit_code == 2
+
+
+def test_small_images_of_equal_size_go_through_together(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among others, and with one that cannot be written."""
+    sizes = {"a": (12, 14), "b": (9, 9), "c": (12, 14), "d": (12, 14), "e": (40, 40)}
+    for name, size in sizes.items():
+        save(tmp_path / f"in/{name}.png", *size)
+    save(tmp_path / "in/clear.png", 12, 14, "RGBA")
+    save(tmp_path / "in/grey.png", 12, 14, "L")
+    (tmp_path / "out/c.png").mkdir(parents=True)
+    shapes = []
+    ours = Upscaler.__call__
+
+    def noted(self: Upscaler, image: np.ndarray, *others: object) -> np.ndarray:
+        shapes.append(image.shape)
+        return ours(self, image, *others)
+
+    monkeypatch.setattr(Upscaler, "__call__", noted)
+    monkeypatch.setattr(jobs, "SMALL", 12 * 14)
+    monkeypatch.setattr(jobs, "TOGETHER", 2 * 12 * 14)
+    command = [tmp_path / "in", "-o", tmp_path / "out", "--overwrite", "--json"]
+    result = upscale(weights, *command)
+    assert result.exit_code == 1
+    assert sorted(shapes, key=str) == [
+        *((12, 14), (12, 14, 3), (12, 14, 3), (2, 12, 14, 3), (40, 40, 3), (9, 9, 3)),
+    ]
+    names = [Path(r["output"]).stem for r in json.loads(result.stdout)["pictures"]]
+    assert names == ["a", "b", "clear", "d", "e", "grey"]
+    upscaler = srgan_jax.load(weights, tile=16)
+    for name in sizes.keys() - {"c"}:
+        expected = ours(upscaler, decode.read(tmp_path / f"in/{name}.png").pixels)
+        written = decode.read(tmp_path / f"out/{name}.png").pixels
+        assert np.abs(written.astype(int) - expected).max() <= 1
+
+
+def test_images_that_wait_are_bounded(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(6):
+        save(tmp_path / f"in/{i}.png", 4 + i % 3, 5)
+    waiting = []
+    ours = jobs._finish
+
+    def noted(group: list, *others: object) -> object:
+        waiting.append(len(group))
+        return ours(group, *others)
+
+    monkeypatch.setattr(jobs, "_finish", noted)
+    monkeypatch.setattr(jobs, "WAITING", 4)
+    result = upscale(weights, tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert waiting == [2, 2, 2]
 
 
 def test_a_link_to_a_parent_folder_gives_no_copies(

@@ -203,7 +203,9 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path) -> None:
 def test_phone_photos_with_previews_are_read(tmp_path: Path) -> None:
     frame = Image.fromarray(pixels(16, 16, 3))
     frame.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[frame])
-    assert decode.read(tmp_path / "a.jpg").pixels.shape == (16, 16, 3)
+    image = decode.read(tmp_path / "a.jpg")
+    assert image.pixels.shape == (16, 16, 3)
+    assert image.notes == ("left out further images (previews, depth): 1",)
 
 
 def test_an_image_with_damaged_exif_is_read(tmp_path: Path) -> None:
@@ -228,6 +230,16 @@ def test_find_follows_links_and_visits_each_folder_once(tmp_path: Path) -> None:
     found = [str(path.relative_to(tmp_path)) for path in decode.find(tmp_path)]
     expected = ["a.PNG", "folder.png/f.png", "link.png", "z/b.png", "z/deep/c.jpg"]
     assert found == expected
+
+
+def test_links_that_lead_nowhere_are_files(tmp_path: Path) -> None:
+    for name, goal in (("circle.png", "circle.png"), ("dead.png", "nowhere")):
+        (tmp_path / name).symlink_to(goal)
+    found = decode.find(tmp_path)
+    assert [path.name for path in found] == ["circle.png", "dead.png"]
+    for path in found:
+        with pytest.raises(ImageError, match=path.name):
+            decode.check(path)
 
 
 def test_find_takes_names_of_any_encoding(tmp_path: Path) -> None:

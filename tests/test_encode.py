@@ -49,6 +49,9 @@ def test_quality_and_lossless_are_applied(tmp_path: Path) -> None:
         assert sizes[0] < sizes[1]
     encode.write(tmp_path / "a.webp", image, Settings(lossless=True))
     assert np.array_equal(decode.read(tmp_path / "a.webp").pixels, image.pixels)
+    clear = Decoded(image.pixels, np.zeros((32, 32), np.uint8))
+    encode.write(tmp_path / "clear.webp", clear, Settings(lossless=True))
+    assert np.array_equal(decode.read(tmp_path / "clear.webp").pixels, image.pixels)
     for suffix in (".jpg", ".avif"):
         with pytest.raises(ImageError, match="is never lossless; choose png"):
             encode.write(tmp_path / f"b{suffix}", image, Settings(lossless=True))
@@ -121,6 +124,41 @@ def test_xmp_comments_and_dpi_are_copied(tmp_path: Path) -> None:
     assert notes == ["left out, as BMP cannot hold it: the comment, XMP"]
     with Image.open(tmp_path / "b.bmp") as saved:
         assert np.allclose(saved.info["dpi"], (300, 150), atol=0.1)
+
+
+def test_grey_of_a_profile_becomes_srgb_in_webp(tmp_path: Path) -> None:
+    """WebP holds RGB alone, to which a profile of grey does not belong."""
+    linear = b"curv" + struct.pack(">4xIHxx", 1, 256)  # the power 1
+    white = b"XYZ " + struct.pack(">4x3I", 63_190, 65_536, 54_061)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 14)
+    header = struct.pack(">4xI4s4s4s12x4s28x3I48x", 0x2400000, *(b"mntr", b"GRAY"),
+                         b"XYZ ", b"acsp", 63_190, 65_536, 54_061)  # fmt: skip
+    profile = struct.pack(">I", 192) + header + tags + white + linear
+    levels = np.arange(256, dtype=np.uint8).reshape(64, 4)
+    image = Decoded(levels, None, Metadata(icc=profile))
+    encode.write(tmp_path / "a.webp", image, Settings(lossless=True))
+    saved = decode.read(tmp_path / "a.webp")
+    assert saved.metadata.icc is None
+    expected = 255 * (1.055 * (np.arange(256) / 255) ** (1 / 2.4) - 0.055)
+    assert np.abs(saved.pixels[..., 0].ravel()[2:] - expected[2:]).max() < 1
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".avif"])
+def test_chroma_is_not_subsampled(tmp_path: Path, suffix: str) -> None:
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 255
+    encode.write(tmp_path / f"a{suffix}", Decoded(stripes))
+    saved = decode.read(tmp_path / f"a{suffix}").pixels
+    assert np.abs(saved.astype(int) - stripes).mean() < 10
+
+
+@pytest.mark.parametrize("suffix", BY_SUFFIX)
+def test_no_resolution_costs_the_image(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    for dpi in ((1e8, 0.03), (70_000.0, 300.0)):
+        notes = encode.write(path, Decoded(pixels(4, 4, 3), metadata=Metadata(dpi=dpi)))
+        assert len(notes) == (suffix in (".jpg", ".jpeg", ".jfif", ".bmp"))
+        assert decode.read(path).pixels.shape == (4, 4, 3)
 
 
 def test_metadata_larger_than_a_jpeg_segment_is_left_out(tmp_path: Path) -> None:

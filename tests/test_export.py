@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from srgan_jax.cli.main import app
 from srgan_jax.inference import export
-from srgan_jax.models import registry
+from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
@@ -47,46 +47,97 @@ def photographs() -> list[np.ndarray]:
 
 def run_onnx(model: bytes, lr: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    (sr,) = session.run(["sr"], {"lr": lr.transpose(0, 3, 1, 2)})
+    (sr,) = session.run(["output"], {"input": lr.transpose(0, 3, 1, 2)})
     return sr.transpose(0, 2, 3, 1)
+
+
+def expected(model: Generator, variables: dict[str, Any], lr: np.ndarray) -> np.ndarray:
+    """The generator's SR in [0, 1]."""
+    sr = np.asarray(jax.jit(model.apply)(variables, lr))
+    return np.clip((sr + 1) / 2, 0, 1)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_onnx_equals_the_generator(variant: dict[str, Any]) -> None:
     model, variables = network(**variant)
-    exported = export.to_onnx(tiny.settings_of(model), variables)
+    exported = export.to_onnx(tiny.settings_of(model), variables, padding="zero")
     for lr in photographs():
-        expected = np.asarray(jax.jit(model.apply)(variables, lr))
-        np.testing.assert_allclose(run_onnx(exported, lr), expected, atol=1e-4)
+        sr = run_onnx(exported, lr)
+        np.testing.assert_allclose(sr, expected(model, variables, lr), atol=5e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS[:2], ids=str)
 def test_stablehlo_equals_the_generator(variant: dict[str, Any]) -> None:
     model, variables = network(**variant)
-    data = export.to_stablehlo(tiny.settings_of(model), variables)
+    data = export.to_stablehlo(tiny.settings_of(model), variables, padding="zero")
     exported = jax.export.deserialize(bytearray(data))
     assert exported.platforms == ("cpu", "cuda", "tpu")
     for lr in photographs():
-        expected = np.asarray(jax.jit(model.apply)(variables, lr))
-        np.testing.assert_allclose(exported.call(lr), expected, atol=1e-5)
+        sr = exported.call(lr)
+        np.testing.assert_allclose(sr, expected(model, variables, lr), atol=5e-6)
+
+
+@pytest.mark.parametrize("to", ["onnx", "stablehlo"])
+@pytest.mark.parametrize("fixed", [False, True], ids=["any size", "fixed size"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 30), (21, 17)])
+def test_mirrored_borders_are_the_upscalers(
+    to: str, fixed: bool, size: tuple[int, int]
+) -> None:
+    """Also where the image is smaller than the border."""
+    model, variables = network()
+    settings = tiny.settings_of(model)
+    lr = photographs()[0][0, 2 : 2 + size[0], 3 : 3 + size[1]]
+    options = dict(zip(("height", "width"), size, strict=True)) if fixed else {}
+    if to == "onnx":
+        sr = run_onnx(export.to_onnx(settings, variables, **options), lr[None])
+    else:
+        data = export.to_stablehlo(settings, variables, **options)
+        sr = jax.export.deserialize(bytearray(data)).call(lr[None])
+    ours = Upscaler(settings, variables, padding="symmetric")
+    np.testing.assert_allclose(sr[0], ours(lr), atol=5e-5)
+
+
+def test_onnx_of_a_fixed_size_takes_no_other() -> None:
+    model, variables = network()
+    settings = tiny.settings_of(model)
+    exported = export.to_onnx(settings, variables, height=24, width=32)
+    value = onnx.load_from_string(exported).graph.output[0].type.tensor_type
+    shape = [axis.dim_param or axis.dim_value for axis in value.shape.dim]
+    assert shape == ["batch", 3, 96, 128]
+    with pytest.raises(Exception, match=r"(?i)invalid dimensions"):
+        run_onnx(exported, np.zeros((1, 24, 33, 3), np.float32))
+
+
+def test_half_precision_halves_the_file_and_stays_near() -> None:
+    model, variables = network(channels=16)
+    settings, (lr, _) = tiny.settings_of(model), photographs()
+    full = export.to_onnx(settings, variables)
+    half = export.to_onnx(settings, variables, fp16=True)
+    assert len(half) < 0.65 * len(full)
+    types = {i.data_type for i in onnx.load_from_string(half).graph.initializer}
+    assert onnx.TensorProto.FLOAT not in types
+    difference = np.abs(run_onnx(half, lr) - run_onnx(full, lr))
+    assert 0 < difference.max() < 0.02
 
 
 @pytest.mark.skipif(
     not store.is_cached("krasserm-srgan"), reason="needs krasserm-srgan in the cache"
 )
-def test_pretrained_weights_in_onnx_equal_the_generator() -> None:
-    settings, variables = store.load_generator("krasserm-srgan")
-    model = registry.create("generator", settings)
-    lr = skimage.data.astronaut()[None, ::4, ::4].astype(np.float32) / 255
-    expected = np.asarray(jax.jit(model.apply)(variables, lr))
-    sr = run_onnx(export.to_onnx(settings, variables), lr)
-    np.testing.assert_allclose(sr, expected, atol=1e-4)
+@pytest.mark.parametrize("padding", ["zero", "symmetric"])
+def test_pretrained_weights_in_onnx_equal_the_upscaler(padding: str) -> None:
+    generator = store.load_generator("krasserm-srgan")
+    image = skimage.data.astronaut()[100:350:4, 80:330:4]
+    exported = export.to_onnx(*generator, padding=padding)
+    sr = run_onnx(exported, image[None].astype(np.float32) / 255)[0]
+    ours = Upscaler(*generator, padding=padding)(image)
+    assert np.abs(np.rint(255 * sr) - ours).max() <= 1
 
 
 def settings_in(path: Path) -> dict[str, Any]:
     if path.suffix == ".onnx":
-        properties = onnx.load(path).metadata_props
-        return json.loads({p.key: p.value for p in properties}["settings"])
+        metadata = {p.key: p.value for p in onnx.load(path).metadata_props}
+        assert (metadata["scale"], metadata["padding"]) == ("2", "symmetric")
+        return json.loads(metadata["settings"])
     exported = jax.export.deserialize(bytearray(path.read_bytes()))
     return json.loads(exported.fun_name)
 
@@ -105,3 +156,27 @@ def test_the_command_writes_a_file_with_its_settings(to: str, tmp_path: Path) ->
     assert again.exit_code == 2
     assert "exists" in again.stderr
     assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
+
+
+def test_command_names_the_file_whose_folder_is_missing(tmp_path: Path) -> None:
+    out = tmp_path / "nodir" / "g.onnx"
+    result = CliRunner().invoke(app, ["export", "--to", "onnx", "-o", str(out)])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {out}: its folder does not exist")
+    assert ".part" not in result.stderr
+
+
+def test_command_writes_half_precision_for_one_size(tmp_path: Path) -> None:
+    model, variables = network(scale=2)
+    weights, out = tmp_path / "tiny.safetensors", tmp_path / "tiny.onnx"
+    store.save_generator(weights, tiny.settings_of(model), variables)
+    command = ["export", "--weights", str(weights), "-o", str(out), "--fp16"]
+    size = ["--height", "8", "--width", "9", "--padding", "zero"]
+    result = CliRunner().invoke(app, [*command, *size, "--to", "onnx"])
+    assert result.exit_code == 0, result.output
+    assert run_onnx(out.read_bytes(), np.zeros((2, 8, 9, 3), np.float32)).shape == (
+        *(2, 16, 18, 3),
+    )
+    refused = CliRunner().invoke(app, [*command, "--to", "stablehlo", "--overwrite"])
+    assert refused.exit_code == 2
+    assert "--fp16 is for --to onnx" in refused.stderr

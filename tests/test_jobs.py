@@ -1,15 +1,24 @@
 """Jobs: outputs of inputs, refused inputs, and upscaling of alpha."""
 
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
+import pytest
 from image_files import pixels
 
 from srgan_jax.data.resize import imresize
-from srgan_jax.images.image import Image
-from srgan_jax.inference.jobs import prepare, upscale
+from srgan_jax.images import decode, encode
+from srgan_jax.images.image import Image, ImageError
+from srgan_jax.inference.jobs import Job, prepare, run, upscale
+from srgan_jax.inference.sizes import Size
 
 
 def double(image: np.ndarray) -> np.ndarray:
@@ -57,7 +66,7 @@ def test_smaller_sizes_are_made_by_matlabs_bicubic() -> None:
 
 
 def test_unsupported_formats_are_named(tmp_path: Path) -> None:
-    for name in ("a.gif", "b.HEIC", "sub/c.jxl"):
+    for name in ("a.gif", "b.HEIC", "c.ppm", "sub/c.jxl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     made = prepare([str(tmp_path)], str(tmp_path / "out"))
@@ -65,5 +74,69 @@ def test_unsupported_formats_are_named(tmp_path: Path) -> None:
     assert made.failures == [
         f"{tmp_path / 'a.gif'}: GIF cannot be read",
         f"{tmp_path / 'b.HEIC'}: HEIC cannot be read",
+        f"{tmp_path / 'c.ppm'}: PNM cannot be read",
         f"{tmp_path / 'sub/c.jxl'}: JPEG XL cannot be read",
     ]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    listed = os.scandir
+
+    def scandir(path: str) -> Iterator[os.DirEntry]:
+        if path.endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    errors: list[OSError] = []
+    assert decode.scan(tmp_path, errors.append) == [tmp_path / "a.png"]
+    assert [error.filename for error in errors] == [str(tmp_path / "locked")]
+    with pytest.raises(PermissionError):
+        decode.scan(tmp_path)
+    assert prepare([str(tmp_path)], str(tmp_path / "out")).failures[0] == (
+        f"{tmp_path / 'locked'}: Permission denied"
+    )
+
+
+def test_a_folder_that_cannot_be_written_costs_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "a.png"
+    encode.write(source, Image(pixels(4, 4, 3)))
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    job = Job(source, tmp_path / "out/b.png", "PNG")
+    with pytest.raises(ImageError, match=r"b\.png: Read-only file system"):
+        run(job, Mock(scale=2, side_effect=AssertionError), size=Size())
+
+
+def test_closed_streams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    for inputs, out in ((["-"], "a.png"), (["a.png"], "-")):
+        with pytest.raises(ValueError, match="is closed; give a file"):
+            prepare(inputs, out, kind="PNG")
+
+
+def test_streams_that_fail_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "a.png"
+    encode.write(source, Image(pixels(4, 4, 3)))
+    broken = Mock()
+    broken.buffer.read.side_effect = OSError(errno.EISDIR, "Is a directory")
+    broken.buffer.write.side_effect = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(sys, "stdin", broken)
+    monkeypatch.setattr(sys, "stdout", broken)
+    upscaler = Mock(scale=2, side_effect=lambda image, _: double(image))
+    with pytest.raises(ImageError, match=r"^standard input: Is a directory"):
+        run(Job(None, tmp_path / "b.png", "PNG"), upscaler, size=Size())
+    with pytest.raises(ImageError, match=r"^standard output: No space left"):
+        run(Job(source, None, "PNG"), upscaler, size=Size())

@@ -89,3 +89,15 @@ def test_a_truncated_lock_is_replaced_once_it_is_stale(tmp_path, said, text):
     with Lock(tmp_path, said.append):
         pass
     assert "an unknown host" in said[0]
+
+
+def test_a_run_whose_lock_was_taken_while_it_was_suspended_stops(tmp_path, said):
+    """Two processes must not go on writing into one directory."""
+    with Lock(tmp_path, said.append) as held:
+        held.check()
+        path = write(tmp_path, os.getppid())
+        os.utime(path, (0, 0))
+        time.sleep(0.3)
+        with pytest.raises(LockError, match=f"another run took {tmp_path}"):
+            held.check()
+    assert path.stat().st_mtime == 0  # neither touched nor removed

@@ -16,6 +16,7 @@ from srgan_jax.images.image import Image as Decoded
 from srgan_jax.images.image import ImageError
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b"XML:com.adobe.xmp\0"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 CLEAR = {0: struct.pack(">H", 1), 2: struct.pack(">HHH", 1, 2, 3), 3: bytes((0, 128))}
 
@@ -114,9 +115,27 @@ def test_an_image_with_damaged_metadata_is_read() -> None:
         (broken, "chunk tEXt is damaged and left out"),
         (icc, "the colour profile is damaged and left out"),
         (short, "the colour profile is damaged and left out"),
+        (chunk(b"gAMA", b"\1"), "chunk gAMA is damaged and left out"),
+        (chunk(b"pHYs", b"\1\1"), "chunk pHYs is damaged and left out"),
+        (chunk(b"iTXt", XMP + b"\1\0\0\0none"), "XMP is damaged and left out"),
     ):
         data = png([bytes(24)] * 8, 8, 8, 2, chunks)
         image = decode.decode_image(data, "a.png")
         assert image.notes == (note,)
         assert image.metadata.icc is None
         assert image.metadata.chunks == ()
+
+
+def test_compressed_xmp_is_read() -> None:
+    packet = chunk(b"iTXt", XMP + b"\1\0\0\0" + zlib.compress(b"<x/>"))
+    image = decode.decode_image(png([bytes(24)] * 8, 8, 8, 2, packet), "a.png")
+    assert image.metadata.xmp == b"<x/>"
+    assert image.metadata.chunks == image.notes == ()
+
+
+def test_one_column_of_any_strides_is_written() -> None:
+    column = np.ascontiguousarray(pixels(1, 9, 3).swapaxes(0, 1))
+    assert column.strides != (3, 3, 1)
+    file = io.BytesIO()
+    png_.encode(file, Decoded(column))
+    assert np.array_equal(np.asarray(Image.open(file)), column)

@@ -41,15 +41,15 @@ def resolve_stage(**fields):
 def workdir(tmp_path):
     """Returns the directory of a run that has saved step 2."""
     config = resolve()
-    resume.write_config(tmp_path, config, [])
+    resume.write_config(tmp_path, config, [], 2)
     described = tmp_path / "checkpoints/2/stage"
     described.mkdir(parents=True)
     (described / "metadata").write_text(json.dumps({"config": config.to_dict()}))
     return tmp_path
 
 
-def find(workdir, config, allow=False):
-    return resume.find_changes(workdir, config, 2, allow=allow)
+def find(workdir, config, allow=False, goes_back=False):
+    return resume.find_changes(workdir, config, 2, allow=allow, goes_back=goes_back)
 
 
 def test_the_same_configuration_has_no_changes(workdir):
@@ -111,15 +111,18 @@ def test_other_terms_of_the_content_loss_are_refused(workdir):
 
 
 def test_a_run_without_a_checkpoint_begins_anew_with_any_configuration(tmp_path):
-    resume.write_config(tmp_path, resolve(), [])
-    assert resume.find_changes(tmp_path, resolve(seed=5), 0, allow=False) == []
+    resume.write_config(tmp_path, resolve(), [], 0)
+    assert (
+        resume.find_changes(tmp_path, resolve(seed=5), 0, allow=False, goes_back=False)
+        == []
+    )
 
 
 def test_a_finished_generator_without_checkpoints_is_protected(tmp_path):
-    resume.write_config(tmp_path, resolve(), [])
+    resume.write_config(tmp_path, resolve(), [], 0)
     (tmp_path / "generator.safetensors").touch()
     with pytest.raises(configuration.ConfigError, match=r"config\.seed=0"):
-        resume.find_changes(tmp_path, resolve(seed=5), 0, allow=False)
+        resume.find_changes(tmp_path, resolve(seed=5), 0, allow=False, goes_back=False)
 
 
 @pytest.mark.parametrize("text", ["", "{", None])
@@ -146,7 +149,7 @@ def test_each_change_is_recorded_once_with_its_step(workdir):
     for _ in range(
         2
     ):  # A run may be killed between writing the history and config.json.
-        resume.write_config(workdir, config, changes)
+        resume.write_config(workdir, config, changes, 2)
     assert resume.read_history(workdir) == changes
     assert find(workdir, config) == []
     (sentence,) = resume.describe_recipe_changes(changes)
@@ -160,3 +163,20 @@ def test_scores_before_a_change_of_the_evaluation_are_not_compared(workdir):
     protocol = find(workdir, resolve(**{"evaluation.protocol": "paper"}))
     assert resume.evaluation_changed_at(every) == 0
     assert resume.evaluation_changed_at(protocol) == 2
+
+
+def test_going_back_compares_with_the_checkpoint_and_forgets_later_changes(workdir):
+    """The batch size changed at step 6, after the checkpoint of step 2."""
+    larger = resolve(batch_size=8)
+    change = resume.Change(6, "batch_size", 4, 8)
+    resume.write_config(workdir, larger, [change], 6)
+    assert resume.read_history(workdir) == [change]
+    with pytest.raises(configuration.ConfigError, match="from step 2 on"):
+        find(workdir, larger, goes_back=True)
+    (earlier,) = find(workdir, larger, allow=True, goes_back=True)
+    assert earlier.step == 2
+    resume.write_config(workdir, larger, [earlier], 2)
+    assert resume.read_history(workdir) == [earlier]
+    assert find(workdir, resolve(), goes_back=True) == []
+    resume.write_config(workdir, resolve(), [], 1)
+    assert resume.read_history(workdir) == []

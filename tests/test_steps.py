@@ -117,9 +117,13 @@ def test_mse_on_the_unit_range_is_a_quarter_of_the_paper_s():
     np.testing.assert_allclose(quarter["content"], metrics["content"] / 4, rtol=1e-5)
 
 
-@pytest.mark.parametrize("step", [steps.pretrain_step, steps.adversarial_step])
-def test_synchronised_batch_norm_makes_the_number_of_devices_irrelevant(step):
-    recipe = tiny.recipe(optimizer=DESCENT, synchronised=True)
+@pytest.mark.parametrize(
+    ("step", "order"),
+    [(steps.pretrain_step, "generator_first")]
+    + [(steps.adversarial_step, order) for order in steps.ORDERS],
+)
+def test_synchronised_batch_norm_makes_the_number_of_devices_irrelevant(step, order):
+    recipe = tiny.recipe(optimizer=DESCENT, synchronised=True, order=order)
     state, batch = tiny.state(recipe), tiny.batch(8)
     one, metrics = run(step, recipe, state, batch)
     four, metrics_four = run(step, recipe, state, batch, devices=4)
@@ -128,6 +132,13 @@ def test_synchronised_batch_norm_makes_the_number_of_devices_irrelevant(step):
     )
     assert_close(metrics_four, metrics, rtol=1e-4)
     assert_close(four.generator.batch_stats, one.generator.batch_stats)
+    if step is steps.adversarial_step:
+        assert_close(
+            moved(state.discriminator, four.discriminator),
+            moved(state.discriminator, one.discriminator),
+        )
+        ours, theirs = four.discriminator.batch_stats, one.discriminator.batch_stats
+        assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("step", [steps.pretrain_step, steps.adversarial_step])

@@ -185,10 +185,15 @@ def test_16_bit_cmyk_is_rounded_and_converted() -> None:
 
 def test_thumbnail_and_mask_pages_are_ignored(tmp_path: Path) -> None:
     large, small = pixels(16, 16, 3), pixels(4, 4, 3)
-    for order in ([(large, 0), (small, 1)], [(small, 1), (large, 0)]):
+    mask = large[..., 0] > 127
+    for order in (
+        *([(large, 0), (small, 1)], [(small, 1), (large, 0)]),
+        [(large, 0), (mask, 4)],
+    ):
         with tifffile.TiffWriter(tmp_path / "a.tif") as out:
             for page, kind in order:
-                out.write(page, photometric="rgb", subfiletype=kind)
+                photometric = "minisblack" if page is mask else "rgb"
+                out.write(page, photometric=photometric, subfiletype=kind)
         assert np.array_equal(decode.read(tmp_path / "a.tif").pixels, large)
 
 
@@ -223,6 +228,14 @@ def test_missing_strips_are_refused() -> None:
     sparse = data[:start] + bytes(4) + data[start + 4 :]
     with pytest.raises(ImageError, match="a part of its samples is missing"):
         decode.decode_image(sparse, "a.tif")
+
+
+def test_a_truncated_strip_is_refused() -> None:
+    """JPEG is the compression whose decoder fills in what is missing."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels(64, 64, 3), compression="jpeg", photometric="rgb")
+    with pytest.raises(ImageError, match="a part of its samples is missing"):
+        decode.decode_image(file.getvalue()[:-900], "a.tif")
 
 
 @pytest.mark.parametrize("big", [False, True])
@@ -268,3 +281,12 @@ def test_lost_tags_are_named(tmp_path: Path) -> None:
     encode.write(tmp_path / "b.tif", image)
     with tifffile.TiffFile(tmp_path / "b.tif") as saved:
         assert saved.pages[0].tags["Artist"].value == "Me"
+
+
+@pytest.mark.parametrize("ome", [False, True])
+def test_descriptions_of_the_array_are_left_out(ome: bool) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels(8, 9, 3), photometric="rgb", ome=ome)
+    image = tiff.decode(file.getvalue(), None)
+    assert image.notes == ("left out tags: ImageDescription",)
+    assert image.metadata.exif is None or b"shape" not in image.metadata.exif

@@ -2,18 +2,23 @@
 
 import functools
 import itertools
+import pickle
+import pydoc
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import srgan_jax
 from srgan_jax.inference import tiles
 from srgan_jax.inference import upscaler as upscaler_module
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models.generator import Generator
+from srgan_jax.weights import catalog, store
 
 LENGTHS = st.one_of(st.integers(1, 12), st.integers(1, 70))
 VARIANTS = {
@@ -180,13 +185,13 @@ def test_windows_cover_each_pixel_once_with_a_halo(
     assert len(plan.cells(plan.windows[: plan.batch])) <= plan.most_cells
 
 
-def test_all_images_and_weights_of_a_generator_share_one_program() -> None:
+def test_large_images_and_weights_of_a_generator_share_one_program() -> None:
     model, variables = network("paper")
     of_model = tiny.settings_of(model)
     upscaler_module._upscale.clear_cache()
     for weights in (variables, jax.tree.map(np.copy, variables)):
         fixed = Upscaler(of_model, weights, tile=16)
-        for height, width in ((1, 1), (20, 90), (64, 64), (33, 47)):
+        for height, width in ((140, 140), (110, 190), (150, 120)):
             fixed(photo(height, width))
     assert upscaler_module._upscale._cache_size() == 1
 
@@ -198,18 +203,124 @@ def test_progress_counts_windows() -> None:
     assert sorted(calls) == calls
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((4, 4, 3), np.float32),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros(4, np.uint8),
-    ],
+def test_float_is_upscaled_without_rounding() -> None:
+    image = photo(20, 30)
+    levels = upscaler("paper", None)(image)
+    for dtype in (np.float32, np.float64):
+        sr = upscaler("paper", None)(image.astype(dtype) / 255)
+        assert (sr.dtype, sr.shape) == (dtype, (80, 120, 3))
+        assert np.abs(255 * sr - levels).max() <= 0.501
+
+
+@pytest.mark.parametrize(("bias", "value"), [(9, 1), (-9, 0)])
+def test_float_is_clipped(bias: float, value: float) -> None:
+    model, variables = network("paper")
+    variables = jax.tree.map(np.copy, variables)
+    variables["params"]["conv_out"]["bias"][:] = bias
+    sr = Upscaler(tiny.settings_of(model), variables)(np.zeros((4, 4, 3), np.float32))
+    assert (sr == value).all()
+
+
+def test_colour_images_with_alpha_and_batches() -> None:
+    batch = np.stack([photo(20, 30), photo(20, 30) // 2, photo(20, 30)[::-1]])
+    alpha = np.full((3, 20, 30, 1), 7, np.uint8)
+    sr = upscaler("paper", None)(np.concatenate([batch, alpha], axis=-1))
+    assert sr.shape == (3, 80, 120, 4)
+    assert (sr[..., 3] == 7).all()
+    for image, result in zip(batch, sr, strict=True):
+        assert_same(result[..., :3], expected("paper", image))
+
+
+def test_same_kind_comes_back() -> None:
+    image = photo(9, 12)
+    sr = upscaler("paper", None)(image)
+    of_jax = upscaler("paper", None)(jax.numpy.asarray(image))
+    assert isinstance(of_jax, jax.Array)
+    assert np.array_equal(of_jax, sr)
+    of_pil = upscaler("paper", None)(PIL.Image.fromarray(image))
+    assert of_pil.mode == "RGB"
+    assert np.array_equal(of_pil, sr)
+
+
+@given(
+    count=st.integers(1, 9),
+    height=LENGTHS,
+    width=LENGTHS,
+    tile=st.sampled_from([None, 7]),
+    padding=st.sampled_from(["symmetric", "zero"]),
 )
-def test_unsupported_arrays_are_refused(image: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="expected uint8 or uint16"):
-        upscaler("paper", None)(image)
+@settings(max_examples=8, deadline=None)
+def test_batches_give_what_each_image_gives(
+    count: int, height: int, width: int, tile: int | None, padding: str
+) -> None:
+    batch = np.stack([np.roll(photo(height, width), i) for i in range(count)])
+    sr = upscaler("imagenet input", tile, padding)(batch)
+    assert len(sr) == count
+    for image, result in zip(batch, sr, strict=True):
+        assert_same(result, expected("imagenet input", image, padding))
+
+
+@given(
+    height=st.integers(1, 900),
+    width=st.integers(1, 900),
+    tile=st.integers(1, 2000),
+    border=st.sampled_from([0, 16, 40]),
+    count=st.integers(1, 20),
+)
+@example(height=16, width=16, tile=1024, border=24, count=1)
+@settings(deadline=None)
+def test_a_tile_never_costs_more_pixels_than_the_image_has(
+    height: int, width: int, tile: int, border: int, count: int
+) -> None:
+    whole = tiles.plan(height, width, 40, None, border, count)
+    tiled = tiles.plan(height, width, 40, tile, border, count)
+    assert all(a <= b for a, b in zip(tiled.sides, whole.sides, strict=True))
+    if tile + 2 * 40 >= max(whole.sides):
+        assert tiled == whole
+    assert tiled.batch <= count * len(tiled.windows)
+
+
+def test_windows_of_several_images_are_exact() -> None:
+    plan = tiles.plan(120, 160, 40, None, 24, 400)
+    assert plan.sides == (168, 208)
+    assert plan.cell == (60, 54)
+
+
+def test_help_and_repr_show_what_an_upscaler_is() -> None:
+    shown = repr(upscaler("x2 krasserm", 7))
+    assert shown.startswith("Upscaler(scale=2, tile=7, dtype='float32', padding='zero'")
+    assert "'output': 'tanh'" in shown
+    for described in (srgan_jax.load, Upscaler):
+        assert "upscaler = srgan_jax.load()" in pydoc.render_doc(described)
+
+
+def test_pickle_keeps_an_upscaler() -> None:
+    image = photo(20, 30)
+    ours = upscaler("paper", 24, "symmetric")
+    copy = pickle.loads(pickle.dumps(ours))
+    assert repr(copy) == repr(ours)
+    assert np.array_equal(copy(image), ours(image))
+
+
+def test_load_without_a_name_takes_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, variables = network("paper")
+    asked = []
+
+    def load_generator(name: str, offline: bool) -> tuple[dict, dict]:
+        asked.append(name)
+        return tiny.settings_of(model), variables
+
+    monkeypatch.setattr(store, "load_generator", load_generator)
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    assert srgan_jax.load().padding == "symmetric"
+    assert asked == [catalog.DEFAULT_GENERATOR]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "nonsense", np.float64])
+def test_unknown_dtype_is_refused(dtype: object) -> None:
+    model, variables = network("paper")
+    with pytest.raises(ValueError, match="expected one of 'float32', 'bfloat16'"):
+        Upscaler(tiny.settings_of(model), variables, dtype=dtype)
 
 
 def test_unknown_padding_is_refused() -> None:

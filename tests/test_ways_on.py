@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from srgan_jax.training import config as configuration
 from srgan_jax.training import lock, loop, network_files, resume
 from srgan_jax.training.checkpoint import CheckpointError
 from srgan_jax.training.resolve import resolve_config
-from srgan_jax.training.run import TrainingError
+from srgan_jax.training.run import Run, TrainingError
 from srgan_jax.weights import store
 
 
@@ -140,6 +141,38 @@ def test_a_missing_or_damaged_generator_is_restored(folder, workdir, capsys):
     for restored in (path, other):
         assert_same(store.load_generator(restored)[1], expected)
         assert f"{restored} was missing or damaged; restored from a checkpoint" in said
+
+
+@pytest.mark.parametrize("name", ["report.html", "comparison.png"])
+def test_a_deleted_picture_or_report_is_written_again(folder, workdir, name):
+    (workdir / name).unlink()
+    train(tiny_config(folder), workdir)
+    assert (workdir / name).stat().st_size > 1000
+
+
+def skip(workdir, image, said):
+    log = SimpleNamespace(say=said.append)
+    run = SimpleNamespace(workdir=workdir, log=log, writes=jax.process_index() == 0)
+    Run.note_skipped(run, image, f"{image} is damaged")
+
+
+def test_a_torn_list_of_skipped_images_is_begun_anew(tmp_path):
+    path, said = tmp_path / "skipped.json", []
+    for image in ("a.png", "b.png", "a.png"):
+        skip(tmp_path, image, said)
+    assert json.loads(path.read_text()) == ["a.png", "b.png"]
+    assert len(said) == 2
+    os.truncate(path, 5)
+    skip(tmp_path, "b.png", said)
+    assert json.loads(path.read_text()) == ["b.png"]
+
+
+def test_every_process_names_the_images_that_it_skips(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    for _ in range(2):
+        skip(tmp_path, "a.png", [])
+    assert capsys.readouterr().err.count("skipped: a.png is damaged") == 1
+    assert json.loads((tmp_path / "skipped-1.json").read_text()) == ["a.png"]
 
 
 def test_the_table_shows_the_number_of_images(folder, workdir, capsys):

@@ -59,13 +59,16 @@ def _read(config: str, overrides: list[str]) -> Any:
     from absl import flags
     from ml_collections import config_flags
 
-    file = config.partition(":")[0]
-    if not Path(file).is_file():
-        raise ValueError(f"there is no configuration file {file}")
+    from srgan_jax.training import command_line
+
     values = flags.FlagValues()
-    arguments = ["preview", f"--config={config}", *overrides]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
+        arguments = command_line.normalise(
+            ["preview", f"--config={config}", *overrides]
+        )
+        config_flags.DEFINE_config_file(
+            "config", flag_values=values, sys_argv=arguments
+        )
         rest = values(arguments)
         if len(rest) > 1:
             raise ValueError(

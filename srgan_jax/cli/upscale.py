@@ -4,7 +4,6 @@ Results go to standard output, everything else to standard error.
 """
 
 import json as json_
-import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -105,6 +104,13 @@ def upscale(
         int,
         typer.Option(min=1, help="Refuse inputs with more pixels."),
     ] = 2**26,
+    padding: Annotated[
+        Literal["symmetric", "zero"],
+        typer.Option(
+            help="What the network sees beyond the borders of an image: its mirror "
+            "image, or zeros, which leave marks there."
+        ),
+    ] = "symmetric",
     bfloat16: Annotated[
         bool,
         typer.Option(
@@ -121,6 +127,7 @@ def upscale(
     """Upscale images. Alpha, 16 bits, metadata and colours are kept."""
     with usage_errors():
         from srgan_jax.images.encode import Settings
+        from srgan_jax.images.formats import FORMATS
         from srgan_jax.inference import jobs
         from srgan_jax.inference.sizes import Size
         from srgan_jax.weights.catalog import DEFAULT_GENERATOR
@@ -146,13 +153,18 @@ def upscale(
             skip_existing=skip_existing,
             max_pixels=max_pixels,
         )
+        lossy = any(FORMATS[job.kind].lossy for job in batch.jobs)
+        if quality is not None and batch.jobs and not lossy:
+            raise ValueError("--quality is for JPEG, WebP and AVIF; choose a --format")
         weights = weights or DEFAULT_GENERATOR
         upscaler = None
         if batch.jobs:
             import srgan_jax
 
             dtype = "bfloat16" if bfloat16 else "float32"
-            upscaler = srgan_jax.load(weights, tile=tile, dtype=dtype, offline=offline)
+            upscaler = srgan_jax.load(
+                weights, tile=tile, dtype=dtype, padding=padding, offline=offline
+            )
     total = len(batch.jobs) + len(batch.failures)
     for failure in batch.failures:
         notes.print(f"left out: {failure}")
@@ -214,43 +226,37 @@ def _run(
     from srgan_jax.images.image import ImageError
     from srgan_jax.inference import jobs
 
-    records = []
+    records: dict[jobs.Job, dict[str, Any]] = {}
     with progress_bars() as bars:
         images = bars.add_task("images", total=len(batch.jobs))
         windows = bars.add_task("")
-        for number, job in enumerate(batch.jobs, 1):
-            bars.reset(windows, description=job.source_name)
-            start = time.perf_counter()
-            try:
-                image = jobs.run(
-                    job,
-                    upscaler,
-                    size=size,
-                    settings=settings,
-                    max_pixels=max_pixels,
-                    progress=lambda done, total: bars.update(
-                        windows, completed=done, total=total
-                    ),
-                )
-            except ImageError as error:
-                batch.failures.append(str(error))
-                notes.print(f"left out: {error}")
-            else:
-                rows, columns = image.pixels.shape[:2]
-                seconds = round(time.perf_counter() - start, 3)
-                records.append(
-                    {
-                        "input": str(job.source or jobs.STANDARD),
-                        "output": str(job.target or jobs.STANDARD),
-                        "width": columns,
-                        "height": rows,
-                        "seconds": seconds,
-                        "notes": list(image.notes),
-                    }
-                )
-                done = f"{columns}x{rows} in {seconds:.1f} s"
-                notes.print(f"{number}/{len(batch.jobs)} {job.target_name}: {done}")
-                if image.notes:
-                    notes.print(f"note: {job.source_name}: {'; '.join(image.notes)}")
+        results = jobs.run(
+            batch.jobs,
+            upscaler,
+            size=size,
+            settings=settings,
+            max_pixels=max_pixels,
+            progress=lambda name, done, total: bars.update(
+                windows, description=name, completed=done, total=total
+            ),
+        )
+        for number, (job, image, seconds) in enumerate(results, 1):
             bars.advance(images)
-    return records
+            if isinstance(image, ImageError):
+                batch.failures.append(str(image))
+                notes.print(f"left out: {image}")
+                continue
+            rows, columns = image.pixels.shape[:2]
+            records[job] = {
+                "input": str(job.source or jobs.STANDARD),
+                "output": str(job.target or jobs.STANDARD),
+                "width": columns,
+                "height": rows,
+                "seconds": round(seconds, 3),
+                "notes": list(image.notes),
+            }
+            done = f"{columns}x{rows} in {seconds:.1f} s"
+            notes.print(f"{number}/{len(batch.jobs)} {job.target_name}: {done}")
+            if image.notes:
+                notes.print(f"note: {job.source_name}: {'; '.join(image.notes)}")
+    return [records[job] for job in batch.jobs if job in records]

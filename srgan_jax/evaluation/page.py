@@ -139,7 +139,7 @@ def run_report(
     path: str | os.PathLike[str],
     *,
     title: str,
-    metrics: Sequence[Mapping[str, Any]],
+    metrics: Iterable[Mapping[str, Any]],
     summary: Mapping[str, Any],
     config: Mapping[str, Any],
     environment: Mapping[str, str],
@@ -182,20 +182,19 @@ def run_report(
     write(path, title, sections)
 
 
-def _training_plots(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+def _training_plots(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
     """Draws losses, D's outputs and scores over the steps of each stage."""
+    plotted = [name for names in PLOTS.values() for name in names.values()]
+    stages: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for line in metrics:
+        curves = stages.setdefault(line["stage"], {name: [] for name in plotted})
+        for name in plotted:
+            if line.get(name) is not None:  # JSON has no infinity
+                curves[name].append((line["step"], line[name]))
     drawn = []
-    for stage in dict.fromkeys(line["stage"] for line in metrics):
-        lines = [line for line in metrics if line["stage"] == stage]
+    for stage, curves in stages.items():
         for y_label, names in PLOTS.items():
-            series = {
-                label: [
-                    (line["step"], line[name])
-                    for line in lines
-                    if line.get(name) is not None  # JSON has no infinity
-                ]
-                for label, name in names.items()
-            }
+            series = {label: curves[name] for label, name in names.items()}
             if any(series.values()):
                 x_label = f"step ({stage})"
                 drawn.append(plots.curves(series, x_label=x_label, y_label=y_label))

@@ -36,13 +36,16 @@ def from_icc(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     Raises:
       ValueError: the profile is damaged, or is for another kind of pixels.
     """
-    modes = {2: "L", 3: "RGB"} if pixels.shape[-1:] != (4,) else {3: "CMYK"}
-    mode = "RGB" if pixels.ndim == 3 and pixels.shape[-1] == 3 else modes[pixels.ndim]
+    mode = "L" if pixels.ndim == 2 else {3: "RGB", 4: "CMYK"}[pixels.shape[-1]]
     image = PIL.Image.fromarray(np.ascontiguousarray(pixels), mode)
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         srgb = ImageCms.createProfile("sRGB")
-        rgb = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+        # LittleCMS's own tables would be up to 10 levels wrong in dark grey.
+        exact = ImageCms.Flags.NOOPTIMIZE
+        rgb = ImageCms.profileToProfile(
+            image, profile, srgb, outputMode="RGB", flags=exact
+        )
     except (ImageCms.PyCMSError, OSError) as error:
         raise ValueError("the colour profile cannot be used") from error
     converted = np.asarray(rgb)

@@ -8,6 +8,7 @@ images with more pixels than allowed, and variants that a format's decoder lacks
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -54,14 +55,22 @@ def find(folder: Path) -> list[Path]:
     return found
 
 
-def scan(folder: Path) -> list[Path]:
+def scan(
+    folder: Path, on_error: Callable[[OSError], object] | None = None
+) -> list[Path]:
     """Lists all files below `folder`, sorted by name; skips hidden ones.
 
     Links are followed, but no folder is visited twice. A folder that can be reached
-    both directly and by a link is listed under its own name.
+    both directly and by a link is listed under its own name. A link that leads nowhere
+    is listed as a file.
+
+    Args:
+      folder: the folder to begin at.
+      on_error: called with the error of a folder that cannot be listed; None raises it.
 
     Raises:
       ValueError: the folder does not exist.
+      OSError: a folder below it cannot be listed.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {str(folder)!r}")
@@ -71,21 +80,27 @@ def scan(folder: Path) -> list[Path]:
     links: list[str] = []
     while folders or links:
         here = folders.pop() if folders else links.pop(0)
-        status = os.stat(os.path.join(folder, here))
-        if (status.st_dev, status.st_ino) in visited:
+        try:
+            status = os.stat(os.path.join(folder, here))
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(os.path.join(folder, here)))
+        except OSError as error:
+            if on_error is None:
+                raise
+            on_error(error)
             continue
-        visited.add((status.st_dev, status.st_ino))
-        with os.scandir(os.path.join(folder, here)) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                name = os.path.join(here, entry.name)
-                if not entry.is_dir():
-                    files.append(name)
-                elif entry.is_symlink():
-                    links.append(name)
-                else:
-                    folders.append(name)
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = os.path.join(here, entry.name)
+            link = entry.is_symlink()
+            # Of a link that leads in a circle, `entry.is_dir` raises an error.
+            if not (os.path.isdir(entry.path) if link else entry.is_dir()):
+                files.append(name)
+            else:
+                (links if link else folders).append(name)
         links.sort()
     return [folder / name for name in sorted(files)]
 

@@ -150,6 +150,10 @@ def fit(image: Image, kind: str) -> tuple[Image, list[str]]:
         height, width = image.pixels.shape[:2]
         block = exif.resized(metadata.exif, width, height)
         metadata = dataclasses.replace(metadata, exif=block)
+    unusual = metadata.dpi and not all(1 <= value < 2**16 for value in metadata.dpi)
+    if unusual and kind in ("JPEG", "BMP"):
+        metadata = dataclasses.replace(metadata, dpi=None)
+        notes.append(f"left out, as {kind} holds 1 to 65535 dpi: the resolution")
     if metadata.dpi and "dpi" not in form.holds and not metadata.exif:
         block = exif.build(exif.Tags("<", exif.resolution(metadata.dpi, "<")))
         metadata = dataclasses.replace(metadata, exif=block)

@@ -56,7 +56,7 @@ FORMATS = {
         lossless=True,
     ),
     "JPEG": Format(
-        suffixes=(".jpg", ".jpeg"),
+        suffixes=(".jpg", ".jpeg", ".jfif"),
         size=partial(pillow_codecs.size, "JPEG"),
         decode=partial(pillow_codecs.decode, "JPEG"),
         encode=pillow_codecs.encode_jpeg,
@@ -110,6 +110,8 @@ BY_SUFFIX = {suffix: name for name, f in FORMATS.items() for suffix in f.suffixe
 UNREAD = {
     **{".gif": "GIF", ".heic": "HEIC", ".heif": "HEIC", ".jxl": "JPEG XL"},
     **{".jp2": "JPEG 2000", ".svg": "SVG", ".psd": "PSD", ".dng": "DNG", ".cr2": "CR2"},
+    **{".ppm": "PNM", ".pgm": "PNM", ".pnm": "PNM", ".tga": "TGA", ".exr": "OpenEXR"},
+    **{".apng": "APNG", ".ico": "ICO", ".xcf": "XCF", ".rw2": "RW2", ".j2k": "J2K"},
     **{".cr3": "CR3", ".nef": "NEF", ".arw": "ARW", ".raf": "RAF", ".orf": "ORF"},
 }
 EXPECTED = ", ".join(FORMATS)

@@ -59,17 +59,19 @@ def decode(kind: str, data: bytes, max_pixels: int | None) -> Image:
         check_pixels(*image.size, max_pixels)
         image.load()
         metadata = _metadata(image)
+        more = getattr(image, "n_frames", 1) - 1  # of an MPO
+        notes = (f"left out further images (previews, depth): {more}",) if more else ()
         if image.mode == "CMYK":
             pixels, note = colour.from_cmyk(np.asarray(image), metadata.icc)
             metadata = Metadata(
                 *(None, metadata.exif, metadata.xmp, metadata.comment, metadata.dpi)
             )
-            return Image(pixels, None, metadata, (note,) if note else ())
+            return Image(pixels, None, metadata, (*notes, note) if note else notes)
         grey = image.mode in ("1", "L") or (metadata.icc or b"")[16:20] == b"GRAY"
         mode = "L" if grey else "RGB"
         mode += "A" if image.has_transparency_data else ""
         pixels, alpha = split_alpha(np.asarray(image.convert(mode)))
-        return Image(pixels, alpha, metadata)
+        return Image(pixels, alpha, metadata, notes)
 
 
 def encode_jpeg(

@@ -22,6 +22,7 @@ logging.getLogger("imagecodecs").setLevel(logging.CRITICAL)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI")
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_LENGTHS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"pHYs": 9}
 _XMP = b"XML:com.adobe.xmp\0"
 _METRE = 0.0254  # metres in an inch
 _MAX_ICC = 16 << 20  # bytes that a compressed profile may expand to
@@ -64,7 +65,9 @@ def encode(file: BinaryIO, image: Image, **_: object) -> None:
     samples = image.pixels
     if image.alpha is not None:
         samples = np.dstack((samples, image.alpha))
-    data = imagecodecs.png_encode(np.ascontiguousarray(samples), level=_COMPRESSION)
+    # libpng needs the strides of a flat array, for sides of one pixel too.
+    samples = samples.reshape(-1).reshape(samples.shape)
+    data = imagecodecs.png_encode(samples, level=_COMPRESSION)
     after_header = len(SIGNATURE) + 25
     file.write(data[:after_header])
     for kind, body in _chunks(image.metadata):
@@ -95,7 +98,8 @@ def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
         if kind not in wanted:
             continue
         body, crc = file.read(length), file.read(4)
-        if crc != struct.pack(">I", zlib.crc32(kind + body)):
+        checked = struct.pack(">I", zlib.crc32(kind + body))
+        if crc != checked or length != _LENGTHS.get(kind, length):
             notes.append(f"chunk {kind.decode()} is damaged and left out")
         elif kind == b"iCCP":
             profile = _inflated(body.partition(b"\0")[2][1:])
@@ -105,8 +109,13 @@ def _metadata(data: bytes) -> tuple[Metadata, tuple[str, ...]]:
                 found["icc"] = profile
         elif kind == b"eXIf":
             found["exif"] = body
-        elif kind == b"iTXt" and body.startswith(_XMP + b"\0"):
-            found["xmp"] = body[len(_XMP) + 2 :].split(b"\0", 2)[-1]
+        elif kind == b"iTXt" and body.startswith(_XMP):
+            text = body[len(_XMP) + 2 :].split(b"\0", 2)[-1]
+            packet = _inflated(text) if body[len(_XMP) :][:1] == b"\1" else text
+            if packet is None:
+                notes.append("XMP is damaged and left out")
+            else:
+                found["xmp"] = packet
         elif kind == b"pHYs" and body[8:] == b"\x01":
             x, y = struct.unpack(">II", body[:8])
             dpi = x * _METRE, y * _METRE

@@ -129,7 +129,10 @@ def lost_tags(data: bytes) -> list[str]:
 
 
 def _is_kept(entry: Entry) -> bool:
-    return entry.tag in _KEPT and entry.type == 2
+    text = entry.value.rstrip(b"\0\n ")
+    # Descriptions by tifffile and OME tell the size, which changes.
+    of_array = text.startswith(b'{"shape":') or text.endswith(b"OME>")
+    return entry.tag in _KEPT and entry.type == 2 and not of_array
 
 
 def _only_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:

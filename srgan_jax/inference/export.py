@@ -1,8 +1,8 @@
-"""Exports a generator to StableHLO or ONNX, for images of any size.
+"""Exports a generator to StableHLO or ONNX.
 
-Both formats take LR in [0, 1] and return SR in [-1, 1], in float32. StableHLO has
-channels last (`[batch, h, w, 3]`), ONNX has channels first, as is usual there. Both
-contain the generator's settings.
+Both formats map RGB in [0, 1] to RGB in [0, 1], in float32, and pad images as Upscaler
+does. StableHLO has channels last (`[batch, h, w, 3]`), ONNX has channels first, as is
+usual there. Both contain the generator's settings.
 """
 
 import dataclasses
@@ -18,35 +18,80 @@ import numpy as np
 
 from srgan_jax import paths
 from srgan_jax.inference.fold import fold
+from srgan_jax.inference.receptive_field import receptive_field
+from srgan_jax.inference.upscaler import border_width
 from srgan_jax.kernels.layouts import Layout
 from srgan_jax.models import layers, ranges, registry
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OPSET = 17  # ONNX operators of 2022, which all current runtimes support
 IR_VERSION = 8  # ONNX file format of the same year
+INPUT, OUTPUT = "input", "output"  # names in ONNX
 
 
-def to_stablehlo(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
+def to_stablehlo(
+    settings: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    *,
+    padding: str = "symmetric",
+    height: int | None = None,
+    width: int | None = None,
+) -> bytes:
     """Exports to StableHLO for all `PLATFORMS`, as `jax.export.deserialize` reads it.
 
     The exported function's name is the settings as JSON.
+
+    Args:
+      settings: the generator's settings.
+      variables: the generator's variables.
+      padding: how images are padded at their borders, 'symmetric' or 'zero'; see
+        Upscaler.
+      height: the only height that is accepted, in LR pixels; None accepts all.
+      width: the only width that is accepted, in LR pixels; None accepts all.
     """
     network, variables = fold(registry.create("generator", settings), variables)
+    border = border_width(padding, receptive_field(network, variables)[0])
+    margin = network.scale * border
 
     def upscale(lr: jax.Array) -> Any:
-        return network.apply(variables, lr)
+        for axis in (1, 2):
+            length = lr.shape[axis]
+            at = jnp.arange(length + 2 * border) - border
+            lr = jnp.take(lr, mirrored(at, length), axis)
+        sr = network.apply(variables, lr)
+        rows, columns = (slice(margin, length - margin) for length in sr.shape[1:3])
+        return jnp.clip((sr[:, rows, columns] + 1) / 2, 0, 1)
 
     upscale.__name__ = json.dumps(dict(settings))
-    shape = jax.export.symbolic_shape("batch, height, width, 3")
+    sides = height or "height", width or "width"
+    shape = jax.export.symbolic_shape("batch, {}, {}, 3".format(*sides))
     lr = jax.ShapeDtypeStruct(shape, np.float32)
     exported = jax.export.export(jax.jit(upscale), platforms=PLATFORMS)(lr)
     return bytes(exported.serialize())
 
 
-def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
-    """Exports to ONNX, with the settings as metadata.
+def to_onnx(
+    settings: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    *,
+    padding: str = "symmetric",
+    height: int | None = None,
+    width: int | None = None,
+    fp16: bool = False,
+) -> bytes:
+    """Exports to ONNX, with the scale, the padding and the settings as metadata.
 
-    The model maps `lr`, `[batch, 3, h, w]`, to `sr`, `[batch, 3, scale h, scale w]`.
+    The model maps `input`, `[batch, 3, h, w]`, to `output`,
+    `[batch, 3, scale h, scale w]`.
+
+    Args:
+      settings: the generator's settings.
+      variables: the generator's variables.
+      padding: how images are padded at their borders, 'symmetric' or 'zero'; see
+        Upscaler.
+      height: the only height that is accepted, in LR pixels; None accepts all.
+      width: the only width that is accepted, in LR pixels; None accepts all.
+      fp16: store the weights and compute in float16; input and output stay float32.
 
     Raises:
       ValueError: the package onnx is not installed, or the generator uses an operation
@@ -61,16 +106,30 @@ def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
         ) from None
 
     network, variables = fold(registry.create("generator", settings), variables)
-    graph = _Graph()
-    result = network.apply(variables, _Value(graph, "lr", 3))
-    graph.nodes.append(helper.make_node("Identity", [result.name], ["sr"]))
+    border = border_width(padding, receptive_field(network, variables)[0])
+    scale = network.scale
+    graph = _Graph(np.float16 if fp16 else np.float32)
+    name = INPUT
+    if border:
+        for axis, length in ((2, height), (3, width)):
+            name = graph.continue_by_mirror(name, axis, length, border)
+    if fp16:
+        name = graph.node("Cast", name, to=onnx.TensorProto.FLOAT16)
+    result = network.apply(variables, _Value(graph, name, 3)).unit()
+    if border:
+        result = result.without_border(scale * border)
+    last = helper.make_node("Cast", [result.name], [OUTPUT], to=onnx.TensorProto.FLOAT)
+    graph.nodes.append(last)
+
+    sides = height or "height", width or "width"
+    enlarged = (
+        scale * side if isinstance(side, int) else f"{scale}*{side}" for side in sides
+    )
     lr, sr = (
         helper.make_tensor_value_info(
-            name,
-            onnx.TensorProto.FLOAT,
-            ["batch", 3, f"{name}_height", f"{name}_width"],
+            name, onnx.TensorProto.FLOAT, ["batch", 3, *shape]
         )
-        for name in ("lr", "sr")
+        for name, shape in ((INPUT, sides), (OUTPUT, enlarged))
     )
     constants = [
         onnx.numpy_helper.from_array(array, name)
@@ -81,9 +140,11 @@ def to_onnx(settings: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="srgan_jax",
-        doc_string="RGB in [0, 1] to RGB in [-1, 1]",
+        doc_string="RGB in [0, 1] to RGB in [0, 1]",
     )
-    helper.set_model_props(model, {"settings": json.dumps(dict(settings))})
+    metadata = {"scale": str(scale), "padding": padding}
+    metadata["settings"] = json.dumps(dict(settings))
+    helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 
@@ -97,10 +158,14 @@ def save(path: Path, exported: bytes) -> None:
 class _Graph:
     """Nodes and constants of an ONNX graph.
 
-    Each method adds one and returns its name.
+    Each method adds one or more and returns the last one's name.
+
+    Attributes:
+      dtype: of constants that are floats.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: type[np.floating]) -> None:
+        self.dtype = dtype
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
 
@@ -111,10 +176,50 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def constant(self, array: Any) -> str:
+    def constant(self, array: Any, dtype: type[np.generic] | None = None) -> str:
         name = f"constant_{len(self.constants)}"
-        self.constants[name] = np.asarray(array, np.float32)
+        self.constants[name] = np.asarray(array, dtype or self.dtype)
         return name
+
+    def integers(self, values: Any) -> str:
+        return self.constant(values, np.int64)
+
+    def continue_by_mirror(
+        self, name: str, axis: int, length: int | None, border: int
+    ) -> str:
+        """An image continued by its mirror image along one axis.
+
+        ONNX's own Pad would leave the edge pixel out of the mirror image.
+
+        Args:
+          name: of the image.
+          axis: 2 for rows, 3 for columns.
+          length: of the axis, or None if the runtime has to tell it.
+          border: pixels that are added at each end.
+        """
+        if length is not None:
+            known = mirrored(np.arange(-border, length + border), length)
+            places = self.integers(known)
+            return self.node("Gather", name, places, axis=axis)
+        count = self.node("Gather", self.node("Shape", name), self.integers(axis))
+        twice = self.node("Add", count, count)
+        end = self.node("Add", count, self.integers(border))
+        at = self.node("Range", self.integers(-border), end, self.integers(1))
+        there = self.node("Mod", at, twice)
+        last = self.node("Sub", twice, self.integers(1))
+        places = self.node("Min", there, self.node("Sub", last, there))
+        return self.node("Gather", name, places, axis=axis)
+
+
+def mirrored(at: Any, length: Any) -> Any:
+    """Indices into an axis that is continued by its mirror image, edge pixel included.
+
+    Args:
+      at: positions, also below zero and from `length` on.
+      length: of the axis.
+    """
+    there = at % (2 * length)
+    return there + (2 * length - 1 - 2 * there) * (there >= length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +288,17 @@ class _Value(Layout):
 
     def to_array(self) -> "_Value":
         return self
+
+    def unit(self) -> "_Value":
+        """[-1, 1] to [0, 1], clamped."""
+        constant = self.graph.constant
+        halves = self._node("Mul", constant(0.5))._node("Add", constant(0.5))
+        return halves._node("Clip", constant(0), constant(1))
+
+    def without_border(self, border: int) -> "_Value":
+        """The image less so many rows and columns at each edge."""
+        limits = ([border] * 2, [-border] * 2, [2, 3])
+        return self._node("Slice", *map(self.graph.integers, limits))
 
     def _node(
         self,

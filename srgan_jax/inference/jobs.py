@@ -6,24 +6,29 @@ sizes above the network's. A refused input does not stop the others.
 """
 
 import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import PIL.Image
-from scipy import ndimage
 
 from srgan_jax.data.resize import resize_to
 from srgan_jax.images import decode, encode
 from srgan_jax.images.formats import BY_SUFFIX, FORMATS, UNREAD, identify
 from srgan_jax.images.image import Image, ImageError
+from srgan_jax.inference.alpha import fill_hidden, resize_alpha
 from srgan_jax.inference.sizes import Size
 from srgan_jax.inference.upscaler import Upscaler
 
 STANDARD = "-"  # standard input, standard output
+SMALL = 256 * 256  # pixels of the largest image that waits for others of its size
+TOGETHER = 2**20  # pixels that are upscaled together: 50 MB of 8 bits at a factor of 4
+WAITING = 256  # images of all sizes together that wait: at most 50 MB of 8 bits
 
 
 class Job(NamedTuple):
@@ -48,6 +53,36 @@ class Job(NamedTuple):
     def target_name(self) -> str:
         """The output's name in messages."""
         return "standard output" if self.target is None else str(self.target)
+
+
+class Opened(NamedTuple):
+    """An image that has been read.
+
+    Attributes:
+      job: whose source it is.
+      image: as it was read.
+      shape: height and width of the output.
+      seconds: that reading took.
+    """
+
+    job: Job
+    image: Image
+    shape: tuple[int, int]
+    seconds: float = 0.0
+
+
+class Done(NamedTuple):
+    """How a job ended.
+
+    Attributes:
+      job: which.
+      image: as it was written, or why it was not.
+      seconds: that it took, with a share of what images together took.
+    """
+
+    job: Job
+    image: Image | ImageError
+    seconds: float
 
 
 @dataclasses.dataclass
@@ -115,46 +150,128 @@ def prepare(
 
 
 def run(
-    job: Job,
+    jobs: Iterable[Job],
     upscaler: Upscaler,
     *,
     size: Size,
     settings: encode.Settings = encode.DEFAULT,
     max_pixels: int = decode.MAX_PIXELS,
-    progress: Callable[[int, int], None] | None = None,
-) -> Image:
-    """Upscales one image from file to file.
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[Done]:
+    """Upscales images from file to file.
+
+    Opaque RGB images of at most `SMALL` pixels wait until there are enough of equal
+    size, which then go through one program together. All others are done in their turn.
 
     Args:
-      job: the input and the output.
-      upscaler: the upscaler to apply.
-      size: size of the output.
-      settings: how to encode the output.
-      max_pixels: refuse inputs with more pixels.
-      progress: called with the number of windows done and the number of all windows.
+      jobs: to be done.
+      upscaler: of all images.
+      size: of the outputs.
+      settings: of the encoders.
+      max_pixels: refuse inputs with more.
+      progress: called with an image's name, the number of its windows done and of all.
+    """
+    waiting: dict[Any, list[Opened]] = {}
+    for job in jobs:
+        start = time.perf_counter()
+        try:
+            opened = _open(job, upscaler.scale, size, settings, max_pixels)
+        except ImageError as error:
+            yield Done(job, error, time.perf_counter() - start)
+            continue
+        opened = opened._replace(seconds=time.perf_counter() - start)
+        pixels, alpha = opened.image.pixels, opened.image.alpha
+        height, width = pixels.shape[:2]
+        if height * width > SMALL or alpha is not None or pixels.ndim == 2:
+            yield from _finish([opened], upscaler, settings, progress)
+            continue
+        key = pixels.shape, pixels.dtype
+        waiting.setdefault(key, []).append(opened)
+        if len(waiting[key]) * height * width >= TOGETHER:
+            yield from _finish(waiting.pop(key), upscaler, settings, progress)
+        if sum(map(len, waiting.values())) >= WAITING:
+            largest = max(waiting, key=lambda key: len(waiting[key]))
+            yield from _finish(waiting.pop(largest), upscaler, settings, progress)
+    for group in waiting.values():
+        yield from _finish(group, upscaler, settings, progress)
 
-    Returns:
-      The upscaled image; its notes say what was lost.
+
+def _open(
+    job: Job, scale: int, size: Size, settings: encode.Settings, max_pixels: int
+) -> Opened:
+    """Reads an image and checks its output.
 
     Raises:
-      ImageError: the input cannot be read, or the output cannot be written.
+      ImageError: it cannot be read, or its result not be written.
     """
     if job.source is None:
-        data = sys.stdin.buffer.read()
+        try:
+            data = sys.stdin.buffer.read()
+        except OSError as error:
+            raise decode.describe_error(job.source_name, error) from error
         image = decode.decode_upright(data, job.source_name, max_pixels)
     else:
         image = decode.read(job.source, max_pixels)
     try:
-        rows, columns = image.pixels.shape[:2]
-        shape = size.of(rows, columns, upscaler.scale)
+        height, width = image.pixels.shape[:2]
+        shape = size.of(height, width, scale)
     except ValueError as error:
         raise ImageError(f"{job.source_name}: {error}") from error
     has_alpha = image.alpha is not None
     encode.check_output(job.target_name, job.kind, shape, has_alpha, settings)
+    return Opened(job, image, shape)
+
+
+def _finish(
+    group: Sequence[Opened],
+    upscaler: Upscaler,
+    settings: encode.Settings,
+    progress: Callable[[str, int, int], None] | None,
+) -> Iterator[Done]:
+    """Upscales images of equal size together, and writes each."""
+    start = time.perf_counter()
+    report = progress and functools.partial(progress, group[0].job.source_name)
+    results: Any = [None] * len(group)
+    error: Exception | None = None
+    if len(group) > 1:
+        try:
+            results = upscaler(np.stack([o.image.pixels for o in group]), report)
+        except (MemoryError, RuntimeError) as failure:
+            error = failure
+    share = (time.perf_counter() - start) / len(group)
+    for opened, result in zip(group, results, strict=True):
+        start = time.perf_counter()
+
+        def sr(pixels: np.ndarray, result: np.ndarray | None = result) -> np.ndarray:
+            if error:
+                raise error
+            return upscaler(pixels, report) if result is None else result
+
+        try:
+            image: Image | ImageError = _write(opened, sr, settings)
+        except ImageError as failure:
+            image = failure
+        seconds = opened.seconds + share + time.perf_counter() - start
+        yield Done(opened.job, image, seconds)
+
+
+def _write(
+    opened: Opened,
+    upscaler: Callable[[np.ndarray], np.ndarray],
+    settings: encode.Settings,
+) -> Image:
+    """Upscales one image and writes it; its notes tell what was lost.
+
+    Raises:
+      ImageError: it cannot be upscaled or written.
+    """
+    job, image, shape, _ = opened
     try:
         if job.target:
             job.target.parent.mkdir(parents=True, exist_ok=True)
-        image = upscale(image, lambda pixels: upscaler(pixels, progress), shape)
+            with tempfile.TemporaryFile(dir=job.target.parent):
+                pass  # a folder that cannot be written costs no work
+        image = upscale(image, upscaler, shape)
     except (OSError, MemoryError) as error:
         raise decode.describe_error(job.target_name, error) from error
     except RuntimeError as error:  # raised by JAX, usually for lack of memory
@@ -166,8 +283,11 @@ def run(
         notes = encode.write(job.target, image, settings)
     else:
         data, notes = encode.encode(image, job.kind, job.target_name, settings)
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise decode.describe_error(job.target_name, error) from error
     return dataclasses.replace(image, notes=(*image.notes, *notes))
 
 
@@ -188,19 +308,13 @@ def upscale(
         upscaler's output; None for no resizing.
     """
     pixels, alpha = image.pixels, image.alpha
-    if alpha is not None and alpha.any():
-        rows, columns = ndimage.distance_transform_edt(
-            alpha == 0, return_distances=False, return_indices=True
-        )
-        pixels = pixels[rows, columns]
+    if alpha is not None:
+        pixels = fill_hidden(pixels, alpha)
     pixels = upscaler(pixels)
     if shape is not None and shape != pixels.shape[:2]:
         pixels = resize_to(pixels, *shape)
     if alpha is not None:
-        plane = PIL.Image.fromarray(alpha.astype(np.float32))
-        plane = plane.resize(pixels.shape[1::-1], PIL.Image.Resampling.BICUBIC)
-        levels = np.clip(np.asarray(plane) + 0.5, 0, np.iinfo(alpha.dtype).max)
-        alpha = levels.astype(alpha.dtype)
+        alpha = resize_alpha(alpha, *pixels.shape[:2])
     return dataclasses.replace(image, pixels=pixels, alpha=alpha)
 
 
@@ -208,6 +322,14 @@ def _single_target(
     inputs: Sequence[str], out: str, kind: str | None, suffix: str
 ) -> str | None:
     """Returns `out` if it names a file or standard output, None for a folder."""
+    if not out or not all(inputs):
+        raise ValueError("an input or --out is empty; . is the current folder")
+    for stream, used in (
+        (sys.stdin, STANDARD in inputs),
+        (sys.stdout, out == STANDARD),
+    ):
+        if used and stream is None:
+            raise ValueError("standard input or output is closed; give a file")
     is_file = out == STANDARD or (
         Path(out).suffix.lower() in BY_SUFFIX
         and not out.endswith(os.sep)
@@ -216,6 +338,10 @@ def _single_target(
     if not is_file:
         if STANDARD in inputs:
             raise ValueError("standard input needs a file or - as --out, not a folder")
+        named_unread = Path(out).suffix.lower() in UNREAD and out[-1] != os.sep
+        if Path(out).is_file() or (named_unread and not Path(out).is_dir()):
+            expected = ", ".join(BY_SUFFIX)
+            raise ValueError(f"--out {out} is no folder and no image ({expected})")
         return None
     if len(inputs) > 1 or (inputs[0] != STANDARD and Path(inputs[0]).is_dir()):
         raise ValueError(
@@ -252,7 +378,10 @@ def _listed(
         if not path.is_dir():
             jobs.append(_job(path, out / path.name, kind, suffix))
             continue
-        files = decode.scan(path)
+        files = decode.scan(
+            path,
+            lambda error: failures.append(f"{error.filename}: {error.strerror}"),
+        )
         if path.absolute() in out.absolute().parents:  # skip an earlier call's outputs
             files = [
                 f for f in files if not f.absolute().is_relative_to(out.absolute())

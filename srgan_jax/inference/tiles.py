@@ -52,10 +52,10 @@ class Plan(NamedTuple):
     """How an image is divided into windows and cells.
 
     Attributes:
-      windows: all windows of the image.
+      windows: all windows of each image.
       sides: height and width of every window.
       cell: height and width of every cell.
-      batch: number of windows in a batch.
+      batch: number of windows in a batch, of one image or of several.
     """
 
     windows: list[Window]
@@ -86,45 +86,60 @@ class Plan(NamedTuple):
         return self.batch * rows * columns
 
 
-def plan(height: int, width: int, halo: int, tile: int | None, border: int = 0) -> Plan:
-    """Covers an image with windows.
+def plan(
+    height: int,
+    width: int,
+    halo: int,
+    tile: int | None,
+    border: int = 0,
+    count: int = 1,
+) -> Plan:
+    """Covers images of equal size with windows.
 
     Args:
-      height: height of the image, in LR pixels.
-      width: width of the image, in LR pixels.
+      height: height of each image, in LR pixels.
+      width: width of each image, in LR pixels.
       halo: radius of the receptive field, in LR pixels.
-      tile: side of each core. None takes one window for the whole image, with sides
-        rounded up to multiples of `STEP`, or, if the image is larger than about `SIDE`,
-        as few windows as possible.
-      border: width of the padding of the image: `halo`, or 0 for none.
+      tile: side of each core, unless None would give a smaller window. None takes one
+        window for the whole image; for an image above about `SIDE` it takes as few
+        windows as possible.
+      border: width of the padding of the images, at most `halo`.
+      count: number of images. A single image's windows have sides rounded up to
+        multiples of `STEP`; several images are worth a program of their own.
     """
-    padded = height + 2 * border, width + 2 * border
-    if tile is None:
-        sides = _automatic_side(padded[0], halo), _automatic_side(padded[1], halo)
-        cell = _equal_part(sides[0], CELL), _equal_part(sides[1], CELL)
-        batch = 1
-    else:
-        side = tile + 2 * halo
-        side_cell = min(side, _equal_part(max(tile, STEP), CELL))
-        sides, cell = (side, side), (side_cell, side_cell)
-        batch = max(1, BATCH_PIXELS // side**2)
-    rows, columns = (
-        _parts(length, side, halo, border)
-        for length, side in zip((height, width), sides, strict=True)
-    )
-    return Plan(list(itertools.product(rows, columns)), sides, cell, batch)
+    step = STEP if count == 1 else 1
+    most = None if tile is None else tile + 2 * halo
+    axes = [_axis(length, halo, border, step, most) for length in (height, width)]
+    (rows, *_), (columns, *_) = axes
+    windows = list(itertools.product(rows, columns))
+    sides, cell = (axes[0][1], axes[1][1]), (axes[0][2], axes[1][2])
+    batch = min(count * len(windows), max(1, BATCH_PIXELS // (sides[0] * sides[1])))
+    return Plan(windows, sides, cell, batch)
 
 
-def _automatic_side(length: int, halo: int) -> int:
+def _axis(
+    length: int, halo: int, border: int, step: int, most: int | None
+) -> tuple[list[Part], int, int]:
+    """Returns the parts along one axis, their side, and the side of a cell."""
+    padded = length + 2 * border
+    side = _automatic_side(padded, halo, step)
+    if most is not None:
+        side = min(side, most)
+    if padded <= side:
+        return [Part(-border, 0, length)], side, _equal_part(side - 2 * border, CELL)
+    cell = min(side, _equal_part(max(side - 2 * halo, STEP), CELL))
+    return _parts(length, side, halo, border), side, cell
+
+
+def _automatic_side(length: int, halo: int, step: int) -> int:
     most = max(SIDE, 4 * halo)
     count = 1 + _count(max(0, length - most), most - 2 * halo)
-    return _count(length + (count - 1) * 2 * halo, count * STEP) * STEP
+    return _count(length + (count - 1) * 2 * halo, count * step) * step
 
 
 def _parts(length: int, side: int, halo: int, border: int) -> list[Part]:
+    """Cuts an axis into more than one part."""
     padded = length + 2 * border
-    if padded <= side:
-        return [Part(-border, 0, length)]
     step = side - 2 * halo
     count = 1 + _count(padded - side, step)
     first_edge = halo - border + step

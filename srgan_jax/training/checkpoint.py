@@ -276,9 +276,13 @@ def newest_description(directory: Path) -> dict[str, Any] | None:
     steps = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
     if not steps:
         return None
+    return read_description(directory, max(steps))
+
+
+def read_description(directory: Path, step: int) -> dict[str, Any]:
+    """Reads the description of one checkpoint; see `newest_description`."""
     try:
-        described = json.loads((directory / f"{max(steps)}/stage/metadata").read_text())
-        return dict(described)
+        return dict(json.loads((directory / f"{step}/stage/metadata").read_text()))
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -62,6 +62,7 @@ class Lock:
         self._say = say
         self._text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
         self._released = threading.Event()
+        self._lost = False
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Lock":
@@ -77,6 +78,14 @@ class Lock:
             if self._path.read_text() == self._text:
                 self._path.unlink()
 
+    def check(self) -> None:
+        """Raises a LockError if another run took the lock, which had become stale."""
+        if self._lost:
+            raise LockError(
+                f"another run took {self._path.parent} while this process was "
+                f"suspended for more than {STALE_AFTER:.0f} s; let that one go on"
+            )
+
     def _create(self) -> bool:
         """Creates the lock; False if there is one already."""
         try:
@@ -89,6 +98,9 @@ class Lock:
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT):
             with contextlib.suppress(OSError):
+                if self._path.read_text() != self._text:
+                    self._lost = True
+                    return
                 os.utime(self._path)
 
     def _remove_stale(self) -> None:

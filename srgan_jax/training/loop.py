@@ -81,8 +81,7 @@ def train_and_evaluate(
 
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        if writes:
-            stack.enter_context(Lock(workdir, say))
+        lock = stack.enter_context(Lock(workdir, say)) if writes else None
         stop = stack.enter_context(runtime.StopRequest())
         checkpoints = stack.enter_context(
             Checkpoints(
@@ -94,7 +93,9 @@ def train_and_evaluate(
         )
         resumed_at = checkpoints.starting_step(from_step)
         changes = resume.find_changes(
-            workdir, config, resumed_at, allow=allow_config_change
+            *(workdir, config, resumed_at),
+            allow=allow_config_change,
+            goes_back=from_step is not None,
         )
         checkpoints.check_run(resumed_at, stages)
         ahead = range(resumed_at + 1, config.last_step + 1)
@@ -105,7 +106,7 @@ def train_and_evaluate(
             checkpoint=str(resumed_at),
         )
         if writes:
-            resume.write_config(workdir, config, changes)
+            resume.write_config(workdir, config, changes, resumed_at)
             if not resumed_at:
                 network_files.copy_start(workdir, config)
         runtime.wait_for_all("configuration")
@@ -121,7 +122,8 @@ def train_and_evaluate(
         history = resume.read_history(workdir)
         run = Run(
             *(config, workdir, profile, parallel.create_mesh(), source),
-            *(pairs, enlarged, checkpoints, log, stop),
+            *(pairs, enlarged, lock, checkpoints),
+            *(log, stop),
             comparable_after=resume.evaluation_changed_at(history),
         )
         with log, profile:
@@ -188,7 +190,7 @@ def train_stage(run: Run, stage: Stage, resumed_at: int) -> tuple[TrainState, fl
     clock = Clock(config.batch_size)
     waiting: tuple[int, steps.Metrics] | None = None
     for step in range(start + 1, end + 1):
-        run.checkpoints.check()
+        run.check()
         run.profile.before(step, state)
         batch = next(batches)
         if step == start + 1:

@@ -28,6 +28,7 @@ from srgan_jax.training.state import Variables
 from srgan_jax.weights import store
 
 BICUBIC = "bicubic"
+PICTURE, PAGE = "comparison.png", "report.html"
 SHOWN_IMAGES = 5  # in report.html, which includes their pixels
 LABELS = {"pretrain": "SRResNet", "adversarial": "SRGAN"}
 
@@ -150,7 +151,7 @@ def write(
             rows[_label(config, name)] = image
     original = f"{pairs[0].name}\n{config.evaluation.protocol}"
     panels.append(("original", pairs[0].hr, original))
-    figures.comparison(panels, workdir / "comparison.png")
+    figures.comparison(panels, workdir / PICTURE)
     for rows, pair in zip(shown.values(), pairs, strict=False):
         rows["original"] = pair.hr
     summary = {
@@ -162,9 +163,9 @@ def write(
         "scores": {r.weights: finite(r.mean.measured()) for r in results},
     }
     page.run_report(
-        workdir / "report.html",
+        workdir / PAGE,
         title=f"Run {workdir.name}",
-        metrics=read_metrics(workdir)[0],
+        metrics=read_metrics(workdir),
         summary=summary,
         config=config.to_dict(),
         environment=_environment(),
@@ -188,7 +189,9 @@ def _environment() -> dict[str, str]:
 
 
 def is_written(workdir: Path, config: Config) -> bool:
-    """True if summary.json is of the run's last step and of this evaluation."""
+    """True if the report is of the run's last step and of this evaluation."""
+    if not all((workdir / name).exists() for name in (PICTURE, PAGE)):
+        return False  # deleted, or a run of version 0.1
     try:
         summary = json.loads((workdir / "summary.json").read_text())
         return (summary["steps"], summary["source"], summary["protocol"]) == (

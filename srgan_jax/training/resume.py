@@ -90,7 +90,7 @@ def recorded_config(workdir: Path) -> dict[str, Any] | None:
 
 
 def find_changes(
-    workdir: Path, config: Config, step: int, *, allow: bool
+    workdir: Path, config: Config, step: int, *, allow: bool, goes_back: bool
 ) -> list[Change]:
     """Finds the fields that differ from those of the run that is resumed at `step`.
 
@@ -100,6 +100,8 @@ def find_changes(
       config: the configuration of the command.
       step: step of the checkpoint that the run continues from; 0 if there is none.
       allow: allow changes to how later steps train (--allow_config_change).
+      goes_back: the run continues from a checkpoint that was chosen (--from_step). The
+        copy in it is compared, since config.json may have changed after it.
 
     Raises:
       ConfigError: a field differs that must not; the message says what to do.
@@ -107,6 +109,9 @@ def find_changes(
     recorded = recorded_config(workdir)
     if recorded is None:
         return []
+    if goes_back:
+        described = checkpoint.read_description(workdir / "checkpoints", step)
+        recorded = with_later_fields(described.get("config", recorded))
     before, now = _flatten(recorded), _flatten(config.to_dict())
     changes = [
         Change(step, field, before.get(field), now.get(field))
@@ -129,14 +134,20 @@ def find_changes(
     return changes
 
 
-def write_config(workdir: Path, config: Config, changes: list[Change]) -> None:
-    """Writes config.json and appends the changes to the history."""
+def write_config(
+    workdir: Path, config: Config, changes: list[Change], step: int
+) -> None:
+    """Writes config.json, and the changes up to `step` and the new ones as history."""
     lines = [json.dumps(dataclasses.asdict(change)) for change in changes]
     path = workdir / HISTORY
-    known = path.read_text().splitlines() if path.exists() else []
+    known = [
+        json.dumps(dataclasses.asdict(change))
+        for change in read_history(workdir)
+        if change.step <= step
+    ]
     # If a run was killed between writing the two files, the changes are there already.
     new = [line for line in lines if line not in known]
-    if new:
+    if new or path.exists():
         with paths.replacing(path) as unfinished:
             unfinished.write_text("".join(f"{line}\n" for line in [*known, *new]))
     with paths.replacing(workdir / CONFIG) as unfinished:

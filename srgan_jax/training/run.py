@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from srgan_jax import paths
 from srgan_jax.data.pairs import Pair
@@ -16,6 +19,7 @@ from srgan_jax.data.source import Source
 from srgan_jax.training import network_files, parallel, report, runtime, steps
 from srgan_jax.training.checkpoint import Checkpoints
 from srgan_jax.training.config import Config
+from srgan_jax.training.lock import Lock
 from srgan_jax.training.profile import Profile
 from srgan_jax.training.run_log import Clock, RunLog, finite
 from srgan_jax.training.stages import Stage, initial_state
@@ -41,6 +45,7 @@ class Run:
       source: the training images.
       pairs: LR and HR images of the evaluation.
       enlarged: bicubic upscalings of `pairs`.
+      lock: the directory's lock, which process 0 alone holds.
       checkpoints: the run's checkpoints.
       log: the run's log.
       stop: says whether the run was told to stop.
@@ -55,6 +60,7 @@ class Run:
     source: Source
     pairs: list[Pair]
     enlarged: list[np.ndarray]
+    lock: Lock | None
     checkpoints: Checkpoints
     log: RunLog
     stop: runtime.StopRequest
@@ -63,6 +69,12 @@ class Run:
     @property
     def writes(self) -> bool:
         return jax.process_index() == 0
+
+    def check(self) -> None:
+        """Raises an error if a save failed, or if another run took the directory."""
+        self.checkpoints.check()
+        if self.lock is not None:
+            self.lock.check()
 
     def begin(self, stage: Stage, resumed_at: int) -> TrainState:
         """Returns the state at the stage's start, or at a checkpoint inside it."""
@@ -103,15 +115,25 @@ class Run:
         self.log.show(step, stage.name, values)
 
     def note_skipped(self, image: str, reason: str) -> None:
-        """Reports a damaged image once and lists it in skipped.json."""
-        path = self.workdir / "skipped.json"
-        names = json.loads(path.read_text()) if path.exists() else []
-        if self.writes and image not in names:
-            with paths.replacing(path) as unfinished:
-                unfinished.write_text(json.dumps([*names, image], indent=2) + "\n")
-            self.log.say(
-                f"skipped: {reason}; the next image of the epoch takes its place"
-            )
+        """Reports a damaged image once and lists it in skipped.json.
+
+        Each process lists the images of its own share, process 1 in skipped-1.json.
+        """
+        index = jax.process_index()
+        path = self.workdir / (f"skipped-{index}.json" if index else "skipped.json")
+        try:
+            names = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):  # none yet, or torn: begun anew
+            names = []
+        if image in names:
+            return
+        with paths.replacing(path) as unfinished:
+            unfinished.write_text(json.dumps([*names, image], indent=2) + "\n")
+        text = f"skipped: {reason}; the next image of the epoch takes its place"
+        if self.writes:
+            self.log.say(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def evaluates(self, stage: Stage, step: int) -> bool:
         """True if the generator is scored at this step."""
@@ -156,9 +178,12 @@ class Run:
           state: the final state.
         """
         named = {stage.name: stage for stage in stages} | {None: stages[-1]}
-        missing = [name for name in named if not self._has_generator(name)]
-        runtime.wait_for_all("missing generators")  # before one of them is written
-        for name in missing:
+        # As process 0 sees them: another may see a shared directory later, and to
+        # restore is collective.
+        missing = multihost_utils.broadcast_one_to_all(
+            np.array([not self._has_generator(name) for name in named])
+        )
+        for name in itertools.compress(named, missing):
             path = network_files.file_of(self.workdir, "generator", name)
             stage = named[name]
             if stage is stages[-1]:

@@ -55,10 +55,9 @@ class RunLog:
         self._workdir = workdir
         self._tf = import_tensorflow()  # only for event files
         with self._writing():
-            kept, damaged = _cut(workdir, first_step)
+            self._scores, damaged = _cut(workdir, first_step)
             self._lines = path.open("a")
             self._events = self._tf.summary.create_file_writer(str(workdir))
-        self._scores = [line for line in kept if SCORE in line]
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -194,30 +193,48 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
     return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
-def read_metrics(workdir: Path) -> tuple[list[dict[str, Any]], int]:
-    """Reads a run's metrics.jsonl.
+def read_metrics(workdir: Path) -> Iterator[dict[str, Any]]:
+    """Yields the intact lines of a run's metrics.jsonl.
 
-    Returns:
-      The intact lines, and the number of damaged ones. An incomplete last line does not
-      count as damaged, since a killed process leaves one.
+    A run of a million steps has more of them than should be in memory at once.
     """
+    for text in _complete_lines(workdir):
+        values = _values(text)
+        if values is not None:
+            yield values
+
+
+def _complete_lines(workdir: Path) -> Iterator[str]:
+    """The lines of metrics.jsonl; a kill leaves the last one incomplete."""
     path = workdir / METRICS
-    lines, damaged = [], 0
-    text = path.read_text(errors="replace") if path.exists() else ""
-    for line in text.split("\n")[:-1]:
-        try:
-            values = json.loads(line)
-            if values["step"] >= 0 and values["stage"]:
-                lines.append(values)
-        except (ValueError, TypeError, KeyError):
-            damaged += 1
-    return lines, damaged
+    if path.exists():
+        with path.open(errors="replace", newline="\n") as file:
+            yield from (line for line in file if line.endswith("\n"))
+
+
+def _values(text: str) -> dict[str, Any] | None:
+    """What a line says; None if it is damaged."""
+    try:
+        values = json.loads(text)
+        return values if values["step"] >= 0 and values["stage"] else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _cut(workdir: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
-    """Removes lines after `last_step`; returns the rest and the damaged count."""
-    lines, damaged = read_metrics(workdir)
-    kept = [line for line in lines if line["step"] <= last_step]
-    with paths.replacing(workdir / METRICS) as unfinished:
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    return kept, damaged
+    """Removes the lines after `last_step`, and damaged ones.
+
+    Returns:
+      The lines of scores that are left, and the number of damaged lines.
+    """
+    scores, damaged = [], 0
+    with paths.replacing(workdir / METRICS) as unfinished, unfinished.open("w") as file:
+        for text in _complete_lines(workdir):
+            values = _values(text)
+            if values is None:
+                damaged += 1
+            elif values["step"] <= last_step:
+                file.write(text)
+                if SCORE in values:
+                    scores.append(values)
+    return scores, damaged
