@@ -162,7 +162,7 @@ def test_command_names_the_file_whose_folder_is_missing(tmp_path: Path) -> None:
     out = tmp_path / "nodir" / "g.onnx"
     result = CliRunner().invoke(app, ["export", "--to", "onnx", "-o", str(out)])
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"error: {out}: its folder does not exist")
+    assert result.stderr.startswith(f"error: {out}: there is no folder")
     assert ".part" not in result.stderr
 
 
@@ -179,4 +179,4 @@ def test_command_writes_half_precision_for_one_size(tmp_path: Path) -> None:
     )
     refused = CliRunner().invoke(app, [*command, "--to", "stablehlo", "--overwrite"])
     assert refused.exit_code == 2
-    assert "--fp16 is for --to onnx" in refused.stderr
+    assert "--fp16 needs --to onnx" in refused.stderr
