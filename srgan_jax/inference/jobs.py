@@ -75,9 +75,9 @@ class Done(NamedTuple):
     """How a job ended.
 
     Attributes:
-      job: which.
-      image: as it was written, or why it was not.
-      seconds: that it took, with a share of what images together took.
+      job: the job.
+      image: the image as it was written, or the reason why it was not.
+      seconds: time spent on the job, with its share of the time of its group.
     """
 
     job: Job
@@ -161,15 +161,17 @@ def run(
     """Upscales images from file to file.
 
     Opaque RGB images of at most `SMALL` pixels wait until there are enough of equal
-    size, which then go through one program together. All others are done in their turn.
+    size, which then go through one program together. Every other image is upscaled by
+    itself, in the order of the jobs.
 
     Args:
-      jobs: to be done.
-      upscaler: of all images.
-      size: of the outputs.
-      settings: of the encoders.
-      max_pixels: refuse inputs with more.
-      progress: called with an image's name, the number of its windows done and of all.
+      jobs: the inputs and their outputs.
+      upscaler: the upscaler to apply.
+      size: size of the outputs.
+      settings: how to encode the outputs.
+      max_pixels: refuse inputs with more pixels.
+      progress: called with the name of an image, the number of its windows done and
+        the number of all its windows.
     """
     waiting: dict[Any, list[Opened]] = {}
     for job in jobs:
@@ -199,10 +201,10 @@ def run(
 def _open(
     job: Job, scale: int, size: Size, settings: encode.Settings, max_pixels: int
 ) -> Opened:
-    """Reads an image and checks its output.
+    """Reads an image and checks that its output can be written.
 
     Raises:
-      ImageError: it cannot be read, or its result not be written.
+      ImageError: the image cannot be read, or its output cannot be written.
     """
     if job.source is None:
         try:
@@ -219,6 +221,13 @@ def _open(
         raise ImageError(f"{job.source_name}: {error}") from error
     has_alpha = image.alpha is not None
     encode.check_output(job.target_name, job.kind, shape, has_alpha, settings)
+    if job.target:
+        try:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=job.target.parent):
+                pass  # checked now, before the image is upscaled
+        except OSError as error:
+            raise decode.describe_error(job.target_name, error) from error
     return Opened(job, image, shape)
 
 
@@ -260,17 +269,13 @@ def _write(
     upscaler: Callable[[np.ndarray], np.ndarray],
     settings: encode.Settings,
 ) -> Image:
-    """Upscales one image and writes it; its notes tell what was lost.
+    """Upscales one image and writes it; its notes say what was lost.
 
     Raises:
       ImageError: it cannot be upscaled or written.
     """
     job, image, shape, _ = opened
     try:
-        if job.target:
-            job.target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=job.target.parent):
-                pass  # a folder that cannot be written costs no work
         image = upscale(image, upscaler, shape)
     except (OSError, MemoryError) as error:
         raise decode.describe_error(job.target_name, error) from error
