@@ -1,4 +1,4 @@
-"""Alpha: what the upscaler does not see of an image."""
+"""The alpha channel, which is upscaled without the network."""
 
 import numpy as np
 import PIL.Image
@@ -8,7 +8,7 @@ from scipy import ndimage
 def fill_hidden(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Replaces colours where alpha is zero by the nearest visible colour.
 
-    The hidden colours would show at the edges of what is visible otherwise.
+    Otherwise the network would mix hidden colours into the visible edges.
 
     Args:
       pixels: `[h, w, 3]` or `[h, w]`.
@@ -27,8 +27,8 @@ def resize_alpha(alpha: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Args:
       alpha: integers, or floats in [0, 1].
-      height: of the result.
-      width: of the result.
+      height: height of the result.
+      width: width of the result.
     """
     plane = PIL.Image.fromarray(alpha.astype(np.float32))
     plane = plane.resize((width, height), PIL.Image.Resampling.BICUBIC)

@@ -59,10 +59,10 @@ class Opened(NamedTuple):
     """An image that has been read.
 
     Attributes:
-      job: whose source it is.
-      image: as it was read.
+      job: the job that the image belongs to.
+      image: the image as it was read.
       shape: height and width of the output.
-      seconds: that reading took.
+      seconds: time spent on reading.
     """
 
     job: Job

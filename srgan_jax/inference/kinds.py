@@ -1,6 +1,6 @@
-"""The kinds of images that an upscaler takes, and the way back to each.
+"""Converts the kinds of images that an upscaler accepts to arrays, and back.
 
-An array is told by its type and shape, a PIL image by its mode alone.
+Arrays are recognised by dtype and shape, PIL images by their mode alone.
 """
 
 import warnings
@@ -14,9 +14,9 @@ import PIL.Image
 
 from srgan_jax.images import colour
 
-OVERSHOOT = 1e-3  # beyond [0, 1], which is taken for rounding and clipped
+OVERSHOOT = 1e-3  # Floats this far outside of [0, 1] count as rounding: clipped.
 _16_BITS = ("I;16", "I;16L", "I;16B")
-# The modes of PIL without alpha, and the one that keeps the colours of each.
+# PIL's modes, and the mode without alpha that keeps the colours of each.
 _PLAIN = {
     **{"1": "L", "L": "L", "LA": "L", "La": "L"},
     **dict.fromkeys(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV"), "RGB"),
@@ -24,13 +24,13 @@ _PLAIN = {
 
 
 class Opened(NamedTuple):
-    """An image as arrays, with the way back.
+    """An image as arrays, with a function that converts results back.
 
     Attributes:
       pixels: uint8, uint16 or float32 in [0, 1], `[n, h, w, 3]` RGB or `[n, h, w]`
         grey.
-      alpha: of the same type `[n, h, w]`, or None.
-      close: makes the caller's kind of image of pixels and alpha.
+      alpha: same dtype as the pixels, `[n, h, w]`, or None.
+      close: converts pixels and alpha to the caller's kind of image.
     """
 
     pixels: np.ndarray
@@ -39,13 +39,13 @@ class Opened(NamedTuple):
 
 
 def open_image(image: Any) -> Opened:
-    """Takes an image of any kind apart.
+    """Converts an image of any accepted kind to arrays.
 
     Args:
       image: see Upscaler.__call__.
 
     Raises:
-      ValueError: it is of another kind, or has no pixel.
+      ValueError: the kind is not accepted, or the image has no pixels.
     """
     if isinstance(image, PIL.Image.Image):
         return _open_pil(image)
