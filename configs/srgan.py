@@ -14,7 +14,7 @@ Variants:
 Expected scores:
   vgg54: 29.40 dB and SSIM .8472 on Set5 under protocol `paper`.
   mse: 30.64 dB on Set5 under protocol `paper`.
-  quickstart: 29.07 dB, SSIM .8832 and LPIPS (alex) .1309 on the held-out photograph
+  quickstart: 29.11 dB, SSIM .8823 and LPIPS (alex) .1312 on the held-out photograph
     under protocol `standard` (bicubic: 26.83 dB, .8417, .3051).
 The scores of vgg54 and mse are the paper's; the full schedule has not been run with
 this code.
