@@ -36,3 +36,15 @@ def folder(tmp_path_factory):
     import tiny
 
     return tiny.photographs(tmp_path_factory.mktemp("data") / "photographs")
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """Keeps compiled programs from run to run, since all runs compile the same."""
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = [getattr(jax.config, name) for name in names]
+    jax.config.update(names[0], str(tmp_path_factory.mktemp("xla")))
+    jax.config.update(names[1], 0.0)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)

@@ -23,17 +23,7 @@ from srgan_jax.training.resolve import resolve_config
 from srgan_jax.training.run import Run, TrainingError
 from srgan_jax.weights import store
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Keeps compiled programs from run to run."""
-    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
-    before = [getattr(jax.config, name) for name in names]
-    jax.config.update(names[0], str(tmp_path_factory.mktemp("xla")))
-    jax.config.update(names[1], 0.0)
-    yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def tiny_config(folder, **fields):
