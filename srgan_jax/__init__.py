@@ -9,11 +9,15 @@ import importlib.metadata
 import os
 from typing import TYPE_CHECKING
 
+from srgan_jax import cuda_plugin
+
 if TYPE_CHECKING:
     from srgan_jax.inference.upscaler import Upscaler
 
 __all__ = ["__version__", "load"]
 __version__ = importlib.metadata.version("srgan-jax")
+
+cuda_plugin.hide_without_driver()
 
 
 def load(

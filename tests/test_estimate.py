@@ -1,4 +1,4 @@
-"""Estimates for a TPU pod; some need the TPU compiler, which is part of libtpu."""
+"""Estimates for TPUs; some need the TPU compiler, which is part of libtpu."""
 
 import importlib.util
 import json
@@ -12,6 +12,7 @@ import srgan_jax
 from configs import srgan
 from srgan_jax.cli.main import app
 from srgan_jax.estimate import hlo, tpu
+from srgan_jax.estimate.step import PodError, read_config
 from srgan_jax.training.resolve import resolve_config
 
 needs_libtpu = pytest.mark.skipif(
@@ -64,8 +65,9 @@ def test_collectives_are_listed_with_their_bytes(text):
     assert list(hlo.collectives_of(text)) == expected
 
 
-def tiny_config():
+def tiny_config(dtype="float32"):
     config = srgan.get_config()
+    config.dtype = dtype
     config.generator.update(blocks=1, channels=4)
     config.discriminator.update(channels=4, hidden=8)
     config.data.crop = 32
@@ -116,7 +118,7 @@ def test_a_step_that_runs_out_of_memory_does_not_fit(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--topology", "h100:8"], "expected a chip (v4, v5e, v5p, v6e)"),
+        (["--topology", "v3:2x2"], "expected a TPU (v4, v5e, v5p, v6e)"),
         pytest.param(["--topology", "v5e:3x3"], "not divisible", marks=needs_libtpu),
         (["--topology", "v5e:2x2", "--stage", "adversarial"], "it has pretrain"),
     ],
@@ -145,5 +147,5 @@ def test_options_override_the_configuration(given, monkeypatch):
 
 
 def test_missing_configuration_is_named():
-    with pytest.raises(tpu.PodError, match="there is no file nowhere"):
-        tpu.read_config("nowhere.py:vgg54")
+    with pytest.raises(PodError, match="there is no file nowhere"):
+        read_config("nowhere.py:vgg54")

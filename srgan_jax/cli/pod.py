@@ -1,4 +1,4 @@
-"""`srgan-jax pod`: estimates the cost of a configuration on a TPU pod.
+"""`srgan-jax pod`: estimates the cost of a configuration on TPUs or GPUs.
 
 Estimates go to standard output, everything else to standard error.
 """
@@ -19,7 +19,10 @@ def pod(
     ],
     topology: Annotated[
         str,
-        typer.Option(help="v4, v5e, v5p or v6e, and a layout, such as v5e:16x16."),
+        typer.Option(
+            help="v4, v5e, v5p or v6e, and a layout, such as v5e:16x16; or h100, h200, "
+            "a100 or a6000, and a number of GPUs, such as h100:8."
+        ),
     ],
     stage: Annotated[
         Literal["pretrain", "adversarial"] | None,
@@ -37,15 +40,18 @@ def pod(
         typer.Option("--json", help="Print a JSON list of one record per stage."),
     ] = False,
 ) -> None:
-    """Estimate memory, cycles and exchanged bytes of a training on a TPU pod.
+    """Estimate memory, time and exchanged bytes of a training on TPUs or GPUs.
 
-    The TPU compiler (pip install 'srgan-jax[pod]') compiles the real step of each
-    stage, which takes minutes. No TPU is needed.
+    The compiler for TPUs (pip install 'srgan-jax[pod]') or GPUs (pip install
+    'srgan-jax[cuda-aot]') compiles the real step of each stage, which takes minutes.
+    Neither a TPU nor a GPU is needed.
     """
     with usage_errors():
-        from srgan_jax.estimate import tpu
+        from srgan_jax.estimate import cuda, tpu
+        from srgan_jax.estimate.step import read_config
 
-        given = tpu.read_config(config, dtype)
+        target = cuda if topology.partition(":")[0] in cuda.GPUS else tpu
+        given = read_config(config, dtype)
         stages = [s for s in given.stages if stage in (None, s.name)]
         if not stages:
             names = ", ".join(s.name for s in given.stages)
@@ -53,9 +59,10 @@ def pod(
         records = []
         for chosen in stages:
             with notes.status(f"compiling {chosen.name} for {topology}"):
-                records.append(tpu.estimate(given, chosen, topology, batch_per_chip))
+                record = target.estimate(given, chosen, topology, batch_per_chip)
+            records.append(record)
     if json:
         typer.echo(json_.dumps(records, indent=2))
     else:
         for record in records:
-            figures().print(*tpu.summary(record), sep="\n")
+            figures().print(*target.summary(record), sep="\n")

@@ -1,9 +1,10 @@
-"""Reads cycles, source lines and collectives from a compiled TPU program's text.
+"""Reads costs, source lines and collectives from the text of a compiled program.
 
-The format of the text is not documented; the patterns below follow the TPU compiler's
-output. An operation without a name or a source line appears as '?'.
+The format of the text is not documented; the patterns below follow the output of the
+compilers for TPU and CUDA. An operation without a name or a source line appears as '?'.
 """
 
+import dataclasses
 import math
 import re
 from collections import Counter
@@ -15,6 +16,42 @@ import srgan_jax
 COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 
 
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One instruction of a program.
+
+    Attributes:
+      name: its name, which no other instruction has.
+      shape: dtype and dimensions of the result, or those of a tuple.
+      opcode: such as 'fusion'.
+      operands: names of the instructions that it reads.
+      text: the whole line.
+    """
+
+    name: str
+    shape: str
+    opcode: str
+    operands: tuple[str, ...]
+    text: str
+
+
+def instructions(text: str) -> dict[str, list[Instruction]]:
+    """Returns the instructions of each computation; the program itself is 'ENTRY'."""
+    computations: dict[str, list[Instruction]] = {}
+    inside: list[Instruction] = []
+    for line in text.splitlines():
+        begin = re.match(r"(?:(ENTRY) )?%?([\w.-]+) .*\{$", line)
+        if begin:
+            inside = computations[begin[1] or begin[2]] = []
+        found = re.match(
+            r"\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*?)\)(?:, |$)", line
+        )
+        if found:
+            operands = tuple(re.findall(r"%([\w.-]+)", found[4]))
+            inside.append(Instruction(*found.group(1, 2, 3), operands, line))
+    return computations
+
+
 def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
     """Sums the estimated cycles of a compiled program by (operation, source line).
 
@@ -24,15 +61,24 @@ def cycles_by_operation(text: str) -> Counter[tuple[str, str]]:
     cycles: Counter[tuple[str, str]] = Counter()
     for line in text.splitlines():
         estimated = re.search(r'"estimated_cycles":"(\d+)"', line)
-        if estimated is None:
-            continue
-        name = re.search(r'op_name="([^"]*)"', line)
-        frame = re.search(r"stack_frame_id=(\d+)", line)
-        operation = re.sub(r"^jit\(\w+\)/(shard_map/)?", "", name[1] if name else "?")
-        operation = re.sub(r"cond/branch_\d+_fun/", "", operation)
-        operation = re.sub(r"\bblock_\d+", "block_*", operation)
-        cycles[operation, line_of[frame[1]] if frame else "?"] += int(estimated[1])
+        if estimated is not None:
+            cycles[operation_of(line, line_of)] += int(estimated[1])
     return cycles
+
+
+def operation_of(line: str, line_of: dict[str, str]) -> tuple[str, str]:
+    """Returns the operation and the source line of an instruction's line of text.
+
+    Args:
+      line: the line of the instruction.
+      line_of: the program's `source_lines`.
+    """
+    name = re.search(r'op_name="([^"]*)"', line)
+    frame = re.search(r"stack_frame_id=(\d+)", line)
+    operation = re.sub(r"^jit\(\w+\)/(shard_map/)?", "", name[1] if name else "?")
+    operation = re.sub(r"cond/branch_\d+_fun/", "", operation)
+    operation = re.sub(r"\bblock_\d+", "block_*", operation)
+    return operation, line_of[frame[1]] if frame else "?"
 
 
 def source_lines(text: str) -> dict[str, str]:
@@ -68,8 +114,12 @@ def collectives_of(text: str) -> Iterator[tuple[str, int]]:
     """Yields each collective's kind and the bytes that one chip contributes to it."""
     pattern = rf"^\s*\S+ = (.*?) ({COLLECTIVES})(?:-start)?\("
     for shapes, kind in re.findall(pattern, text, re.MULTILINE):
-        size = 0
-        for bits, dims in re.findall(r"\b[a-z]+(\d*)\[([\d,]*)\]", shapes):  # f32[3,64]
-            elements = math.prod(int(d) for d in dims.split(",") if d)
-            size += int(bits or 8) // 8 * elements
-        yield kind, size
+        yield kind, bytes_of(shapes)
+
+
+def bytes_of(shape: str) -> int:
+    """Returns the size of an array such as f32[3,64], or of a tuple of arrays."""
+    return sum(
+        int(bits or 8) // 8 * math.prod(int(d) for d in dims.split(",") if d)
+        for bits, dims in re.findall(r"\b[a-z]+(\d*)\[([\d,]*)\]", shape)
+    )

@@ -9,32 +9,24 @@ import dataclasses
 import importlib.util
 import os
 import re
-import runpy
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 from rich.table import Table
 
 from srgan_jax.estimate import hlo
-from srgan_jax.training import parallel, stages, steps
+from srgan_jax.estimate.gpus import GPUS
+from srgan_jax.estimate.step import PodError, compile_stage
+from srgan_jax.training import steps
 from srgan_jax.training.config import Config, StageConfig
-from srgan_jax.training.resolve import resolve_config
-from srgan_jax.training.state import TrainState
 
 SHOWN_OPERATIONS = 10
-
-
-class PodError(ValueError):
-    """A configuration cannot be compiled for a topology; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,30 +53,6 @@ CHIPS = {
     "v5p": Chip(459e12, 1.75e9, 95 * 2**30),
     "v6e": Chip(918e12, 1.75e9, 32 * 2**30),
 }
-
-
-def read_config(spec: str, dtype: str | None = None) -> Config:
-    """Reads and resolves the configuration in FILE[:VARIANT].
-
-    Args:
-      spec: FILE[:VARIANT].
-      dtype: replaces the configuration's dtype if given.
-
-    Raises:
-      PodError: FILE does not exist or has no function get_config.
-      ValueError: the variant is unknown, or a field has an invalid value.
-    """
-    file, _, variant = spec.partition(":")
-    path = Path(file).resolve()
-    if not path.is_file():
-        raise PodError(f"config {spec!r}: there is no file {file}")
-    sys.path.insert(0, str(path.parents[1]))  # configurations import one another
-    get_config = runpy.run_path(str(path)).get("get_config")
-    if get_config is None:
-        raise PodError(f"config {spec!r}: {file} has no function get_config")
-    config = get_config(variant) if variant else get_config()
-    config.dtype = dtype or config.dtype
-    return resolve_config(config)
 
 
 def estimate(
@@ -140,8 +108,9 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
     name = topology.partition(":")[0]
     if name not in CHIPS:
         raise PodError(
-            f"topology {topology!r}: expected a chip ({', '.join(CHIPS)}) and a "
-            "layout, such as v5e:16x16 or v4:4x4x4"
+            f"topology {topology!r}: expected a TPU ({', '.join(CHIPS)}) and a layout, "
+            f"such as v5e:16x16, or a GPU ({', '.join(GPUS)}) and a number, such as "
+            "h100:8"
         )
     if importlib.util.find_spec("libtpu") is None:
         raise PodError("the TPU compiler is missing: pip install 'srgan-jax[pod]'")
@@ -155,31 +124,6 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
         reason = str(error).splitlines()[0]
         raise PodError(f"topology {topology!r}: {reason}") from None
     return chip, Mesh(np.array(described.devices).reshape(-1), (steps.AXIS,))
-
-
-def compile_stage(
-    config: Config, stage: StageConfig, mesh: Mesh, batch_per_chip: int
-) -> Any:
-    """Compiles the step that training would run on these devices."""
-    recipe = stages.make_recipe(config, stage, "caffe")
-    crop = config.data.crop
-    small = crop // config.scale
-    begun = stages.Stage(stage, 0, 0, recipe, None)
-
-    def initial() -> tuple[TrainState, Any]:
-        vgg_params = None
-        vggs = [term.vgg for term in recipe.content if term.vgg is not None]
-        if vggs:
-            deepest = max(vggs, key=lambda vgg: vgg.layer)
-            hr = jnp.zeros((1, crop, crop, 3))
-            vgg_params = deepest.init(jax.random.key(0), hr)["params"]
-        return stages.initial_state(config, begun), vgg_params
-
-    state, vgg_params = parallel.abstract(jax.eval_shape(initial), mesh)
-    images = batch_per_chip * mesh.size
-    batch = parallel.abstract_batch(images, {"lr": small, "hr": crop}, mesh)
-    update = parallel.map_step(begun.step, mesh)
-    return update.lower(state, vgg_params, batch).compile()
 
 
 def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
