@@ -2,8 +2,8 @@
 
 Automatic differentiation of a mean and a variance gives the same result, but reads the
 batch once more in the forward and in the backward pass. On a TPU this costs more time
-than the convolutions in between, so that mean and variance are computed in one pass
-there; elsewhere the variance takes a second pass. No gradient flows through the
+than the convolutions in between, so that mean and variance are computed in one pass on
+TPUs and GPUs; on a CPU the variance takes a second pass. No gradient flows through the
 returned mean and variance.
 """
 
@@ -15,6 +15,10 @@ from jax import lax
 
 from srgan_jax.kernels.dispatch import platform_dependent
 from srgan_jax.kernels.layouts import Image, Paired, to_array
+
+# A GPU sums up to so many positions by one block of threads for 32 channels. XLA itself
+# divides longer sums among more blocks.
+ONE_BLOCK = 4096
 
 Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
@@ -74,12 +78,16 @@ def _forward(
     scale, bias, centre = (_repeat_for_pairs(v, x) for v in (scale, bias, centre))
     wide = x.astype(dtype) - _over(centre)
     offset = _mean(wide, channels, axis_name)
+
+    def one_pass(x: jax.Array, m: jax.Array) -> jax.Array:
+        square = _mean(jnp.square(x), channels, axis_name)
+        return jnp.maximum(square - jnp.square(m), 0)
+
     var = platform_dependent(
         wide,
         offset,
-        tpu=lambda x, m: jnp.maximum(
-            _mean(jnp.square(x), channels, axis_name) - jnp.square(m), 0
-        ),
+        tpu=one_pass,
+        cuda=one_pass,
         # elsewhere a second pass costs little and is more accurate
         default=lambda x, m: _mean(jnp.square(x - _over(m)), channels, axis_name),
     )
@@ -132,10 +140,24 @@ def _repeat_for_pairs(vector: jax.Array, x: jax.Array) -> jax.Array:
 
 def _sum(x: jax.Array, channels: int) -> jax.Array:
     """Sums over all positions; for pairs, both halves hold the sum over both pixels."""
-    total = jnp.sum(x, axis=(0, 1, 2))
+    if x.size // x.shape[-1] > ONE_BLOCK:
+        total = _sum_of_positions(x)
+    else:
+        total = platform_dependent(x, cuda=_sum_in_parts, default=_sum_of_positions)
     if x.shape[-1] == channels:
         return total
     return total + jnp.concatenate([total[channels:], total[:channels]])
+
+
+def _sum_of_positions(x: jax.Array) -> jax.Array:
+    return jnp.sum(x, axis=(0, 1, 2))
+
+
+def _sum_in_parts(x: jax.Array) -> jax.Array:
+    """`_sum_of_positions` by more blocks of threads: first each image, then all."""
+    images = jnp.sum(x, axis=2)
+    # Without the barrier XLA would merge both sums again.
+    return jnp.sum(lax.optimization_barrier(images), axis=(0, 1))
 
 
 def _mean(x: jax.Array, channels: int, axis_name: str | None) -> jax.Array:

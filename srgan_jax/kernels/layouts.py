@@ -23,7 +23,7 @@ from srgan_jax.kernels.pairs import (
 )
 from srgan_jax.kernels.same_size import same_size_convolution
 from srgan_jax.kernels.shuffled import pixel_shuffle as shuffle_array
-from srgan_jax.kernels.shuffled import shuffled_convolution
+from srgan_jax.kernels.shuffled import shuffle_order, shuffled_convolution
 from srgan_jax.kernels.strided import strided_convolution
 
 HALF_FULL = 64  # channels that fill half of a TPU's lanes
@@ -118,8 +118,24 @@ def keeps_zero(function: Callable) -> Callable:
     return function
 
 
+def sub_pixel_convolve(x: Image, kernel: jax.Array, bias: jax.Array | None) -> Image:
+    """Convolves, then shuffles lazily; see Unshuffled.
+
+    Args:
+      x: `[b, h, w, c]`.
+      kernel: `[size, size, c, 4 features]`, of odd size, with PyTorch's order of output
+        channels, (features, i, j).
+      bias: `[4 features]`, or None.
+
+    Returns:
+      `[b, 2 h, 2 w, features]`.
+    """
+    bias = None if bias is None else shuffle_order(bias)
+    return pixel_shuffle(convolve(x, shuffle_order(kernel), bias))
+
+
 def pixel_shuffle(x: Image) -> Image:
-    """Maps `[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]` lazily; see Unshuffled."""
+    """Maps `[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`; channels have `shuffle_order`."""
     return x.pixel_shuffle() if isinstance(x, Layout) else Unshuffled(x)
 
 
@@ -183,7 +199,8 @@ class Unshuffled(Layout):
     channel get the same parameters.
 
     Attributes:
-      array: `[b, h, w, 4 c]`, which represents `[b, 2 h, 2 w, c]`.
+      array: `[b, h, w, 4 c]`, which represents `[b, 2 h, 2 w, c]`. Channels have the
+        platform's `shuffle_order`.
     """
 
     array: jax.Array
@@ -206,7 +223,10 @@ class Unshuffled(Layout):
         return y if bias is None else add_bias(y, bias)
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "Unshuffled":
-        four = (_repeated(v, lambda v: jnp.repeat(v, 4)) for v in per_channel)
+        def repeat(v: jax.Array) -> jax.Array:
+            return shuffle_order(jnp.repeat(v, 4))
+
+        four = (_repeated(v, repeat) for v in per_channel)
         return Unshuffled(function(self.array, *four))
 
     def pixel_shuffle(self) -> Image:

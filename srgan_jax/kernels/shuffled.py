@@ -1,5 +1,9 @@
 """PixelShuffle, and its fusion with the generator's last convolution.
 
+On a GPU the channels that a PixelShuffle spreads over 2x2 pixels are ordered by pixel,
+so that it moves whole rows of channels. The preceding convolution computes its channels
+in this order.
+
 The last convolution has 3 output channels, which leave most of a TPU's lanes and of a
 CPU's vectors idle. It is computed before the PixelShuffle instead, by a kernel of about
 half the size with four times as many output channels.
@@ -19,19 +23,47 @@ from srgan_jax.kernels.dispatch import by_platform
 EXACT = lax.Precision.HIGHEST  # makes products with zeros and ones exact
 
 
-def pixel_shuffle(x: jax.Array) -> jax.Array:
-    """Maps `[b, h, w, 4 c]`, in PyTorch's order (c, i, j), to `[b, 2 h, 2 w, c]`."""
+def _by_channel(x: jax.Array) -> jax.Array:
+    """PixelShuffle of channels in PyTorch's order (c, i, j)."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, c // 4, 2, 2)
     x = x.transpose(0, 1, 4, 2, 5, 3)
     return x.reshape(b, h * 2, w * 2, c // 4)
 
 
+def _by_pixel(x: jax.Array) -> jax.Array:
+    """PixelShuffle of channels in the order (i, j, c)."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, 2, 2, c // 4)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h * 2, w * 2, c // 4)
+
+
+def _channels_last(x: jax.Array) -> jax.Array:
+    """Reorders the last axis from (c, i, j) to (i, j, c)."""
+    *others, channels = x.shape
+    return x.reshape(*others, channels // 4, 4).swapaxes(-1, -2).reshape(x.shape)
+
+
+_order = by_platform(cuda=_channels_last, default=lambda x: x)
+_shuffle = by_platform(cuda=_by_pixel, default=_by_channel)
+
+
+def shuffle_order(x: jax.Array) -> jax.Array:
+    """Reorders the last axis from PyTorch's order (c, i, j) to that of the platform."""
+    return _order(x)
+
+
+def pixel_shuffle(x: jax.Array) -> jax.Array:
+    """Maps `[b, h, w, 4 c]`, in the platform's order, to `[b, 2 h, 2 w, c]`."""
+    return _shuffle(x)
+
+
 def shuffled_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Computes `convolve(pixel_shuffle(x), kernel)`, fast for few output channels.
 
     Args:
-      x: `[b, h, w, 4 c]`.
+      x: `[b, h, w, 4 c]`, in the platform's order.
       kernel: `[size, size, c, features]`, of odd size.
 
     Returns:
@@ -55,7 +87,7 @@ def _before_shuffle(x: jax.Array, kernel: jax.Array) -> jax.Array:
     taps, _, c, features = coarse.shape
     rows = coarse.transpose(0, 2, 1, 3).reshape(taps, 1, c, taps * features)
     wide = narrow.convolve_rows(x, rows.astype(x.dtype))
-    return pixel_shuffle(_sum_shifted(wide, taps))
+    return _by_channel(_sum_shifted(wide, taps))
 
 
 _by_platform = by_platform(tpu=_before_shuffle, cpu=_before_shuffle, default=_default)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from srgan_jax.choices import one_of
 from srgan_jax.kernels.layouts import Image
 from srgan_jax.models import layers, ranges
-from srgan_jax.models.layers import BatchNorm, Conv, PReLU
+from srgan_jax.models.layers import BatchNorm, Conv, PReLU, SubPixelConv
 
 
 class Generator(nn.Module):
@@ -76,7 +76,10 @@ class Generator(nn.Module):
         self.conv_in, self.prelu_in = conv(self.channels, 9), prelu()
         self.block = [ResidualBlock(conv3, norm, prelu) for _ in range(self.blocks)]
         self.conv_mid, self.bn_mid = conv3(), norm()
-        self.up = [conv(4 * self.channels, 3) for _ in upsamplings]
+        sub_pixel = partial(
+            SubPixelConv, initializer=self.initializer, dtype=self.dtype
+        )
+        self.up = [sub_pixel(4 * self.channels, 3) for _ in upsamplings]
         self.prelu_up = [prelu() for _ in upsamplings]
         self.conv_out = conv(3, 9)
 
@@ -95,7 +98,7 @@ class Generator(nn.Module):
     def reconstruct(self, x: Image) -> Image:
         """Maps feature maps to SR `[batch, scale h, scale w, 3]` in [-1, 1]."""
         for conv, prelu in zip(self.up, self.prelu_up, strict=True):
-            x = prelu(layers.pixel_shuffle(conv(x)))
+            x = prelu(conv(x))
         x = layers.to_image(self.conv_out(x))
         if self.output == "tanh":
             x = layers.tanh(x)

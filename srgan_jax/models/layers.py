@@ -95,8 +95,22 @@ class Conv(nn.Module):
         if self.use_bias:
             init = bias_init(self.initializer, self.size**2 * channels)
             bias = self.param("bias", init, (self.features,), jnp.float32)
-        kernel = kernel.astype(self.dtype)
+        return self.convolve(x, kernel.astype(self.dtype), bias)
+
+    def convolve(self, x: Image, kernel: jax.Array, bias: jax.Array | None) -> Image:
         return layouts.convolve(x, kernel, bias, self.stride, self.padding)
+
+
+class SubPixelConv(Conv):
+    """Convolution, then PixelShuffle by a factor of two (Shi et al. 2016).
+
+    Maps `[b, h, w, c]` to `[b, 2 h, 2 w, features / 4]`, with PyTorch's order of the
+    convolution's output channels, (c, i, j). The shuffle is lazy: the next convolution
+    may fuse with it, see kernels.layouts.
+    """
+
+    def convolve(self, x: Image, kernel: jax.Array, bias: jax.Array | None) -> Image:
+        return layouts.sub_pixel_convolve(x, kernel, bias)
 
 
 class Dense(nn.Module):
@@ -237,15 +251,6 @@ def tanh(x: Image) -> Image:
 def clip(x: Image, lowest: float, highest: float) -> Image:
     """Clips values to [lowest, highest]."""
     return layouts.elementwise(jnp.clip, x, lowest, highest)
-
-
-def pixel_shuffle(x: Image) -> Image:
-    """PixelShuffle by a factor of two, with PyTorch's order of channels, (c, i, j).
-
-    Maps `[b, h, w, 4 c]` to `[b, 2 h, 2 w, c]`. The shuffle is lazy: the next
-    convolution may fuse with it, see kernels.layouts.
-    """
-    return layouts.pixel_shuffle(x)
 
 
 def adaptive_average_pool(x: Image, size: int) -> jax.Array:
