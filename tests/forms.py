@@ -3,7 +3,28 @@
 import jax
 import numpy as np
 
+from srgan_jax.kernels.dispatch import force_platform
+
 RNG = np.random.default_rng(0)
+
+
+def on(platform, function):
+    """The function and its gradient with a platform's implementations."""
+
+    @jax.custom_vjp
+    def forced(*arguments):
+        with force_platform(platform):
+            return function(*arguments)
+
+    def forward(*arguments):
+        return forced(*arguments), arguments
+
+    def backward(arguments, cotangent):
+        with force_platform(platform):
+            return jax.vjp(function, *arguments)[1](cotangent)
+
+    forced.defvjp(forward, backward)
+    return forced
 
 
 def normal(*shape, mean=0.0, deviation=1.0):

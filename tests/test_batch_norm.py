@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from forms import assert_same, normal
+from forms import assert_same, lowered_for, normal, on
 
-from srgan_jax.kernels.batch_norm import batch_normalise
+from srgan_jax.kernels.batch_norm import ONE_BLOCK, batch_normalise
 from srgan_jax.kernels.dispatch import force_platform
 from srgan_jax.kernels.layouts import Paired, to_array
 from srgan_jax.kernels.pairs import pair
@@ -21,20 +21,34 @@ def two_passes(x, scale, bias):
     return y, mean.ravel(), var.ravel()
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_batch_normalisation_in_one_pass_equals_its_definition(platform):
     x = normal(4, 5, 6, 3, mean=2, deviation=3)
     arguments = x, normal(3), normal(3)
     centre = normal(3, mean=2)
 
     def fast(x, scale, bias):
-        with force_platform(platform):
-            return batch_normalise(x, scale, bias, centre, 1e-5, None)[0]
+        return batch_normalise(x, scale, bias, centre, 1e-5, None)[0]
 
-    assert_same(fast, lambda *a: two_passes(*a)[0], *arguments)
-    _, mean, var = batch_normalise(*arguments, centre, 1e-5, None)
+    assert_same(on(platform, fast), lambda *a: two_passes(*a)[0], *arguments)
+    with force_platform(platform):
+        _, mean, var = batch_normalise(*arguments, centre, 1e-5, None)
     np.testing.assert_allclose(mean, two_passes(*arguments)[1], rtol=1e-5)
     np.testing.assert_allclose(var, two_passes(*arguments)[2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "parts"), [(8, True), (64, False)])
+def test_a_gpu_divides_short_sums(side, parts):
+    def statistics(x):
+        parameters = jnp.ones(5), jnp.zeros(5), jnp.zeros(5)
+        return batch_normalise(x, *parameters, 1e-5, None)[1:]
+
+    x = normal(2, side, side, 5)
+    assert side**2 * len(x) != ONE_BLOCK
+    for platform in ("cpu", "cuda", "tpu"):
+        text = lowered_for(platform, statistics, x).as_text()
+        divides = "optimization_barrier" in text
+        assert divides == (parts and platform == "cuda")
 
 
 def test_batch_normalisation_of_pairs_equals_its_definition():

@@ -7,15 +7,23 @@ import pytest
 
 from srgan_jax.kernels.layouts import to_array
 from srgan_jax.models import layers, ranges
-from srgan_jax.models.layers import BatchNorm, Conv, PReLU
+from srgan_jax.models.layers import BatchNorm, Conv, PReLU, SubPixelConv
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 
 
-def test_pixel_shuffle_has_pytorch_s_channel_order():
-    x = RNG.normal(size=(2, 3, 4, 5 * 4)).astype(np.float32)
-    y = to_array(layers.pixel_shuffle(x))
+def sub_pixel_conv(x, features):
+    """The result of SubPixelConv(features, 1), and of its convolution."""
+    layer = SubPixelConv(features, 1)
+    variables = layer.init(KEY, x)
+    conv = Conv(features, 1).apply(variables, x)
+    return layer.apply(variables, x), np.asarray(to_array(conv))
+
+
+def test_a_sub_pixel_convolution_has_pytorch_s_channel_order():
+    y, x = sub_pixel_conv(jax.random.normal(KEY, (2, 3, 4, 6)), 5 * 4)
+    y = np.asarray(to_array(y))
     for c in range(5):
         for i in range(2):
             for j in range(2):
@@ -26,10 +34,9 @@ def test_pixel_shuffle_has_pytorch_s_channel_order():
 
 @pytest.mark.parametrize("slopes", ["shared", "per_channel"])
 def test_prelu_commutes_with_the_pixel_shuffle(slopes):
-    x = RNG.normal(size=(1, 3, 3, 8)).astype(np.float32)
+    shuffled, _ = sub_pixel_conv(jax.random.normal(KEY, (1, 3, 3, 6)), 8)
     count = 1 if slopes == "shared" else 2
     variables = {"params": {"slope": RNG.uniform(size=count).astype(np.float32)}}
-    shuffled = layers.pixel_shuffle(x)
     before = PReLU(slopes).apply(variables, shuffled)
     after = PReLU(slopes).apply(variables, to_array(shuffled))
     np.testing.assert_array_equal(to_array(before), after)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from forms import RNG, assert_same, lowered_for, normal
+from forms import RNG, assert_same, lowered_for, normal, on
 
 from srgan_jax.kernels import layouts
 from srgan_jax.kernels.convolution import convolve
@@ -17,22 +17,16 @@ from srgan_jax.kernels.pairs import (
     paired_convolution,
     unpair,
 )
-from srgan_jax.kernels.shuffled import pixel_shuffle, shuffled_convolution
+from srgan_jax.kernels.shuffled import (
+    pixel_shuffle,
+    shuffle_order,
+    shuffled_convolution,
+)
 from srgan_jax.kernels.strided import strided_convolution
 from srgan_jax.models import layers
 from srgan_jax.models.generator import Generator
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-
-
-def on(platform, function):
-    """The function with a platform's implementations."""
-
-    def forced(*arguments):
-        with force_platform(platform):
-            return function(*arguments)
-
-    return forced
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -51,8 +45,40 @@ def test_convolution_before_the_shuffle_equals_convolution_after_it(size, platfo
     def plain(x, kernel):
         return convolve(pixel_shuffle(x), kernel)
 
+    def fast(x, kernel):
+        return shuffled_convolution(shuffle_order(x), kernel)
+
     arguments = normal(2, 6, 5, 8), normal(size, size, 2, 3)
-    assert_same(on(platform, shuffled_convolution), plain, *arguments)
+    assert_same(on(platform, fast), on("cpu", plain), *arguments)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_sub_pixel_convolution_shuffles_pytorch_s_order_of_channels(platform):
+    slopes = normal(2)
+
+    def plain(x, kernel, bias):
+        y = convolve(x, kernel) + bias[None, None, None]
+        y = y.reshape(2, 4, 3, 2, 2, 2).transpose(0, 1, 4, 2, 5, 3)
+        return layers.prelu(y.reshape(2, 8, 6, 2), slopes)
+
+    def fast(x, kernel, bias):
+        y = layouts.sub_pixel_convolve(x, kernel, bias)
+        return to_array(layouts.elementwise(layers.prelu, y, slopes))
+
+    arguments = normal(2, 4, 3, 3), normal(3, 3, 3, 8), normal(8)
+    assert_same(on(platform, fast), plain, *arguments)
+
+
+def test_a_gpu_shuffles_whole_rows_of_channels():
+    arguments = normal(1, 4, 4, 8), normal(3, 3, 8, 20), normal(20)
+
+    def upscaled(*arguments):
+        return to_array(layouts.sub_pixel_convolve(*arguments))
+
+    by_pixel = "tensor<1x4x4x2x2x5xf32>) -> tensor<1x4x2x4x2x5xf32>"
+    for platform in PLATFORMS:
+        text = lowered_for(platform, upscaled, *arguments).as_text()
+        assert (by_pixel in text) == (platform == "cuda")
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

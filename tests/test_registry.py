@@ -15,7 +15,7 @@ from srgan_jax.inference import export
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models import layers, registry
 from srgan_jax.models.discriminator import Discriminator
-from srgan_jax.models.layers import Conv
+from srgan_jax.models.layers import Conv, SubPixelConv
 from srgan_jax.training import parallel, steps
 from srgan_jax.training.state import TrainState, create_network
 from srgan_jax.weights import store
@@ -31,7 +31,7 @@ class Toy(nn.Module):
 
     def setup(self):
         self.first = Conv(self.channels, 3, dtype=self.dtype)
-        self.last = Conv(4 * 3, 5, dtype=self.dtype)
+        self.last = SubPixelConv(4 * 3, 5, dtype=self.dtype)
 
     def __call__(self, lr, train=False):
         return self.reconstruct(self.features(lr))
@@ -40,7 +40,7 @@ class Toy(nn.Module):
         return layers.leaky_relu(self.first(lr), 0.2)
 
     def reconstruct(self, x):
-        return layers.to_image(layers.pixel_shuffle(self.last(x)))
+        return layers.to_image(self.last(x))
 
 
 SETTINGS = {"network": "toy", "scale": 2, "channels": 4}

@@ -20,6 +20,7 @@ from srgan_jax import paths
 from srgan_jax.inference.fold import fold
 from srgan_jax.inference.receptive_field import receptive_field
 from srgan_jax.inference.upscaler import border_width
+from srgan_jax.kernels.dispatch import force_platform
 from srgan_jax.kernels.layouts import Layout
 from srgan_jax.models import layers, ranges, registry
 
@@ -115,7 +116,8 @@ def to_onnx(
             name = graph.continue_by_mirror(name, axis, length, border)
     if fp16:
         name = graph.node("Cast", name, to=onnx.TensorProto.FLOAT16)
-    result = network.apply(variables, _Value(graph, name, 3)).unit()
+    with force_platform("cpu"):  # channels in PyTorch's order, as DepthToSpace has them
+        result = network.apply(variables, _Value(graph, name, 3)).unit()
     if border:
         result = result.without_border(scale * border)
     last = helper.make_node("Cast", [result.name], [OUTPUT], to=onnx.TensorProto.FLOAT)

@@ -325,20 +325,21 @@ def finish(
       The next state and the metrics, both equal on all devices.
     """
     discriminator = after.discriminator
-    metrics = dict(gradients.metrics)
+    norms = {}
     if discriminator is not None and gradients.discriminator is not None:
         gradient, stats = (
             average_over_devices(gradients.discriminator),
             average_over_devices(discriminator.batch_stats),
         )
         discriminator = apply_gradient(recipe.optimizer, discriminator, gradient, stats)
-        metrics["discriminator_gradient"] = optax.tree.norm(gradient)
-    parts = gradients.generator, after.generator.batch_stats, metrics
+        norms["discriminator_gradient"] = optax.tree.norm(gradient)
+    parts = gradients.generator, after.generator.batch_stats, gradients.metrics
     gradient, stats, metrics = average_over_devices(parts)
     generator = apply_gradient(recipe.optimizer, before.generator, gradient, stats)
     step = before.step - recipe.first_step
     decay = warmed_up_decay(recipe.ema_decay, step)
     ema = optax.incremental_update(generator.variables, before.ema, 1.0 - decay)
+    metrics |= norms
     metrics["generator_gradient"] = optax.tree.norm(gradient)
     metrics["learning_rate"] = jnp.asarray(recipe.learning_rate(step), jnp.float32)
     return TrainState(before.step + 1, generator, discriminator, ema), metrics

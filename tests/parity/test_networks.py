@@ -12,6 +12,7 @@ import reference
 import torch
 import twins
 
+from srgan_jax.kernels import layouts
 from srgan_jax.kernels.layouts import to_array
 from srgan_jax.models import layers
 from srgan_jax.models.discriminator import Discriminator
@@ -155,7 +156,7 @@ def leaky(self, x):
 @pytest.mark.parametrize(
     ("where", "name", "wrong"),
     [
-        (layers, "pixel_shuffle", depth_to_space),
+        (layouts, "pixel_shuffle", depth_to_space),
         (layers.PReLU, "__call__", leaky),
     ],
 )
