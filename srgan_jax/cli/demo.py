@@ -20,7 +20,6 @@ from srgan_jax.console import notes
 if TYPE_CHECKING:
     import gradio
 
-
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -64,7 +63,6 @@ def demo(
             ssr_mode=False,
             quiet=True,
             footer_links=[],
-            theme=demo_page.THEME,
             prevent_thread_lock=True,
         )
         notes.print(f"the page is at {url} until you press Ctrl-C")

@@ -125,14 +125,14 @@ def upscale(
         downloads.pop()
     height, width = result.pixels.shape[:2]
     previews = folder / "before.jpg", folder / "after.jpg"
-    for preview, shown in zip(previews, (image, result), strict=True):
-        encode.write(preview, _preview(shown, height, width))
+    for path, shown in zip(previews, (image, result), strict=True):
+        encode.write(path, preview(shown, height, width))
     seconds = time.perf_counter() - start
     sentences = [f"{width} x {height} pixels after {seconds:.1f} seconds", *remarks]
     return Result(*previews, downloads, "".join(f"{s}.\n\n" for s in sentences))
 
 
-def _preview(image: "Image", height: int, width: int) -> "Image":
+def preview(image: "Image", height: int, width: int) -> "Image":
     """Resizes an image for the slider, on white if it is transparent."""
     import numpy as np
     import PIL.Image

@@ -90,13 +90,18 @@ def build(
             "page."
         )
         with gr.Row():
-            with gr.Column(scale=1, min_width=280):
-                file = gr.File(label="Your picture", file_types=["image"], height=140)
+            with gr.Column(scale=1, min_width=360):
+                file = gr.File(
+                    label="Your picture, or an example",
+                    file_types=["image"],
+                    height=140,
+                )
                 gallery = gr.Gallery(
                     examples,
-                    label="Or an example",
+                    label="Examples",
+                    show_label=False,
                     columns=3,
-                    height="auto",
+                    height=128,
                     allow_preview=False,
                     interactive=False,
                     buttons=[],
@@ -116,8 +121,8 @@ def build(
                     png = gr.DownloadButton("Download PNG", visible=False)
                     jpeg = gr.DownloadButton("Download JPEG", visible=False)
 
-        def choose(event: gr.SelectData) -> Path:
-            return examples[event.index]
+        def choose(event: gr.SelectData) -> str:
+            return str(examples[event.index])
 
         shown = [slider, text, png, jpeg, start, stop]
         file.upload(handlers.note_upload, file, queue=False)
