@@ -43,6 +43,7 @@ sys.addaudithook(note)
 from srgan_jax.cli.main import app
 app()
 """
+pytestmark = pytest.mark.xdist_group("demo")  # one server for all tests
 FIND_BUTTON = """return [...document.querySelectorAll("button, a")].find(
   (b) => b.innerText.trim() === arguments[0] && b.offsetParent !== null)"""
 SECONDS = 60
