@@ -134,7 +134,7 @@ class Window(Inference):
         return dataclasses.replace(x, values=to_array(x.values) + to_array(skip.values))
 
     def to_array(self) -> jax.Array:
-        return self._without_margin(self.spare).values
+        return to_array(self._without_margin(self.spare).values)
 
     def _without_margin(self, drop: int) -> "Window":
         """Drops the outermost `drop` pixels."""
