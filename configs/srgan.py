@@ -71,6 +71,9 @@ def base() -> ConfigDict:
             # memory. Each is normalised by its own batch statistics.
             "accumulate": 1,
             "dtype": "float32",  # of the networks' computation: float32 or bfloat16
+            # On a GPU, resume bit for bit: no kernel whose sums depend on chance, and
+            # the kernels that were chosen at the run's start. CPUs and TPUs always do.
+            "deterministic": False,
             "generator": {
                 "scale": 4,
                 "blocks": 16,  # sec. 3.2

@@ -172,6 +172,8 @@ def _run(given: flags.FlagValues) -> None:
         print(config.to_json(), end="")
         return
     print(f"workdir: {workdir}", flush=True)
+    if config.deterministic:
+        runtime.make_deterministic(workdir)
     if not given.distributed:
         runtime.reuse_memory()
     start, stop = map(int, given.profile.split(":")) if given.profile else (0, 0)

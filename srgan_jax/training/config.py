@@ -21,6 +21,7 @@ CONTENT_TERM = re.compile(
 SINCE_VERSION_0_1: Mapping[str, Any] = {
     "init_discriminator_from": None,
     "accumulate": 1,
+    "deterministic": False,
     "data.exposure": 0.0,
     "data.graded": 0.0,
     "data.degradation": "bicubic",
@@ -115,6 +116,7 @@ class Config:
     batch_size: int
     accumulate: int
     dtype: str
+    deterministic: bool
     generator: Mapping[str, Any]
     discriminator: Mapping[str, Any]
     batch_norm: str

@@ -30,7 +30,7 @@ FREE = re.compile(
 )
 EVALUATION = re.compile(r"evaluation\.(?!every)")
 ALLOWED_EXPLICITLY = re.compile(
-    r"batch_size|accumulate|ema_decay|adversarial\.weight|content\.feature_scale|"
+    r"batch_size|accumulate|deterministic|ema_decay|adversarial\.weight|content\.feature_scale|"
     r"stages\.[^.]+\.(learning_rate|decay_at|decay_factor|tv_weight|content)"
 )
 

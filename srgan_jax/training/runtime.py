@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -30,6 +31,7 @@ CPU_OPTIONS = {
 }
 # glibc's M_MMAP_MAX (allocate on the heap only) and M_TRIM_THRESHOLD (never shrink it)
 KEEP_MEMORY = {-4: 0, -1: -1}
+AUTOTUNING = "autotuning.txt"
 # JAX ends all processes if one of them is silent for this long.
 HEARTBEAT_TIMEOUT = 60  # seconds
 
@@ -166,6 +168,27 @@ def reuse_memory() -> None:
     if jax.default_backend() == "cpu":
         for option, value in KEEP_MEMORY.items():
             libc.mallopt(option, value)
+
+
+def make_deterministic(workdir: Path) -> None:
+    """Makes a run on a GPU compute the same bits each time it starts.
+
+    XLA then takes no kernel whose sums depend on the order of threads. It measures at
+    compile time which of the remaining kernels are fastest on this GPU, and their
+    results differ by rounding; it keeps its choice in the run's directory and repeats
+    it on a resume. Call it before anything else uses JAX. It has an effect on a GPU
+    only.
+
+    Args:
+      workdir: the run's directory.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    choice = workdir.absolute() / AUTOTUNING
+    flags = ["--xla_gpu_exclude_nondeterministic_ops=true"]
+    flags.append(f"--xla_gpu_dump_autotune_results_to='{choice}'")
+    if choice.exists():
+        flags.append(f"--xla_gpu_load_autotune_results_from='{choice}'")
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 
 
 def enable_compilation_cache() -> None:
