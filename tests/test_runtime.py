@@ -1,8 +1,10 @@
 """What training sets up in its process."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from srgan_jax.training import runtime
 
@@ -40,6 +42,15 @@ print(jax.jit(lambda x: x + 1)(1))
     command = [sys.executable, "-W", "error", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.stdout, run.stderr) == ("2\n", "")
+
+
+def test_tensorflow_is_imported_in_one_place():
+    importing = [
+        path.name
+        for path in Path(runtime.__file__).parents[1].rglob("*.py")
+        if re.search(r"^ *(import|from) tensorflow\b", path.read_text(), re.MULTILINE)
+    ]
+    assert importing == ["quiet_tf.py"]
 
 
 def test_tensorflow_sees_no_accelerator():

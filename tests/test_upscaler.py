@@ -17,6 +17,7 @@ import srgan_jax
 from srgan_jax.inference import tiles
 from srgan_jax.inference import upscaler as upscaler_module
 from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.kernels.dispatch import force_platform
 from srgan_jax.models.generator import Generator
 from srgan_jax.weights import catalog, store
 
@@ -124,6 +125,25 @@ def test_large_images_are_tiled_automatically(
     plan = tiles.plan(131, 60, upscaler("paper", None).halo, None)
     assert len(plan.windows) == 3
     assert_same(upscaler("paper", None)(image), expected("paper", image))
+
+
+@pytest.mark.parametrize("variant", ["paper", "x2 krasserm"])
+def test_a_gpu_takes_larger_cells(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "CELL", 16)
+    image, compiled = photo(70, 60), upscaler_module._upscale
+    cells = []
+
+    def upscale(*arguments: object, cell: tuple[int, int]) -> jax.Array:
+        cells.append(cell)
+        return compiled(*arguments, cell=cell)
+
+    monkeypatch.setattr(upscaler_module, "_upscale", upscale)
+    for platform in ("cpu", "cuda"):
+        with force_platform(platform):
+            assert_same(upscaler(variant, None)(image), expected(variant, image))
+    assert max(cells[0]) <= 16 < min(cells[1])
 
 
 def test_16_bit_images_keep_their_depth() -> None:

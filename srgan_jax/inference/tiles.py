@@ -19,6 +19,7 @@ import numpy as np
 SIDE = 768  # largest side of an automatic window: feature maps take 0.15 GB each
 STEP = 32  # sides of automatic windows are multiples, to compile few programs
 CELL = 64  # largest side of a cell, so that its HR feature maps fit into the cache
+GPU_CELL = 256  # enough work for all multiprocessors; HR feature maps take 0.27 GB each
 BATCH_PIXELS = 256 * 256  # small windows are batched up to about this number of pixels
 
 
@@ -93,6 +94,7 @@ def plan(
     tile: int | None,
     border: int = 0,
     count: int = 1,
+    largest_cell: int = CELL,
 ) -> Plan:
     """Covers images of equal size with windows.
 
@@ -106,10 +108,14 @@ def plan(
       border: width of the padding of the images, at most `halo`.
       count: number of images. A single image's windows have sides rounded up to
         multiples of `STEP`; several images are worth a program of their own.
+      largest_cell: largest side of a cell, in LR pixels.
     """
     step = STEP if count == 1 else 1
     most = None if tile is None else tile + 2 * halo
-    axes = [_axis(length, halo, border, step, most) for length in (height, width)]
+    axes = [
+        _axis(length, halo, border, step, most, largest_cell)
+        for length in (height, width)
+    ]
     (rows, *_), (columns, *_) = axes
     windows = list(itertools.product(rows, columns))
     sides, cell = (axes[0][1], axes[1][1]), (axes[0][2], axes[1][2])
@@ -118,7 +124,12 @@ def plan(
 
 
 def _axis(
-    length: int, halo: int, border: int, step: int, most: int | None
+    length: int,
+    halo: int,
+    border: int,
+    step: int,
+    most: int | None,
+    largest_cell: int,
 ) -> tuple[list[Part], int, int]:
     """Returns the parts along one axis, their side, and the side of a cell."""
     padded = length + 2 * border
@@ -126,8 +137,10 @@ def _axis(
     if most is not None:
         side = min(side, most)
     if padded <= side:
-        return [Part(-border, 0, length)], side, _equal_part(side - 2 * border, CELL)
-    cell = min(side - 2 * border, _equal_part(max(side - 2 * halo, STEP), CELL))
+        cell = _equal_part(side - 2 * border, largest_cell)
+        return [Part(-border, 0, length)], side, cell
+    cell = _equal_part(max(side - 2 * halo, STEP), largest_cell)
+    cell = min(side - 2 * border, cell)
     return _parts(length, side, halo, border), side, cell
 
 

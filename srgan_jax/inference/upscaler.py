@@ -19,6 +19,7 @@ from srgan_jax.inference.alpha import fill_hidden, resize_alpha
 from srgan_jax.inference.fold import fold
 from srgan_jax.inference.kinds import open_image
 from srgan_jax.inference.receptive_field import receptive_field
+from srgan_jax.kernels.dispatch import choose
 from srgan_jax.kernels.inference import Window
 from srgan_jax.models import registry
 
@@ -145,7 +146,10 @@ class Upscaler:
         """Images `[n, h, w, 3]` or `[n, h, w]` to their SR."""
         count, height, width, *colours = images.shape
         scale = self.scale
-        plan = tiles.plan(height, width, self.halo, self.tile, self._border, count)
+        cell = choose(default=tiles.CELL, cuda=tiles.GPU_CELL)
+        plan = tiles.plan(
+            height, width, self.halo, self.tile, self._border, count, cell
+        )
         windows = [(i, window) for i in range(count) for window in plan.windows]
         shape = count, scale * height, scale * width, *colours
         sr = np.empty(shape, images.dtype)

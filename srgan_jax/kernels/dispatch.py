@@ -27,13 +27,25 @@ def force_platform(platform: str) -> Any:
     return _forced(platform)
 
 
+def choose(*, default: Any, **values: Any) -> Any:
+    """Chooses a value by the platform of this process's devices.
+
+    Args:
+      default: value for all other platforms.
+      values: values by platform ('tpu', 'cpu', 'cuda').
+    """
+    backend = jax.default_backend()
+    platform = _forced.value or ("cuda" if backend == "gpu" else backend)
+    return values.get(platform, default)
+
+
 def platform_dependent(*arguments: Any, default: Callable, **forms: Callable) -> Any:
     """Calls the implementation for the platform that the program is lowered for.
 
     Args:
       arguments: pytrees of arrays.
       default: implementation for all other platforms.
-      forms: implementations by platform ('tpu', 'cpu').
+      forms: implementations by platform ('tpu', 'cpu', 'cuda').
     """
     if _forced.value is not None:
         return forms.get(_forced.value, default)(*arguments)
@@ -48,7 +60,7 @@ def by_platform(*, default: Function, **forms: Function) -> Function:
 
     Args:
       default: implementation for all other platforms.
-      forms: implementations by platform ('tpu', 'cpu').
+      forms: implementations by platform ('tpu', 'cpu', 'cuda').
     """
 
     def vjp_of(form: Function) -> Callable:
