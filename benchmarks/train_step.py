@@ -19,8 +19,9 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -95,21 +96,36 @@ def vgg54() -> nn.Module:
 
 
 class TorchSteps:
-    """Training steps as PyTorch users write them: eager, one backward pass per network.
+    """Training steps as PyTorch users write them: one backward pass per network.
 
     With G first, D's pass over SR is computed twice, since D's own loss needs another
     graph through D.
     """
 
-    def __init__(self, batch: dict[str, np.ndarray], layout: torch.memory_format):
-        def ours(module: nn.Module) -> nn.Module:
-            return module.to(memory_format=layout)  # type: ignore[call-overload]
+    def __init__(
+        self,
+        batch: dict[str, np.ndarray],
+        layout: torch.memory_format,
+        device: str = "cpu",
+        bfloat16: bool = False,
+        compiled: bool = False,
+        generator: Mapping[str, int] = MappingProxyType({}),
+    ):
+        def ours(module: nn.Module) -> Any:
+            module = module.to(device, memory_format=layout)  # type: ignore[call-overload]
+            return torch.compile(module) if compiled else module
 
         self.layout = layout
-        self.batch = {k: torch.from_numpy(v) for k, v in batch.items()}
-        self.g, self.d, self.vgg = map(ours, (Generator(), discriminator(), vgg54()))
+        self.batch = {k: torch.from_numpy(v).to(device) for k, v in batch.items()}
+        self.g, self.d, self.vgg = map(
+            ours, (Generator(**generator), discriminator(), vgg54())
+        )
         self.adam_g, self.adam_d = (
-            torch.optim.Adam(module.parameters(), 1e-4) for module in (self.g, self.d)
+            torch.optim.Adam(module.parameters(), 1e-4, fused=device == "cuda")
+            for module in (self.g, self.d)
+        )
+        self.autocast = functools.partial(
+            torch.autocast, device, torch.bfloat16, enabled=bfloat16
         )
 
     def images(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,56 +137,75 @@ class TorchSteps:
     def pretrain(self) -> None:
         lr, hr = self.images()
         self.adam_g.zero_grad()
-        F.mse_loss(self.g(lr), hr).backward()
+        with self.autocast():
+            loss = F.mse_loss(self.g(lr), hr)
+        loss.backward()
         self.adam_g.step()
 
     def adversarial(self) -> None:
         lr, hr = self.images()
         self.d.requires_grad_(False)
         self.adam_g.zero_grad()
-        sr = self.g(lr)
-        content = F.mse_loss(self.vgg(sr) / 12.75, self.vgg(hr) / 12.75)
-        (content + 1e-3 * F.softplus(-self.d(sr)).mean()).backward()
+        with self.autocast():
+            sr = self.g(lr)
+            content = F.mse_loss(self.vgg(sr) / 12.75, self.vgg(hr) / 12.75)
+            loss = content + 1e-3 * F.softplus(-self.d(sr)).mean()
+        loss.backward()
         self.adam_g.step()
         self.d.requires_grad_(True)
         self.adam_d.zero_grad()
-        real, fake = self.d(hr), self.d(sr.detach())
-        (F.softplus(-real).mean() + F.softplus(fake).mean()).backward()
+        with self.autocast():
+            real, fake = self.d(hr), self.d(sr.detach())
+            loss = F.softplus(-real).mean() + F.softplus(fake).mean()
+        loss.backward()
         self.adam_d.step()
 
 
-def our_step(name: str, batch: dict[str, np.ndarray]) -> tuple[Run, float]:
-    """Returns the step that training runs, and the seconds it took to compile."""
-    given = srgan.get_config()
-    given.batch_size = len(batch["hr"])
-    config = resolve_config(given)
-    stage_config = next(stage for stage in config.stages if stage.name == name)
-    recipe = stages.make_recipe(config, stage_config, "caffe")
-    vgg_params = None
-    if any(term.vgg for term in recipe.content):
-        hr = np.zeros((1, 96, 96, 3), np.float32)
-        vgg_params = VGG19().init(jax.random.key(0), hr)["params"]
-    stage = stages.Stage(stage_config, 0, 0, recipe, vgg_params)
-    mesh = parallel.create_mesh()
-    state = parallel.replicate(stages.initial_state(config, stage), mesh)
-    vgg_params = parallel.replicate(vgg_params, mesh)
+class OurSteps:
+    """The step that training runs, compiled for all devices of this process.
 
-    def placed() -> dict[str, jax.Array]:
+    Attributes:
+      compiling: seconds that its compilation took.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        batch: dict[str, np.ndarray],
+        dtype: str = "float32",
+        generator: Mapping[str, int] = MappingProxyType({}),
+    ):
+        given = srgan.get_config()
+        given.batch_size = len(batch["hr"])
+        given.dtype = dtype
+        given.generator.update(generator)
+        config = resolve_config(given)
+        stage_config = next(stage for stage in config.stages if stage.name == name)
+        recipe = stages.make_recipe(config, stage_config, "caffe")
+        vgg_params = None
+        if any(term.vgg for term in recipe.content):
+            hr = np.zeros((1, 96, 96, 3), np.float32)
+            vgg_params = VGG19().init(jax.random.key(0), hr)["params"]
+        stage = stages.Stage(stage_config, 0, 0, recipe, vgg_params)
+        self.batch, self.mesh = batch, parallel.create_mesh()
+        self.state = parallel.replicate(stages.initial_state(config, stage), self.mesh)
+        self.vgg_params = parallel.replicate(vgg_params, self.mesh)
+        began = time.perf_counter()
+        mapped = parallel.map_step(stage.step, self.mesh)
+        arguments = self.state, self.vgg_params, self.placed()
+        self.step = runtime.compile_step(mapped, *arguments)
+        self.compiling = time.perf_counter() - began
+
+    def placed(self) -> dict[str, jax.Array]:
         # As in training, the batch arrives before the step. Otherwise JAX would run the
         # step on another thread, for which glibc does not keep memory.
-        return jax.block_until_ready(next(parallel.feed(iter([batch]), mesh)))
+        return jax.block_until_ready(next(parallel.feed(iter([self.batch]), self.mesh)))
 
-    began = time.perf_counter()
-    mapped = parallel.map_step(stage.step, mesh)
-    step = runtime.compile_step(mapped, state, vgg_params, placed())
-    compiling = time.perf_counter() - began
-
-    def run() -> Any:
-        nonlocal state
-        state, metrics = step(state, vgg_params, placed())
-        return state.step, metrics
-
-    return run, compiling
+    def run(self, placed: dict[str, jax.Array] | None = None) -> Any:
+        """Runs a step on the given batch, or on one that is placed first."""
+        batch = self.placed() if placed is None else placed
+        self.state, metrics = self.step(self.state, self.vgg_params, batch)
+        return self.state.step, metrics
 
 
 _step: Run  # the step that this process measures; `prepare` sets it
@@ -182,7 +217,8 @@ def prepare(key: str, name: str, batch_size: int) -> float:
     batch, compiling = batch_of(batch_size), 0.0
     if key == "srgan_jax":
         runtime.reuse_memory()
-        _step, compiling = our_step(name, batch)
+        ours = OurSteps(name, batch)
+        _step, compiling = ours.run, ours.compiling
     else:
         _step = getattr(TorchSteps(batch, LAYOUTS[key]), name)
     for _ in range(2):

@@ -133,7 +133,7 @@ def kernels_of(text: str, gpu: Gpu) -> dict[str, Any]:
     shapes = {one.name: one.shape for one in every}
     kernels = traffic = 0
     convolutions: Counter[Convolution] = Counter()
-    others: Counter[tuple[str, str]] = Counter()
+    others: defaultdict[tuple[str, str], float] = defaultdict(float)
     counts: Counter[tuple[str, str]] = Counter()
     for one, times in executed(computations):
         kernels += times
@@ -147,10 +147,9 @@ def kernels_of(text: str, gpu: Gpu) -> dict[str, Any]:
         key = described(one, computations, line_of)
         others[key] += times * float(modelled[1]) if modelled else 0
         counts[key] += times
-    without, within = (
-        others.total(),
-        sum(times * seconds_of(one, gpu) * 1e6 for one, times in convolutions.items()),
-    )
+    without = sum(others.values())
+    within = sum(1e6 * seconds_of(one, gpu) * n for one, n in convolutions.items())
+    dearest = sorted(others.items(), key=lambda item: item[1], reverse=True)
     return {
         "kernels": kernels,
         "convolutions": convolutions.total(),
@@ -168,7 +167,7 @@ def kernels_of(text: str, gpu: Gpu) -> dict[str, Any]:
                 "us": us,
                 "share": us / without,
             }
-            for (name, line), us in others.most_common(SHOWN_OPERATIONS)
+            for (name, line), us in dearest[:SHOWN_OPERATIONS]
         ],
     }
 

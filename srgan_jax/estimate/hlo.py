@@ -47,8 +47,9 @@ def instructions(text: str) -> dict[str, list[Instruction]]:
             r"\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*?)\)(?:, |$)", line
         )
         if found:
-            operands = tuple(re.findall(r"%([\w.-]+)", found[4]))
-            inside.append(Instruction(*found.group(1, 2, 3), operands, line))
+            name, shape, opcode, read = found.groups()
+            operands = tuple(re.findall(r"%([\w.-]+)", read))
+            inside.append(Instruction(name, shape, opcode, operands, line))
     return computations
 
 
