@@ -97,8 +97,8 @@ class Generator(nn.Module):
 
     def reconstruct(self, x: Image) -> Image:
         """Maps feature maps to SR `[batch, scale h, scale w, 3]` in [-1, 1]."""
-        for conv, prelu in zip(self.up, self.prelu_up, strict=True):
-            x = prelu(conv(x))
+        for sub_pixel_conv, prelu in zip(self.up, self.prelu_up, strict=True):
+            x = prelu(sub_pixel_conv(x))
         x = layers.to_image(self.conv_out(x))
         if self.output == "tanh":
             x = layers.tanh(x)
