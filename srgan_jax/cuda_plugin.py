@@ -44,6 +44,7 @@ def load_compiler() -> bool:
         return False
     import jax
 
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax.devices()  # JAX starts the plugins that are not hidden
     if sys.modules[name].__spec__ is None:
         del sys.modules[name]

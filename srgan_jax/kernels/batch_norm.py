@@ -154,10 +154,10 @@ def _sum_of_positions(x: jax.Array) -> jax.Array:
 
 
 def _sum_in_parts(x: jax.Array) -> jax.Array:
-    """`_sum_of_positions` by more blocks of threads: first each image, then all."""
-    images = jnp.sum(x, axis=2)
+    """`_sum_of_positions` by more blocks of threads: first each row, then all rows."""
+    rows = jnp.sum(x, axis=2)
     # Without the barrier XLA would merge both sums again.
-    return jnp.sum(lax.optimization_barrier(images), axis=(0, 1))
+    return jnp.sum(lax.optimization_barrier(rows), axis=(0, 1))
 
 
 def _mean(x: jax.Array, channels: int, axis_name: str | None) -> jax.Array:

@@ -30,6 +30,8 @@ def force_platform(platform: str) -> Any:
 def choose(*, default: Any, **values: Any) -> Any:
     """Chooses a value by the platform of this process's devices.
 
+    For what is decided before a program is lowered, such as shapes.
+
     Args:
       default: value for all other platforms.
       values: values by platform ('tpu', 'cpu', 'cuda').

@@ -97,7 +97,9 @@ class Conv(nn.Module):
             bias = self.param("bias", init, (self.features,), jnp.float32)
         return self.convolve(x, kernel.astype(self.dtype), bias)
 
+    @nn.nowrap
     def convolve(self, x: Image, kernel: jax.Array, bias: jax.Array | None) -> Image:
+        """The layer as a function of its parameters."""
         return layouts.convolve(x, kernel, bias, self.stride, self.padding)
 
 
@@ -109,6 +111,7 @@ class SubPixelConv(Conv):
     may fuse with it, see kernels.layouts.
     """
 
+    @nn.nowrap
     def convolve(self, x: Image, kernel: jax.Array, bias: jax.Array | None) -> Image:
         return layouts.sub_pixel_convolve(x, kernel, bias)
 
