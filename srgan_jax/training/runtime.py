@@ -30,9 +30,9 @@ CPU_OPTIONS = {
 }
 # glibc's M_MMAP_MAX (allocate on the heap only) and M_TRIM_THRESHOLD (never shrink it)
 KEEP_MEMORY = {-4: 0, -1: -1}
-# Environment variables that announce several processes: a list with this separator, or a
-# number. They are set by TPU slices on GKE, several such slices, Slurm's srun, Open MPI,
-# and whoever starts processes as `initialize_distributed` says.
+# Environment variables that announce several processes, by a list with this separator or
+# by a number. They are set on TPU slices on GKE, on several such slices, by Slurm's srun,
+# by Open MPI, and by users of `initialize_distributed`.
 ANNOUNCEMENTS = {
     "TPU_WORKER_HOSTNAMES": ",",
     "MEGASCALE_NUM_SLICES": None,
@@ -130,7 +130,7 @@ def check_alone() -> None:
         text = os.environ.get(name, "")
         count = len(text.split(separator)) if separator else _whole_number(text)
         announced[f"{name}={text}"] = count
-    # On a slice of Google Compute Engine no variable says so, but the TPU's driver does.
+    # On Google Compute Engine the TPU's driver alone knows that there are other hosts.
     announced["the TPU's driver"] = jax.process_count()
     for source, count in announced.items():
         if count > 1:
