@@ -30,9 +30,9 @@ CPU_OPTIONS = {
 }
 # glibc's M_MMAP_MAX (allocate on the heap only) and M_TRIM_THRESHOLD (never shrink it)
 KEEP_MEMORY = {-4: 0, -1: -1}
-# Environment variables that announce several processes, by a list with this separator or
-# by a number. They are set on TPU slices on GKE, on several such slices, by Slurm's srun,
-# by Open MPI, and by users of `initialize_distributed`.
+# Environment variables that announce several processes, by a list with this separator
+# or by a number. They are set on TPU slices on GKE, on several such slices, by Slurm's
+# srun, by Open MPI, and by users of `initialize_distributed`.
 ANNOUNCEMENTS = {
     "TPU_WORKER_HOSTNAMES": ",",
     "MEGASCALE_NUM_SLICES": None,
