@@ -1,68 +1,46 @@
-"""What training sets up in its process."""
+"""Process setup: machines that belong to a pod are recognised."""
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
-from srgan_jax.training import runtime
-
-
-def test_a_deterministic_run_keeps_its_choice_of_kernels(tmp_path, monkeypatch):
-    workdir = tmp_path / "a run"
-    choice = f"='{workdir / runtime.AUTOTUNING}'"
-    dump, load = (
-        f"--xla_gpu_{option}" + choice
-        for option in ("dump_autotune_results_to", "load_autotune_results_from")
-    )
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    runtime.make_deterministic(workdir)
-    given, exclude, *others = os.environ["XLA_FLAGS"].split(" --")
-    assert given == "--xla_dump_to=x"
-    assert exclude == "xla_gpu_exclude_nondeterministic_ops=true"
-    assert [f"--{flag}" for flag in others] == [dump]
-    (workdir / runtime.AUTOTUNING).touch()
-    monkeypatch.setenv("XLA_FLAGS", "")
-    runtime.make_deterministic(workdir)
-    assert os.environ["XLA_FLAGS"].endswith(f" {dump} {load}")
-
-
-def test_xla_knows_the_options_of_a_deterministic_run(tmp_path):
-    code = f"""
-import os, pathlib
-from srgan_jax.training import runtime
-folder = pathlib.Path({str(tmp_path)!r}, "a run")
-folder.mkdir()
-(folder / runtime.AUTOTUNING).touch()
-runtime.make_deterministic(folder)
 import jax
-print(jax.jit(lambda x: x + 1)(1))
-"""
-    command = [sys.executable, "-W", "error", "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert (run.stdout, run.stderr) == ("2\n", "")
+import pytest
+
+from srgan_jax.training import runtime
 
 
-def test_tensorflow_is_imported_in_one_place():
-    importing = [
-        path.name
-        for path in Path(runtime.__file__).parents[1].rglob("*.py")
-        if re.search(r"^ *(import|from) tensorflow\b", path.read_text(), re.MULTILINE)
-    ]
-    assert importing == ["quiet_tf.py"]
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    for name in runtime.ANNOUNCEMENTS:
+        monkeypatch.delenv(name, raising=False)
 
 
-def test_tensorflow_sees_no_accelerator():
-    code = """
-from unittest import mock
-import tensorflow as tf
-with mock.patch.object(tf.config, "set_visible_devices") as hide:
-    from srgan_jax.data.quiet_tf import import_tensorflow
-    import_tensorflow()
-assert hide.call_args_list == [mock.call([], "GPU"), mock.call([], "TPU")]
-assert tf.config.get_visible_devices("GPU") == []
-"""
-    command = [sys.executable, "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+@pytest.mark.parametrize(
+    ("name", "value", "count"),
+    [
+        ("TPU_WORKER_HOSTNAMES", "host-0,host-1,host-2,host-3", 4),
+        ("MEGASCALE_NUM_SLICES", "2", 2),
+        ("SLURM_STEP_NUM_TASKS", "8", 8),
+        ("OMPI_COMM_WORLD_SIZE", "2", 2),
+        ("PROCESS_COUNT", "2", 2),
+    ],
+)
+def test_a_process_of_many_is_refused_with_both_ways_on(
+    name, value, count, monkeypatch
+):
+    monkeypatch.setenv(name, value)
+    expected = rf"{name}={value} announces {count} processes; add --distributed .* or "
+    with pytest.raises(runtime.DistributedError, match=expected + "--nodistributed"):
+        runtime.check_alone()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TPU_WORKER_HOSTNAMES", "localhost"), ("PROCESS_COUNT", "1"), ("HOME", "/")],
+)
+def test_a_single_process_is_not_refused(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    runtime.check_alone()
+
+
+def test_a_slice_is_recognised_by_its_driver(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(runtime.DistributedError, match="driver announces 4 processes"):
+        runtime.check_alone()

@@ -1,0 +1,42 @@
+"""What a deterministic run sets for XLA."""
+
+import os
+import subprocess
+import sys
+
+from srgan_jax.training import runtime
+
+
+def test_a_deterministic_run_keeps_its_choice_of_kernels(tmp_path, monkeypatch):
+    workdir = tmp_path / "a run"
+    choice = f"='{workdir / runtime.AUTOTUNING}'"
+    dump, load = (
+        f"--xla_gpu_{option}" + choice
+        for option in ("dump_autotune_results_to", "load_autotune_results_from")
+    )
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
+    runtime.make_deterministic(workdir)
+    given, exclude, *others = os.environ["XLA_FLAGS"].split(" --")
+    assert given == "--xla_dump_to=x"
+    assert exclude == "xla_gpu_exclude_nondeterministic_ops=true"
+    assert [f"--{flag}" for flag in others] == [dump]
+    (workdir / runtime.AUTOTUNING).touch()
+    monkeypatch.setenv("XLA_FLAGS", "")
+    runtime.make_deterministic(workdir)
+    assert os.environ["XLA_FLAGS"].endswith(f" {dump} {load}")
+
+
+def test_xla_knows_the_options_of_a_deterministic_run(tmp_path):
+    code = f"""
+import os, pathlib
+from srgan_jax.training import runtime
+folder = pathlib.Path({str(tmp_path)!r}, "a run")
+folder.mkdir()
+(folder / runtime.AUTOTUNING).touch()
+runtime.make_deterministic(folder)
+import jax
+print(jax.jit(lambda x: x + 1)(1))
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("2\n", "")
