@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from train_step import STAGES, batch_of, our_step, seconds
+from train_step import STAGES, OurSteps, batch_of, seconds
 
 from configs import srgan
 from srgan_jax.training import loop, runtime
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="on standard output")
     arguments = parser.parse_args()
     runtime.reuse_memory()
-    run, _ = our_step(arguments.stage, batch_of(arguments.batch))
+    run = OurSteps(arguments.stage, batch_of(arguments.batch)).run
     seconds(run)
     records = []
     for _ in range(arguments.rounds):
