@@ -1,15 +1,16 @@
 """Orbax checkpoints of the whole state, with the averaged generator as its own item.
 
-Orbax renames a checkpoint into place once it is complete, so a process that is killed
-during a save leaves no checkpoint. Orbax detects a lost file but not a changed byte, so
+Orbax renames a checkpoint into place once it is complete, or in a bucket writes
+`commit_success.txt` last, so a process that is killed during a save leaves no complete
+checkpoint. Orbax detects a lost file but not a changed byte, so
 each item has a checksum that is compared on restoring.
 """
 
 import contextlib
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,9 +19,13 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import unflatten_dict
 from orbax.checkpoint import args
 
+from srgan_jax.buckets import BucketPath
+from srgan_jax.paths import AnyPath
 from srgan_jax.training.stages import Stage
 from srgan_jax.training.state import TrainState, Variables
 from srgan_jax.weights import layout
+
+COMMITTED = "commit_success.txt"  # Orbax's mark of a complete checkpoint in a bucket
 
 
 class CheckpointError(ValueError):
@@ -35,7 +40,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        directory: Path,
+        directory: AnyPath,
         keep: int,
         fingerprint: str,
         config: dict[str, Any] | None = None,
@@ -55,7 +60,7 @@ class Checkpoints:
         self._fingerprint = fingerprint
         self._config = config
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            os.fspath(directory.absolute()),
             options=options,
             item_names=("state", "generator", "stage"),
         )
@@ -226,7 +231,7 @@ class Checkpoints:
 
 
 def load_generator(
-    workdir: Path, step: int | None = None
+    workdir: AnyPath, step: int | None = None
 ) -> tuple[dict[str, Any], Variables]:
     """Loads the averaged generator of a run's checkpoint.
 
@@ -265,7 +270,7 @@ def load_generator(
         return settings, jax.device_get(checkpoints.restore_generator(step, abstract))
 
 
-def newest_description(directory: Path) -> dict[str, Any] | None:
+def newest_description(directory: AnyPath) -> dict[str, Any] | None:
     """Reads the description of the newest checkpoint in `directory`, without Orbax.
 
     Returns:
@@ -273,13 +278,21 @@ def newest_description(directory: Path) -> dict[str, Any] | None:
       after version 0.1, the configuration. The description of a damaged checkpoint is
       empty; None if there is no checkpoint.
     """
-    steps = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
-    if not steps:
-        return None
-    return read_description(directory, max(steps))
+    steps = _complete_steps(directory)
+    return read_description(directory, max(steps)) if steps else None
 
 
-def read_description(directory: Path, step: int) -> dict[str, Any]:
+def _complete_steps(directory: AnyPath) -> list[int]:
+    if isinstance(directory, BucketPath):
+        marks = [path.parent for path in directory.files() if path.name == COMMITTED]
+        folders = [path for path in marks if path.parent == directory]
+        names = [path.name for path in folders]
+    else:
+        names = [path.name for path in directory.glob("*")]
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def read_description(directory: AnyPath, step: int) -> dict[str, Any]:
     """Reads the description of one checkpoint; see `newest_description`."""
     try:
         return dict(json.loads((directory / f"{step}/stage/metadata").read_text()))
