@@ -48,3 +48,32 @@ def compiled_once(tmp_path_factory):
     yield
     for name, value in zip(names, before, strict=True):
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def bucket_proxy(tmp_path_factory):
+    """Returns a storage server on loopback, see bucket_server.py."""
+    import bucket_server
+
+    with bucket_server.started(tmp_path_factory.mktemp("buckets")) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(bucket_proxy, monkeypatch, request):
+    """Returns an empty folder in a bucket of the server on loopback."""
+    import threading
+
+    import bucket_server
+
+    from srgan_jax import buckets, paths
+
+    for name, value in bucket_server.variables(bucket_proxy.address).items():
+        monkeypatch.setenv(name, value)
+    clients = threading.local()
+    monkeypatch.setattr(buckets, "_clients", clients)
+    bucket_proxy.clear()
+    yield paths.parse(f"gs://{bucket_server.BUCKET}/{request.node.name}")
+    bucket_proxy.clear()
+    if hasattr(clients, "client"):
+        clients.client.close()

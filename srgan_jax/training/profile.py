@@ -49,6 +49,7 @@ class Profile:
     def __exit__(self, *raised: object) -> None:
         if self._tracing:
             self._stop()
+        self._staging.close()
 
     def _stop(self) -> None:
         jax.profiler.stop_trace()

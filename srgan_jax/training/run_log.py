@@ -92,7 +92,7 @@ class RunLog:
             unfinished = (
                 contextlib.suppress(LogError) if error else contextlib.nullcontext()
             )
-            with unfinished, self._writing():
+            with contextlib.closing(self._staging), unfinished, self._writing():
                 with contextlib.closing(self._events):
                     self._lines.close()
                 self._staging.upload()

@@ -31,6 +31,11 @@ class Staging:
             self._temporary = tempfile.TemporaryDirectory()
             self.folder = Path(self._temporary.name)
 
+    def close(self) -> None:
+        """Deletes the temporary folder."""
+        if self._bucket is not None:
+            self._temporary.cleanup()
+
     @property
     def is_due(self) -> bool:
         """True if some time has passed since the last upload."""
