@@ -340,8 +340,12 @@ def _retry() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the first line of what the client says, without the whole request."""
+    """Returns the status of the answer, or the first line of what the client says."""
     cause = getattr(error, "cause", None) or error
+    response = getattr(cause, "response", None)
+    status = getattr(cause, "code", None) or getattr(response, "status_code", None)
+    if status is not None and (status in (408, 429) or status >= 500):
+        return f"status {int(status)}"
     text = getattr(cause, "message", None) or str(cause) or type(cause).__name__
     line: str = text.splitlines()[0]
     return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"

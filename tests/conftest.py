@@ -4,12 +4,14 @@ They must be set before JAX is used.
 """
 
 import functools
+import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The programs are tiny, so compiling them takes longer than running them.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["EPATH_USE_TF"] = "false"  # read once, before any test uses a bucket
 
 import jax
 import pytest
@@ -77,3 +79,6 @@ def bucket(bucket_proxy, monkeypatch, request):
     bucket_proxy.clear()
     if hasattr(clients, "client"):
         clients.client.close()
+    # Those of other threads, and connections of failed requests, are left to the
+    # garbage collector, which must not complain in a later test.
+    gc.collect()

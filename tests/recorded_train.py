@@ -1,8 +1,8 @@
 """Runs train.py with recorded examples and simulated faults; takes its arguments.
 
 It writes a digest of each training example into the run's directory (or the directory
-EXAMPLES), and gives up on a lost process sooner than train.py. Environment variables set
-the faults:
+EXAMPLES), and gives up on a lost process sooner than train.py. Environment variables
+set the faults:
 
     FAIL_AT=STEP           reading the batch of this step fails
     KILL=SIGNAL@STEP       sends a signal (or two, as SIGNAL+SIGNAL) when the batch of

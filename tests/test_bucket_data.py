@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from typer.testing import CliRunner
 
+from srgan_jax.cli import data as cli_data
+from srgan_jax.cli import weights as cli_weights
+from srgan_jax.cli.main import app
 from srgan_jax.data import file_cache, pipeline, source, sources
 from srgan_jax.data.evaluation_sets import evaluation_pairs
+from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.evaluation import datasets, rows
 from srgan_jax.images import decode
 from srgan_jax.training import checkpoint, lock, network_files
@@ -271,3 +276,86 @@ def test_a_lock_survives_faults(bucket, bucket_proxy, fault):
         time.sleep(1.5)
         held.check()
     assert len(bucket_proxy.failed) == 2
+
+
+@pytest.fixture
+def dataset(bucket, monkeypatch):
+    """Defines a TFDS dataset; TFDS_DATA_DIR is in the bucket."""
+    monkeypatch.setenv("TFDS_DATA_DIR", f"{bucket}/tfds")
+    import_tensorflow()  # before TFDS, which would import it with accelerators
+    import tensorflow_datasets as tfds
+
+    # TFDS reads the environment only once, when it is imported.
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", f"{bucket}/tfds")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 40, 48, 3), dtype=np.uint8)
+
+    class InBucket(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(encoding_format="png")}
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, download_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield from ((i, {"image": image}) for i, image in enumerate(images))
+
+    return images
+
+
+def test_a_tfds_dataset_is_prepared_in_a_bucket_and_read(dataset, bucket, bucket_proxy):
+    done = CliRunner().invoke(cli_data.app, ["prepare", "tfds:in_bucket"])
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (bucket / "tfds").files()] == [
+        "dataset_info.json",
+        "features.json",
+        "in_bucket-train.array_record-00000-of-00001",
+    ]
+    bucket_proxy.requests.clear()
+    opened = sources.open_source("tfds:in_bucket", minimum_size=32)
+    ours = {opened.image(i).tobytes() for i in range(len(opened))}
+    assert ours == {image.tobytes() for image in dataset}
+    assert any("array_record" in request for request in bucket_proxy.requests)
+
+
+def test_only_tfds_datasets_are_prepared():
+    done = CliRunner().invoke(cli_data.app, ["prepare", "folder:x"])
+    assert done.exit_code == 2
+
+
+def test_commands_write_and_read_weights_in_a_bucket(generator, bucket):
+    path, _, _ = generator
+    done = CliRunner().invoke(
+        cli_weights.app, ["convert", str(path), f"{bucket}/half.safetensors"]
+    )
+    assert done.exit_code == 0, done.output
+    again = CliRunner().invoke(
+        cli_weights.app, ["convert", str(path), f"{bucket}/half.safetensors"]
+    )
+    assert again.exit_code == 2
+    shown = CliRunner().invoke(
+        cli_weights.app, ["show", "--json", f"{bucket}/half.safetensors"]
+    )
+    assert json.loads(shown.output)["metadata"] == {"source": "generator.safetensors"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["upscale", "a.png", "-o", "gs://b/out"],
+        ["upscale", "gs://b/a.png", "-o", "out"],
+        ["evaluate", "--data", "x", "--out", "gs://b/out"],
+        ["export", "--to", "onnx", "-o", "gs://b/a.onnx"],
+        ["data", "preview", "--config", "x", "-o", "gs://b/a.png"],
+    ],
+)
+def test_commands_that_write_only_locally_refuse_a_bucket(arguments):
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    said = " ".join(done.output.replace("│", "").split())
+    assert "expected a local path" in said, said

@@ -114,8 +114,8 @@ def test_two_processes_that_are_killed_end_like_a_local_run(
     steps = [line["step"] for line in losses(fetch(run, tmp_path / "killed"))]
     assert steps[:first] == list(range(1, first + 1))
 
-    # Every 30th request fails, in all ways in turn.
-    bucket_proxy.plan_every(30)
+    # Every 100th request fails, in all ways in turn.
+    bucket_proxy.plan_every(100)
     with begin(run, remote, processes=2) as running:
         for process in running:
             assert process.wait() == 0, process.said()

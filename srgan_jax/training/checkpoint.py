@@ -65,6 +65,7 @@ class Checkpoints:
             item_names=("state", "generator", "stage"),
         )
         self._distributed = jax.distributed.is_initialized()
+        self._in_bucket = isinstance(directory, BucketPath)
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
@@ -192,7 +193,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # storage drivers raise anything
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 self._manager.reload()
             step = self.latest_step()
             rest = "begin anew" if step is None else f"continue from step {step}"
@@ -220,8 +221,10 @@ class Checkpoints:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Waits for the save in progress and closes the manager."""
-        if self._distributed and error is not None:
-            return  # a save needs all processes, and the others may have ended
+        if error is not None and (self._distributed or self._in_bucket):
+            # A save needs all processes, and the others may have ended. In a bucket
+            # that does not answer, TensorStore tries for a quarter of an hour.
+            return
         # Don't let a failed final save mask the original exception.
         unfinished = (
             contextlib.suppress(CheckpointError) if error else contextlib.nullcontext()

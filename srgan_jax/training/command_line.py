@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from srgan_jax import paths
+from srgan_jax import buckets, paths
 from srgan_jax.training import saved_config
 
 RESUME_ME = 75  # EX_TEMPFAIL
@@ -184,8 +184,11 @@ def _run(given: flags.FlagValues) -> None:
 def _fail(message: str) -> int:
     """Prints the reason and ends the process so that the others notice at once."""
     print(message, file=sys.stderr, flush=True)
-    if flags.FLAGS.distributed:
-        os._exit(1)  # an orderly exit would deadlock: all processes wait for each other
+    in_bucket = (flags.FLAGS.workdir or "").startswith(buckets.SCHEME)
+    if flags.FLAGS.distributed or in_bucket:
+        # An orderly exit would deadlock, since all processes wait for each other, or
+        # would wait for saves in a bucket that does not answer.
+        os._exit(1)
     return 1
 
 
