@@ -36,6 +36,13 @@ def test_even_words_give_flat_patches_and_all_patches_are_smooth(word):
     assert steepest <= (2 if word % 2 else 0)
 
 
+def test_a_third_of_the_channels_of_flat_patches_are_saturated():
+    channels = np.array(
+        [augment.graded_patch(1, word)[0, 0] for word in range(0, 600, 2)]
+    )
+    assert 0.25 < np.isin(channels, [0, 255]).mean() < 0.42
+
+
 def test_a_fraction_of_zero_replaces_nothing_and_one_everything():
     for word in (0, 5, augment.WORDS - 1):
         assert not augment.is_replaced(0.0, word)

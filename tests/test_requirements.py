@@ -16,7 +16,7 @@ NATIVE = (
 
 
 @pytest.mark.resolve
-@pytest.mark.parametrize("extra", [None, "export"])
+@pytest.mark.parametrize("extra", [None, "export", "demo"])
 @pytest.mark.parametrize(
     ("platform", "tensorflow"),
     [
@@ -38,4 +38,5 @@ def test_requirements_have_wheels_everywhere(
     assert run.returncode == 0, run.stderr
     packages = {line.split("==")[0] for line in run.stdout.splitlines()}
     assert packages & {"tensorflow", "tensorflow-cpu"} == {tensorflow}
-    assert extra is None or "onnx" in packages
+    assert extra != "export" or "onnx" in packages
+    assert extra != "demo" or "gradio" in packages

@@ -11,6 +11,7 @@ import typer
 
 import srgan_jax
 from srgan_jax.cli import data, weights
+from srgan_jax.cli.demo import demo
 from srgan_jax.cli.evaluate import evaluate
 from srgan_jax.cli.export import export
 from srgan_jax.cli.pod import pod
@@ -52,6 +53,7 @@ app.command(
     epilog="Example: srgan-jax evaluate --weights krasserm-srresnet "
     "--weights krasserm-srgan --data Set5 --lpips alex --out results"
 )(evaluate)
+app.command(epilog="Example: srgan-jax demo --max-megapixels 2")(demo)
 app.command(epilog="Example: srgan-jax export --to onnx -o srgan.onnx")(export)
 app.add_typer(weights.app, name="weights")
 app.add_typer(data.app, name="data")

@@ -41,6 +41,8 @@ def is_replaced(fraction: float, word: int) -> bool:
 def graded_patch(side: int, word: int) -> Image:
     """A linear gradient between two similar colours, or one colour for even words.
 
+    A third of the channels are 0 or 255, since generators shift saturated colours most.
+
     Args:
       side: side of the patch in pixels.
       word: random word, from 0 to 2^32 - 1.
@@ -49,7 +51,7 @@ def graded_patch(side: int, word: int) -> Image:
       uint8 `[side, side, 3]`.
     """
     random = np.random.Generator(np.random.Philox(key=word))
-    start, angle = random.uniform(0, 255, 3), random.uniform(0, 2 * np.pi)
+    start, angle = random.uniform(-64, 319, 3), random.uniform(0, 2 * np.pi)
     change = random.uniform(-64, 64, 3) * (word % 2)
     y, x = np.mgrid[:side, :side] / side - 0.5
     along = np.cos(angle) * x + np.sin(angle) * y

@@ -50,7 +50,7 @@ def to_stablehlo(
       width: the only width that is accepted, in LR pixels; None accepts all.
     """
     network, variables = fold(registry.create("generator", settings), variables)
-    border = border_width(padding, receptive_field(network, variables)[0])
+    border = border_width(padding, sum(receptive_field(network, variables)))
     margin = network.scale * border
 
     def upscale(lr: jax.Array) -> Any:
@@ -106,7 +106,7 @@ def to_onnx(
         ) from None
 
     network, variables = fold(registry.create("generator", settings), variables)
-    border = border_width(padding, receptive_field(network, variables)[0])
+    border = border_width(padding, sum(receptive_field(network, variables)))
     scale = network.scale
     graph = _Graph(np.float16 if fp16 else np.float32)
     name = INPUT

@@ -45,16 +45,17 @@ class Reach(Layout):
 
 
 def receptive_field(network: Any, variables: Mapping[str, Any]) -> tuple[int, int]:
-    """Computes the radii of a generator's receptive fields, in LR pixels.
+    """Computes the radii of a generator's two receptive fields, in LR pixels.
+
+    Their sum is the radius of the whole generator.
 
     Args:
       network: a generator.
       variables: the generator's variables.
 
     Returns:
-      The radius of the whole generator, and the radius of its method `reconstruct`.
+      The radii of its methods `features` and `reconstruct`.
     """
     features = network.apply(variables, Reach(3), method="features")
     part = network.apply(variables, Reach(features.channels), method="reconstruct")
-    margin = math.ceil(part.reach)
-    return math.ceil(features.reach) + margin, margin
+    return math.ceil(features.reach), math.ceil(part.reach)

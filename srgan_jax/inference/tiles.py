@@ -127,7 +127,7 @@ def _axis(
         side = min(side, most)
     if padded <= side:
         return [Part(-border, 0, length)], side, _equal_part(side - 2 * border, CELL)
-    cell = min(side, _equal_part(max(side - 2 * halo, STEP), CELL))
+    cell = min(side - 2 * border, _equal_part(max(side - 2 * halo, STEP), CELL))
     return _parts(length, side, halo, border), side, cell
 
 

@@ -98,7 +98,8 @@ class Upscaler:
         network = registry.create("generator", settings, dtype=jnp.dtype(self.dtype))
         self._network, variables = fold(network, variables)
         self.scale = network.scale
-        self.halo, self._margin = receptive_field(self._network, variables)
+        self._reaches = receptive_field(self._network, variables)
+        self.halo = sum(self._reaches)
         self.padding = padding
         self._border = border_width(padding, self.halo)
         self._variables = jax.device_put(variables)
@@ -185,7 +186,8 @@ class Upscaler:
             cells[: len(listed)] = listed
             yield _upscale(
                 self._network,
-                self._margin,
+                self._reaches,
+                self._border,
                 self._variables,
                 lr,
                 size,
@@ -195,10 +197,11 @@ class Upscaler:
             )
 
 
-@functools.partial(jax.jit, static_argnames=("network", "margin", "cell"))
+@functools.partial(jax.jit, static_argnames=("network", "reaches", "border", "cell"))
 def _upscale(
     network: Any,
-    margin: int,
+    reaches: tuple[int, int],
+    border: int,
     variables: Any,
     windows: jax.Array,
     size: jax.Array,
@@ -211,7 +214,9 @@ def _upscale(
 
     Args:
       network: the folded generator.
-      margin: radius of the receptive field of `reconstruct`, in LR pixels.
+      reaches: radii of the receptive fields of `features` and `reconstruct`, in LR
+        pixels.
+      border: number of pixels at each edge of a window that belong to no cell.
       variables: the generator's variables.
       windows: unsigned integers, or floats in [0, 1], `[batch, h, w, 3]` or
         `[batch, h, w]`.
@@ -225,21 +230,23 @@ def _upscale(
       cells.
     """
     batch, height, width, *colours = windows.shape
-    scale, m = network.scale, margin
+    scale, (reach, m) = network.scale, reaches
+    spare = max(0, border - m)
     lr = _to_unit(windows)
     if not colours:
         lr = jnp.repeat(lr[..., None], 3, axis=-1)
-    whole = Window(lr, jnp.zeros_like(size), size)
+    whole = Window(lr, jnp.zeros_like(size), size, spare, reach)
     x = network.apply(variables, whole, method="features").to_array()
     x = jnp.pad(x, ((0, 0), (m, m), (m, m), (0, 0)))
     shape = (1, cell[0] + 2 * m, cell[1] + 2 * m, x.shape[-1])
 
     def reconstruct(i: jax.Array, canvas: jax.Array) -> jax.Array:
         window = cells[i, 0]
-        # A cell that would extend beyond its window is moved back into it.
-        start = jnp.minimum(cells[i, 1:], np.subtract((height, width), cell))
-        near = lax.dynamic_slice(x, (window, *start, 0), shape)
-        part = Window(near, start - m, size, spare=m)
+        # A cell that would extend beyond the feature maps is moved back into them.
+        furthest = np.subtract((height - spare, width - spare), cell)
+        start = jnp.minimum(cells[i, 1:], furthest)
+        near = lax.dynamic_slice(x, (window, *(start - spare), 0), shape)
+        part = Window(near, start - m, size, spare=m, reach=m)
         sr = network.apply(variables, part, method="reconstruct")
         samples = _from_symmetric(sr if colours else sr @ LUMA, canvas.dtype)
         corner = (window, *(scale * start), *(0 for _ in colours))

@@ -90,13 +90,16 @@ class Window(Inference):
       values: see Inference.
       start: `[2]`, the window's first row and column in the image.
       size: `[2]`, height and width of the image.
-      spare: width of the margin that is only an input of convolutions. A convolution
-        drops the part of the margin that it cannot compute; `to_array` drops the rest.
+      spare: width of the margin that is only an input of convolutions.
+      reach: distance over which the convolutions to come read, in total. A convolution
+        drops the part of the margin that exceeds what they need; `to_array` drops the
+        rest.
     """
 
     start: jax.Array
     size: jax.Array
     spare: int = flax.struct.field(default=0, pytree_node=False)
+    reach: int = flax.struct.field(default=0, pytree_node=False)
 
     def convolve(
         self,
@@ -112,9 +115,8 @@ class Window(Inference):
                 f"{padding}; expected a convolution that keeps the size"
             )
         y = to_array(super().convolve(kernel, bias, stride, padding).values)
-        drop = min(self.spare, half)
-        values, start = _cropped(y, drop), self.start + drop
-        return Window(values, start, self.size, self.spare - drop).masked()
+        window = dataclasses.replace(self, values=y, reach=max(0, self.reach - half))
+        return window._without_margin(max(0, self.spare - window.reach)).masked()
 
     def elementwise(self, function: Callable, *per_channel: Any) -> "Window":
         values = elementwise(function, self.values, *per_channel)
@@ -123,10 +125,24 @@ class Window(Inference):
 
     def pixel_shuffle(self) -> "Window":
         values = super().pixel_shuffle().values
-        return Window(values, 2 * self.start, 2 * self.size, 2 * self.spare)
+        start, size, spare, reach = self.start, self.size, self.spare, self.reach
+        return Window(values, 2 * start, 2 * size, 2 * spare, 2 * reach)
+
+    def __add__(self, other: "Window") -> "Window":
+        x, skip = sorted((self, other), key=lambda window: window.reach)
+        skip = skip._without_margin(skip.spare - x.spare)
+        return dataclasses.replace(x, values=to_array(x.values) + to_array(skip.values))
 
     def to_array(self) -> jax.Array:
-        return _cropped(to_array(self.values), self.spare)
+        return to_array(self._without_margin(self.spare).values)
+
+    def _without_margin(self, drop: int) -> "Window":
+        """Drops the outermost `drop` pixels."""
+        values = to_array(self.values)
+        _, h, w, _ = values.shape
+        values = values[:, drop : h - drop, drop : w - drop]
+        start, spare = self.start + drop, self.spare - drop
+        return dataclasses.replace(self, values=values, start=start, spare=spare)
 
     def masked(self) -> "Window":
         """Sets the positions outside the image to zero."""
@@ -144,8 +160,3 @@ def _masked(x: jax.Array, start: jax.Array, size: jax.Array) -> jax.Array:
 
     inner = inside(0)[:, None] & inside(1)[None]
     return jnp.where(inner[None, :, :, None], x, 0)
-
-
-def _cropped(x: jax.Array, margin: int) -> jax.Array:
-    _, h, w, _ = x.shape
-    return x[:, margin : h - margin, margin : w - margin]
