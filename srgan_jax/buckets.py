@@ -107,7 +107,7 @@ class BucketPath:
         return self.is_file() or self.is_dir()
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Does nothing, except that a missing bucket raises a FileNotFoundError."""
+        """Does nothing, except that a missing bucket raises a BucketError."""
         self.is_dir()
 
     def files(self) -> list["BucketPath"]:
@@ -231,10 +231,17 @@ class BucketPath:
 
     def _listed(self, **options: Any) -> Iterator[Any]:
         prefix = f"{self.key}/" if self.key else ""
-        with self._requests():
-            yield from _client(self).list_blobs(
-                self.bucket, prefix=prefix, retry=_retry(), **options
-            )
+        try:
+            with self._requests():
+                yield from _client(self).list_blobs(
+                    self.bucket, prefix=prefix, retry=_retry(), **options
+                )
+        except FileNotFoundError as error:
+            raise BucketError(
+                self,
+                f"there is no bucket {self.bucket}; correct its name, or create it "
+                f"with `gcloud storage buckets create {SCHEME}{self.bucket}`",
+            ) from error
 
     @contextlib.contextmanager
     def _requests(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import tiny
 from PIL import Image
 from typer.testing import CliRunner
 
+from srgan_jax import buckets
 from srgan_jax.cli import data as cli_data
 from srgan_jax.cli import weights as cli_weights
 from srgan_jax.cli.main import app
@@ -144,6 +145,22 @@ def test_an_image_that_vanishes_is_named(photographs, monkeypatch):
     assert str(caught.value) == (
         f"{remote}/1.png: No such file or directory; restore the file and run the same "
         "command again"
+    )
+
+
+def test_images_of_a_bucket_that_does_not_answer_end_the_run(
+    photographs, monkeypatch, bucket_proxy
+):
+    """The client has tried again for a while already."""
+    monkeypatch.setattr(buckets, "RETRY_SECONDS", 1.0)
+    _, remote = photographs
+    opened = sources.open_source(f"folder:{remote}", minimum_size=32)
+    bucket_proxy.plan("", 503, times=None)
+    with pytest.raises(source.UnreadableError) as caught:
+        opened.image(0)
+    assert str(caught.value) == (
+        f"{remote}/0.png: the bucket did not answer in 1 s (status 503); run the same "
+        "command again once it does"
     )
 
 

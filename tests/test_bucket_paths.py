@@ -123,7 +123,7 @@ def test_a_missing_file_is_named(bucket, method):
 
 
 def test_a_missing_bucket_is_named(bucket):
-    with pytest.raises(FileNotFoundError, match="gs://no-such-bucket/run"):
+    with pytest.raises(BucketError, match="^gs://no-such-bucket/run: there is no bu"):
         paths.parse("gs://no-such-bucket/run").mkdir()
 
 

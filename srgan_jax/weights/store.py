@@ -28,7 +28,8 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 def cache_dir() -> Path:
     """The cache directory: `$SRGAN_JAX_CACHE`, or the platform's default."""
     chosen = os.environ.get("SRGAN_JAX_CACHE")
-    return Path(chosen or platformdirs.user_cache_dir("srgan_jax")).expanduser()
+    folder = chosen or platformdirs.user_cache_dir("srgan_jax")
+    return paths.parse_local(folder).expanduser()
 
 
 def file_of(name: str) -> Path:
