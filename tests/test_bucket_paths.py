@@ -123,7 +123,7 @@ def test_a_missing_file_is_named(bucket, method):
 
 
 def test_a_missing_bucket_is_named(bucket):
-    with pytest.raises(BucketError, match="^gs://no-such-bucket/run: there is no bu"):
+    with pytest.raises(BucketError, match=r"^gs://no-such-bucket/run: there is no bu"):
         paths.parse("gs://no-such-bucket/run").mkdir()
 
 
@@ -176,7 +176,7 @@ def test_a_refused_access_says_what_to_do(bucket, bucket_proxy, status):
     assert "gcloud auth application-default login" in str(caught.value)
 
 
-@pytest.mark.parametrize("fault", [None, CUT, LOST, 503])
+@pytest.mark.parametrize("fault", [None, CUT, LOST])
 @pytest.mark.parametrize("request_", ["/upload", "/compose", "^DELETE"])
 def test_append_adds_bytes_exactly_once(bucket, bucket_proxy, fault, request_):
     path = bucket / "log"

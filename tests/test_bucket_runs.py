@@ -4,7 +4,6 @@ A proxy between the processes and the storage server lets requests fail.
 """
 
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -139,7 +138,6 @@ def test_a_bucket_that_fails_for_long_ends_the_run_with_a_sentence(
 ):
     _, remote = photographs
     run = bucket / "run"
-    began = time.monotonic()
     with begin(run, remote, RETRY_SECONDS="3") as (process,):
         until(lambda: 4 in committed(run), process)
         bucket_proxy.plan("", 503, times=None)
@@ -150,4 +148,3 @@ def test_a_bucket_that_fails_for_long_ends_the_run_with_a_sentence(
     assert said.splitlines()[-1].startswith("error: "), said
     assert str(run) in said.splitlines()[-1]
     assert 4 in committed(run)
-    print(said, time.monotonic() - began)

@@ -2,8 +2,8 @@
 
 Orbax renames a checkpoint into place once it is complete, or in a bucket writes
 `commit_success.txt` last, so a process that is killed during a save leaves no complete
-checkpoint. Orbax detects a lost file but not a changed byte, so
-each item has a checksum that is compared on restoring.
+checkpoint. Orbax detects a lost file but not a changed byte, so each item has a
+checksum that is compared on restoring.
 """
 
 import contextlib
@@ -287,9 +287,8 @@ def newest_description(directory: AnyPath) -> dict[str, Any] | None:
 
 def _complete_steps(directory: AnyPath) -> list[int]:
     if isinstance(directory, BucketPath):
-        marks = [path.parent for path in directory.files() if path.name == COMMITTED]
-        folders = [path for path in marks if path.parent == directory]
-        names = [path.name for path in folders]
+        marks = [path for path in directory.files() if path.name == COMMITTED]
+        names = [path.parent.name for path in marks]
     else:
         names = [path.name for path in directory.glob("*")]
     return [int(name) for name in names if name.isdecimal()]
