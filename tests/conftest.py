@@ -68,12 +68,12 @@ def bucket(bucket_proxy, monkeypatch, request):
 
     import bucket_server
 
-    from srgan_jax import buckets, paths
+    from srgan_jax import bucket_client, paths
 
     for name, value in bucket_server.variables(bucket_proxy.address).items():
         monkeypatch.setenv(name, value)
     clients = threading.local()
-    monkeypatch.setattr(buckets, "_clients", clients)
+    monkeypatch.setattr(bucket_client, "_clients", clients)
     bucket_proxy.clear()
     yield paths.parse(f"gs://{bucket_server.BUCKET}/{request.node.name}")
     bucket_proxy.clear()

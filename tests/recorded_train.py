@@ -28,14 +28,16 @@ from pathlib import Path
 
 import jax
 
-from srgan_jax import buckets
+from srgan_jax import bucket_client
 from srgan_jax.training import loop, runtime
 
 ROOT = Path(__file__).parents[1]
 PARENT = os.getppid()
 
 runtime.HEARTBEAT_TIMEOUT = 10
-buckets.RETRY_SECONDS = float(os.environ.get("RETRY_SECONDS", buckets.RETRY_SECONDS))
+bucket_client.RETRY_SECONDS = float(
+    os.environ.get("RETRY_SECONDS", bucket_client.RETRY_SECONDS)
+)
 training_batches = loop.training_batches
 
 

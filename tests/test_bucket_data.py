@@ -11,7 +11,7 @@ import tiny
 from PIL import Image
 from typer.testing import CliRunner
 
-from srgan_jax import buckets
+from srgan_jax import bucket_client
 from srgan_jax.cli import data as cli_data
 from srgan_jax.cli import weights as cli_weights
 from srgan_jax.cli.main import app
@@ -95,6 +95,13 @@ def test_another_host_reads_the_listing_of_the_first(photographs, bucket, bucket
     np.testing.assert_array_equal(other.image(2), first.image(2))
 
 
+def test_another_host_that_sees_no_listing_is_refused(photographs, tmp_path):
+    _, remote = photographs
+    options = {"minimum_size": 32, "index_dir": tmp_path, "relist": False}
+    with pytest.raises(source.SourceError, match="choose a --workdir that all hosts"):
+        sources.open_source(f"folder:{remote}", **options)
+
+
 def test_an_image_is_fetched_once_if_it_fits(photographs, tmp_path, bucket_proxy):
     _, remote = photographs
     paths = remote.files()[1:3]  # after .hidden.png
@@ -152,7 +159,7 @@ def test_images_of_a_bucket_that_does_not_answer_end_the_run(
     photographs, monkeypatch, bucket_proxy
 ):
     """The client has tried again for a while already."""
-    monkeypatch.setattr(buckets, "RETRY_SECONDS", 1.0)
+    monkeypatch.setattr(bucket_client, "RETRY_SECONDS", 1.0)
     _, remote = photographs
     opened = sources.open_source(f"folder:{remote}", minimum_size=32)
     bucket_proxy.plan("", 503, times=None)

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 import pytest
 from bucket_server import CUT, FAULTS, LOST
 
-from srgan_jax import buckets, paths
-from srgan_jax.buckets import BucketError
+from srgan_jax import bucket_client, paths
+from srgan_jax.bucket_client import BucketError
 from srgan_jax.training import staging
 from srgan_jax.training.staging import Staging
 
@@ -154,7 +154,7 @@ def test_reads_writes_and_lists_survive_a_fault(bucket, bucket_proxy, fault):
 def test_a_bucket_that_does_not_answer_gives_one_sentence(
     bucket, bucket_proxy, monkeypatch
 ):
-    monkeypatch.setattr(buckets, "RETRY_SECONDS", 3.0)
+    monkeypatch.setattr(bucket_client, "RETRY_SECONDS", 3.0)
     bucket_proxy.plan("", 503, times=None)
     began = time.monotonic()
     with pytest.raises(BucketError) as caught:

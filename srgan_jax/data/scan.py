@@ -23,6 +23,7 @@ from rich import progress
 
 from srgan_jax import console, paths
 from srgan_jax.buckets import BucketPath
+from srgan_jax.data.source import SourceError
 from srgan_jax.images import decode
 from srgan_jax.images.decode import Header
 from srgan_jax.images.image import ImageError
@@ -114,9 +115,19 @@ def file_headers(
 def read_listing(
     folder: BucketPath, index: AnyPath
 ) -> tuple[list[AnyPath], list[str], list[Found]]:
-    """Reads files, labels and headers from the index that another host has written."""
+    """Reads files, labels and headers from the index that another host has written.
+
+    Raises:
+      SourceError: the index is missing or damaged.
+    """
+    entries = _read_index(index)
+    if not entries:
+        raise SourceError(
+            f"{index}, the list of the images in {folder} that process 0 has written, "
+            "is missing or damaged; choose a --workdir that all hosts see"
+        )
     files, labels, found = list[AnyPath](), list[str](), list[Found]()
-    for label, (generation, size, height, width, jpeg) in _read_index(index).items():
+    for label, (generation, size, height, width, jpeg) in entries.items():
         file = folder / label
         files.append(dataclasses.replace(file, stamp=(generation, size)))
         labels.append(label)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from srgan_jax.buckets import BucketError
+from srgan_jax.bucket_client import BucketError
 from srgan_jax.images import decode
 from srgan_jax.images.image import ImageError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from srgan_jax.buckets import BucketError
+from srgan_jax.bucket_client import BucketError
 from srgan_jax.paths import AnyPath
 from srgan_jax.training.config import Config
 from srgan_jax.training.state import Variables

@@ -103,7 +103,9 @@ class RunLog:
         Args:
           if_due: do so only if some seconds have passed since the last time.
         """
-        if self._active and (self._staging.is_due or not if_due):
+        if not self._active or not self._staging.in_bucket:
+            return
+        if self._staging.is_due or not if_due:
             with self._writing():
                 self._events.flush()
                 self._staging.upload()

@@ -37,6 +37,10 @@ class Staging:
             self._temporary.cleanup()
 
     @property
+    def in_bucket(self) -> bool:
+        return self._bucket is not None
+
+    @property
     def is_due(self) -> bool:
         """True if some time has passed since the last upload."""
         return time.monotonic() - self._last >= SECONDS_BETWEEN_UPLOADS
