@@ -70,6 +70,11 @@ def base() -> ConfigDict:
             # Number of micro-batches that a device computes one after another to save
             # memory. Each is normalised by its own batch statistics.
             "accumulate": 1,
+            # With linear, the stages' learning rates are for a batch of 16 and grow in
+            # proportion to batch_size; see docs/pods.md.
+            "learning_rate_scaling": "none",
+            # Number of steps at each stage's start over which its rate grows linearly.
+            "warmup_steps": 0,
             "dtype": "float32",  # of the networks' computation: float32 or bfloat16
             "generator": {
                 "scale": 4,

@@ -5,6 +5,8 @@ import math
 import jax
 import pytest
 import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from configs import srgan, srresnet
@@ -32,10 +34,33 @@ def test_the_default_recipe_is_the_paper_s():
 
 
 def test_the_learning_rate_falls_to_a_tenth_within_the_second_stage():
-    config = srgan.get_config()
-    rate = stages.learning_rate(resolve_config(config).stages[1])
+    config = resolve_config(srgan.get_config())
+    rate = stages.learning_rate(config, config.stages[1])
     assert rate(99_999) == pytest.approx(1e-4)
     assert rate(100_000) == pytest.approx(1e-5)
+
+
+@given(
+    scaling=st.sampled_from(["none", "linear"]),
+    batch_size=st.integers(1, 8192),
+    warmup_steps=st.integers(0, 300),
+    t=st.integers(0, 1000),
+)
+@settings(deadline=None)
+def test_scaling_and_warmup_multiply_the_learning_rate(
+    scaling, batch_size, warmup_steps, t
+):
+    config = srgan.get_config()
+    config.learning_rate_scaling, config.batch_size = scaling, batch_size
+    config.warmup_steps = warmup_steps
+    config.stages[1].decay_at = (500,)
+    config = resolve_config(config)
+    expected = 1e-4 if t < 500 else 1e-5
+    expected *= batch_size / 16 if scaling == "linear" else 1
+    if t < warmup_steps:
+        expected *= (t + 1) / warmup_steps
+    rate = stages.learning_rate(config, config.stages[1])(t)
+    assert float(rate) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("variant", srgan.VARIANTS[:3])
@@ -138,6 +163,8 @@ def test_a_discriminator_without_an_adversarial_stage_is_refused(discriminator):
         ("parallel.transform", "xmap", r"parallel\.transform is 'xmap'"),
         ("seed", -1, "seed is -1"),
         ("accumulate", 0, "accumulate is 0"),
+        ("learning_rate_scaling", "sqrt", "learning_rate_scaling is 'sqrt'"),
+        ("warmup_steps", -1, "warmup_steps is -1"),
         ("generator.scale", 0, r"generator\.scale is 0"),
         ("adversarial.weight", math.nan, r"adversarial\.weight is nan"),
         ("optimizer.b1", 1.0, r"optimizer\.b1 is 1\.0"),

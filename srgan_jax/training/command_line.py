@@ -131,6 +131,8 @@ def main(_: Sequence[str]) -> int | None:
             # of all threads would hide that reason.
             faulthandler.disable()
             runtime.initialize_distributed()
+        elif not given["distributed"].present:
+            runtime.check_alone()
         _run(given)
     except Preempted as stop:
         left_out = "" if given.from_step is None else " without --from_step"

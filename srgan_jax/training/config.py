@@ -21,6 +21,8 @@ CONTENT_TERM = re.compile(
 SINCE_VERSION_0_1: Mapping[str, Any] = {
     "init_discriminator_from": None,
     "accumulate": 1,
+    "learning_rate_scaling": "none",
+    "warmup_steps": 0,
     "data.exposure": 0.0,
     "data.graded": 0.0,
     "data.degradation": "bicubic",
@@ -114,6 +116,8 @@ class Config:
     init_discriminator_from: str | None
     batch_size: int
     accumulate: int
+    learning_rate_scaling: str
+    warmup_steps: int
     dtype: str
     generator: Mapping[str, Any]
     discriminator: Mapping[str, Any]

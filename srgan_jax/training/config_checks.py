@@ -18,6 +18,7 @@ RESERVED_NAMES = ("start", "best")  # names of generators' files, see network_fi
 BORDERS = ("mirrored", "clamped")
 CHOICES = {
     "dtype": ("float32", "bfloat16"),
+    "learning_rate_scaling": ("none", "linear"),
     "batch_norm": ("per_replica", "synchronised"),
     "content.reduction": losses.REDUCTIONS,
     "content.range": ("symmetric", "unit"),
@@ -38,6 +39,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**64 - 1),
     "batch_size": AT_LEAST_1,
     "accumulate": AT_LEAST_1,
+    "warmup_steps": AT_LEAST_0,
     "content.feature_scale": AT_LEAST_0,
     "adversarial.weight": AT_LEAST_0,
     "optimizer.b1": BELOW_1,

@@ -30,7 +30,8 @@ FREE = re.compile(
 )
 EVALUATION = re.compile(r"evaluation\.(?!every)")
 ALLOWED_EXPLICITLY = re.compile(
-    r"batch_size|accumulate|ema_decay|adversarial\.weight|content\.feature_scale|"
+    r"batch_size|accumulate|learning_rate_scaling|warmup_steps|ema_decay|"
+    r"adversarial\.weight|content\.feature_scale|"
     r"stages\.[^.]+\.(learning_rate|decay_at|decay_factor|tv_weight|content)"
 )
 

@@ -30,6 +30,16 @@ CPU_OPTIONS = {
 }
 # glibc's M_MMAP_MAX (allocate on the heap only) and M_TRIM_THRESHOLD (never shrink it)
 KEEP_MEMORY = {-4: 0, -1: -1}
+# Environment variables that announce several processes, by a list with this separator
+# or by a number. They are set on TPU slices on GKE, on several such slices, by Slurm's
+# srun, by Open MPI, and by users of `initialize_distributed`.
+ANNOUNCEMENTS = {
+    "TPU_WORKER_HOSTNAMES": ",",
+    "MEGASCALE_NUM_SLICES": None,
+    "SLURM_STEP_NUM_TASKS": None,
+    "OMPI_COMM_WORLD_SIZE": None,
+    "PROCESS_COUNT": None,
+}
 # JAX ends all processes if one of them is silent for this long.
 HEARTBEAT_TIMEOUT = 60  # seconds
 
@@ -105,6 +115,33 @@ def initialize_distributed() -> None:
             "process 0, with a free port), PROCESS_COUNT and PROCESS_INDEX (from 0) in "
             "the environment of each process"
         ) from error
+
+
+def check_alone() -> None:
+    """Checks that this machine does not belong to a pod; for runs of one process.
+
+    A forgotten --distributed would start one independent run on each host, or hang.
+
+    Raises:
+      DistributedError: the environment or the TPU's driver announces several processes.
+    """
+    announced = {}
+    for name, separator in ANNOUNCEMENTS.items():
+        text = os.environ.get(name, "")
+        count = len(text.split(separator)) if separator else _whole_number(text)
+        announced[f"{name}={text}"] = count
+    # On Google Compute Engine the TPU's driver alone knows that there are other hosts.
+    announced["the TPU's driver"] = jax.process_count()
+    for source, count in announced.items():
+        if count > 1:
+            raise DistributedError(
+                f"{source} announces {count} processes; add --distributed to join "
+                "them, or --nodistributed to train in this process alone"
+            )
+
+
+def _whole_number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def check_agreement(**values: str) -> None:

@@ -19,6 +19,8 @@ from srgan_jax.training.config import Config, StageConfig, content_terms, vgg_la
 from srgan_jax.training.state import TrainState, Variables, create_network
 from srgan_jax.weights import store
 
+PAPER_BATCH_SIZE = 16  # sec. 3.2
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -100,7 +102,7 @@ def make_recipe(
         layer = vgg_layer(name)
         vgg = layer and VGG19(layer, preprocessing, execution["dtype"])
         content.append(steps.ContentTerm(name, weight, vgg))
-    rate, adam = learning_rate(stage), dataclasses.asdict(config.optimizer)
+    rate, adam = learning_rate(config, stage), dataclasses.asdict(config.optimizer)
     return steps.Recipe(
         generator=registry.create("generator", config.generator, **execution),
         discriminator=registry.create(
@@ -122,13 +124,21 @@ def make_recipe(
     )
 
 
-def learning_rate(stage: StageConfig) -> optax.Schedule:
-    """Piecewise-constant schedule, multiplied by `decay_factor` at each `decay_at`.
+def learning_rate(config: Config, stage: StageConfig) -> optax.Schedule:
+    """The learning rate by the step t within the stage, from 0.
 
-    Steps count from the start of the stage.
+    It is the product of three factors: the stage's `learning_rate`, multiplied by
+    `decay_factor` from each step in `decay_at` on; batch_size / 16 with linear scaling
+    (Goyal et al. 2017); and min(1, (t + 1) / warmup_steps) with a warm-up.
     """
+    rate = stage.learning_rate
+    if config.learning_rate_scaling == "linear":
+        rate *= config.batch_size / PAPER_BATCH_SIZE
     decays = dict.fromkeys(stage.decay_at, stage.decay_factor)
-    return optax.piecewise_constant_schedule(stage.learning_rate, decays)
+    schedule = optax.piecewise_constant_schedule(rate, decays)
+    if config.warmup_steps == 0:
+        return schedule
+    return lambda t: schedule(t) * jnp.minimum(1.0, (t + 1) / config.warmup_steps)
 
 
 def initial_state(
