@@ -95,7 +95,10 @@ class BucketPath:
         return self.is_file() or self.is_dir()
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Does nothing, except that a missing bucket raises a BucketError."""
+        """Does nothing, except that a missing bucket raises a BucketError.
+
+        The arguments are those of `pathlib.Path.mkdir`.
+        """
         self.is_dir()
 
     def files(self) -> list["BucketPath"]:
@@ -127,8 +130,8 @@ class BucketPath:
         if self.stamp is not None and self.stamp[1] <= SMALL_BYTES:
             yield io.BytesIO(self.read_bytes())  # one request instead of four
             return
-        blob = self._blob()
-        with translated_errors(self), blob.open("rb", chunk_size=HEADER_BYTES) as file:
+        options = {"chunk_size": HEADER_BYTES, "retry": retry()}
+        with translated_errors(self), self._blob().open("rb", **options) as file:
             yield file
 
     def write_bytes(self, data: bytes, *, replacing: int | None = None) -> int:

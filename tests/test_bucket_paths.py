@@ -108,11 +108,12 @@ def test_a_large_file_is_read_in_parts(bucket, bucket_proxy):
     (bucket / "large").write_bytes(data)
     (path,) = bucket.files()
     bucket_proxy.requests.clear()
+    bucket_proxy.plan("alt=media", 503)
     with paths.reading(path) as file:
         assert file.read(16) == data[:16]
         assert file.seek(-16, 2) == len(data) - 16
         assert file.read() == data[-16:]
-    assert len(bucket_proxy.requests) <= 3
+    assert len(bucket_proxy.requests) <= 4  # one of them failed
 
 
 @pytest.mark.parametrize("method", ["read_bytes", "status", "unlink"])

@@ -133,6 +133,22 @@ def test_two_processes_that_are_killed_end_like_a_local_run(
     assert not any(name.endswith(".part") for name in names)
 
 
+def test_a_run_that_is_told_to_stop_saves_in_the_bucket(
+    begin, photographs, bucket, tmp_path
+):
+    _, remote = photographs
+    run = bucket / "run"
+    with begin(run, remote, KILL="SIGTERM@1") as (process,):
+        assert process.wait() == 75, process.said()
+    (step,) = committed(run)
+    assert process.said().endswith(
+        f"stopped at step {step}; run the same command to resume\n"
+    )
+    lines = losses(fetch(run, tmp_path / "stopped"))
+    assert [line["step"] for line in lines] == list(range(1, step + 1))
+    assert not (run / "lock.json").exists()
+
+
 def test_a_bucket_that_fails_for_long_ends_the_run_with_a_sentence(
     begin, photographs, bucket, bucket_proxy
 ):
