@@ -69,7 +69,7 @@ create() {
   done
   on all "rm -rf srgan_jax && git clone --quiet ${repository@Q} srgan_jax && cd srgan_jax && \
 pip install --quiet uv && python3 -m uv venv --python 3.12 venv && \
-python3 -m uv pip install --quiet --python venv/bin/python -e . 'jax[tpu]'" ||
+python3 -m uv pip install --quiet --python venv/bin/python -e '.[tpu,gcs]'" ||
     fail "the installation"
 }
 

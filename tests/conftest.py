@@ -4,12 +4,14 @@ They must be set before JAX is used.
 """
 
 import functools
+import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The programs are tiny, so compiling them takes longer than running them.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["EPATH_USE_TF"] = "false"  # read once, before any test uses a bucket
 
 import jax
 import pytest
@@ -48,3 +50,35 @@ def compiled_once(tmp_path_factory):
     yield
     for name, value in zip(names, before, strict=True):
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def bucket_proxy(tmp_path_factory):
+    """Returns a storage server on loopback, see bucket_server.py."""
+    import bucket_server
+
+    with bucket_server.started(tmp_path_factory.mktemp("buckets")) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(bucket_proxy, monkeypatch, request):
+    """Returns an empty folder in a bucket of the server on loopback."""
+    import threading
+
+    import bucket_server
+
+    from srgan_jax import bucket_client, paths
+
+    for name, value in bucket_server.variables(bucket_proxy.address).items():
+        monkeypatch.setenv(name, value)
+    clients = threading.local()
+    monkeypatch.setattr(bucket_client, "_clients", clients)
+    bucket_proxy.clear()
+    yield paths.parse(f"gs://{bucket_server.BUCKET}/{request.node.name}")
+    bucket_proxy.clear()
+    if hasattr(clients, "client"):
+        clients.client.close()
+    # Those of other threads, and connections of failed requests, are left to the
+    # garbage collector, which must not complain in a later test.
+    gc.collect()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from srgan_jax.paths import AnyPath
 from srgan_jax.training import network_files
 from srgan_jax.weights import store
 
@@ -60,8 +61,8 @@ class Process:
 
 @contextlib.contextmanager
 def started(
-    workdir: Path,
-    folder: Path,
+    workdir: AnyPath,
+    folder: AnyPath,
     *flags: str,
     cache: Path,
     processes: int = 1,

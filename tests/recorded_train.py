@@ -1,13 +1,15 @@
 """Runs train.py with recorded examples and simulated faults; takes its arguments.
 
-It writes a digest of each training example into the run's directory, and gives up on a
-lost process sooner than train.py. Environment variables set the faults:
+It writes a digest of each training example into the run's directory (or the directory
+EXAMPLES), and gives up on a lost process sooner than train.py. Environment variables
+set the faults:
 
     FAIL_AT=STEP           reading the batch of this step fails
     KILL=SIGNAL@STEP       sends a signal (or two, as SIGNAL+SIGNAL) when the batch of
                            this step is read, and slows down the steps after it
     KILL_SAVE=STEP         sends SIGKILL just before this step's checkpoint is complete
     ROOM=BYTES@STEP        limits the size of files from this step's batch on
+    RETRY_SECONDS=NUMBER   repeats failed requests to a bucket for this time only
     TERMINATE_IN=FUNCTION  sends SIGTERM when srgan_jax.training.FUNCTION is called
 
 Batches are read a few steps before they are used.
@@ -26,17 +28,22 @@ from pathlib import Path
 
 import jax
 
+from srgan_jax import bucket_client
 from srgan_jax.training import loop, runtime
 
 ROOT = Path(__file__).parents[1]
 PARENT = os.getppid()
 
 runtime.HEARTBEAT_TIMEOUT = 10
+bucket_client.RETRY_SECONDS = float(
+    os.environ.get("RETRY_SECONDS", bucket_client.RETRY_SECONDS)
+)
 training_batches = loop.training_batches
 
 
 def recorded(run, first_step):
-    path = run.workdir / f"examples-{os.getpid()}.jsonl"
+    folder = Path(os.environ.get("EXAMPLES", str(run.workdir)))
+    path = folder / f"examples-{os.getpid()}.jsonl"
     number, killed_at = fault("KILL")
     room, full_at = fault("ROOM")
     for step, batch in enumerate(training_batches(run, first_step), start=first_step):

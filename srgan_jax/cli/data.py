@@ -1,10 +1,11 @@
-"""`srgan-jax data preview`: shows the crops that a configuration trains on."""
+"""`srgan-jax data preview | prepare`: shows training crops, prepares TFDS datasets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from srgan_jax import paths
 from srgan_jax.cli.errors import usage_errors
 from srgan_jax.console import notes
 
@@ -16,9 +17,22 @@ CROPS, COLUMNS, GAP = 12, 3, 8  # layout of the sheet; the gap is in pixels
 app = typer.Typer(help="Inspect the training data.", no_args_is_help=True)
 
 
-@app.callback()
-def data() -> None:
-    """Without this callback, typer would merge a single command into `data`."""
+@app.command(epilog="Example: srgan-jax data prepare tfds:div2k")
+def prepare(
+    source: Annotated[
+        str, typer.Argument(metavar="tfds:NAME", help="Dataset of TFDS to prepare.")
+    ],
+) -> None:
+    """Download a TFDS dataset and prepare it in $TFDS_DATA_DIR, also in a bucket."""
+    with usage_errors():
+        from srgan_jax.data import records
+
+        kind, _, argument = source.partition(":")
+        name, _, split = argument.partition(":")
+        if kind != "tfds" or not name:
+            raise ValueError(f"{source} is not a dataset of TFDS; expected tfds:NAME")
+        labels, _ = records.open_records(name, split or "train")
+    notes.print(f"{source}: {len(labels):,} images are prepared")
 
 
 @app.command(
@@ -36,7 +50,14 @@ def preview(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Image to write.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            parser=paths.parse_local,
+            help="Image to write.",
+        ),
     ],
 ) -> None:
     """Draw a run's first twelve examples: LR, with repeated pixels, beside HR."""

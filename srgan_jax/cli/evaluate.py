@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich import progress
 
-from srgan_jax import console
+from srgan_jax import console, paths
 from srgan_jax.cli.errors import usage_errors
 from srgan_jax.console import notes
 
@@ -37,7 +37,7 @@ def evaluate(
         ),
     ] = None,
     lr_data: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             metavar="FOLDER",
             help="Folder of LR images, one for each --data. Repeatable.",
@@ -83,6 +83,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
+            parser=paths.parse_local,
             help="Folder for results.md, .csv and .json, results.html with a slider, "
             "the worst and best images and, with --lpips, the perception-distortion "
             "plot.",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from srgan_jax import paths
 from srgan_jax.cli.errors import clean_termination, usage_errors
 
 
@@ -14,7 +15,10 @@ def export(
         Literal["stablehlo", "onnx"],
         typer.Option(help="StableHLO for JAX, XLA and IREE; ONNX for other runtimes."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", parser=paths.parse_local, help="File to write."),
+    ],
     weights: Annotated[
         str | None,
         typer.Option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from srgan_jax import paths
 from srgan_jax.cli.errors import clean_termination, usage_errors
 from srgan_jax.console import notes, progress_bars
 
@@ -132,6 +133,8 @@ def upscale(
         from srgan_jax.inference.sizes import Size
         from srgan_jax.weights.catalog import DEFAULT_GENERATOR
 
+        for place in (*inputs, out):
+            paths.parse_local(place)
         size = Size(scale, width, height, max_side)
         settings = Settings(quality, lossless)
         kind = KINDS[format] if format else None

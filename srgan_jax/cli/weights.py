@@ -5,15 +5,16 @@ Results go to standard output, everything else to standard error.
 
 import json as json_
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from srgan_jax import paths
 from srgan_jax.cli.errors import usage_errors
 from srgan_jax.console import figures, notes
+from srgan_jax.paths import AnyPath
 
 app = typer.Typer(
     help="List, download, inspect, convert and blend weights.", no_args_is_help=True
@@ -72,7 +73,7 @@ def show(
         from srgan_jax.weights import files
         from srgan_jax.weights.catalog import CATALOG
 
-        path = Path(name_or_file)
+        path = paths.parse(name_or_file)
         if name_or_file not in CATALOG and (path.suffix or path.exists()):
             record = _contents(files.read(path)) | {"metadata": files.metadata(path)}
         else:
@@ -90,8 +91,8 @@ def show(
     epilog="Example: srgan-jax weights convert SRGAN_x4.pth.tar srgan.safetensors"
 )
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SRC")],
-    target: Annotated[Path, typer.Argument(metavar="DST")],
+    source: Annotated[str, typer.Argument(metavar="SRC")],
+    target: Annotated[str, typer.Argument(metavar="DST")],
     ema: Annotated[
         bool, typer.Option("--ema", help="Read a checkpoint's moving average.")
     ] = False,
@@ -111,21 +112,21 @@ def convert(
     with usage_errors():
         from srgan_jax.weights import files
 
-        _check_target(target, overwrite)
-        weights = files.convert(source, target, ema=ema, dtype=dtype)
-    _report(target, weights.kind, weights.settings, weights.variables)
+        place = _target(target, overwrite)
+        weights = files.convert(paths.parse(source), place, ema=ema, dtype=dtype)
+    _report(place, weights.kind, weights.settings, weights.variables)
 
 
 @app.command(epilog="Example: srgan-jax weights export runs/srgan --step 50000")
 def export(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Directory of a training run.")
+        str, typer.Argument(metavar="RUN", help="Directory of a training run.")
     ],
     step: Annotated[
         int | None, typer.Option(help="Step of the checkpoint; default: the newest.")
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             "-o",
@@ -141,10 +142,11 @@ def export(
         from srgan_jax.weights import store
 
         checkpoint_name = "latest" if step is None else str(step)
-        target = out or run / f"generator-{checkpoint_name}.safetensors"
-        _check_target(target, overwrite, ".safetensors")
-        settings, variables = checkpoint.load_generator(run, step)
-        origin = {"run": run.resolve().name, "checkpoint": checkpoint_name}
+        workdir = paths.parse(run)
+        default = workdir / f"generator-{checkpoint_name}.safetensors"
+        target = _target(out or default, overwrite, ".safetensors")
+        settings, variables = checkpoint.load_generator(workdir, step)
+        origin = {"run": workdir.resolve().name, "checkpoint": checkpoint_name}
         store.save_generator(target, settings, variables, **origin)
     _report(target, "generator", settings, variables)
 
@@ -158,7 +160,7 @@ def blend(
     b: Annotated[str, typer.Argument(metavar="B", help="Catalog name or file.")],
     alpha: Annotated[float, typer.Option(help="Share of B, from 0 to 1.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.")
+        str, typer.Option("--out", "-o", metavar="FILE", help="File to write.")
     ],
     overwrite: Overwrite = False,
     offline: Offline = False,
@@ -172,22 +174,25 @@ def blend(
         from srgan_jax.weights import blend as blending
         from srgan_jax.weights import store
 
-        _check_target(out, overwrite, ".safetensors")
+        target = _target(out, overwrite, ".safetensors")
         one, other = (store.load_generator(name, offline=offline) for name in (a, b))
         settings, variables = one[0], blending.blend(one, other, alpha)
-        store.save_generator(out, settings, variables, blend=[a, b], alpha=alpha)
-    _report(out, "generator", settings, variables)
+        store.save_generator(target, settings, variables, blend=[a, b], alpha=alpha)
+    _report(target, "generator", settings, variables)
 
 
-def _check_target(target: Path, overwrite: bool, suffix: str = "") -> None:
+def _target(file: str | AnyPath, overwrite: bool, suffix: str = "") -> AnyPath:
+    """Returns the path of a file to write, and checks that it may be written."""
+    target = paths.parse(file)
     if not target.name.endswith(suffix):
         raise ValueError(f"{target}: expected a name that ends in {suffix}")
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; give --overwrite to replace it")
+    return target
 
 
 def _report(
-    target: Path,
+    target: AnyPath,
     kind: str,
     settings: Mapping[str, Any],
     variables: Mapping[str, Any],

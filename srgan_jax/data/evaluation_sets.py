@@ -1,8 +1,8 @@
 """Reads all LR/HR pairs of an evaluation set into memory."""
 
 from fractions import Fraction
-from pathlib import Path
 
+from srgan_jax import paths
 from srgan_jax.data import pairs, sources
 from srgan_jax.data.resize import imresize, mod_crop
 
@@ -27,7 +27,7 @@ def evaluation_pairs(
     """
     kind, _, argument = spec.partition(":")
     if kind in ("folder", "pairs") and argument:
-        folder, lr_dir = Path(argument).expanduser(), None
+        folder, lr_dir = paths.parse(argument).expanduser(), None
         if kind == "pairs":
             folder, lr_dir = pairs.split_folders(argument)
         files = pairs.find_pairs(folder, lr_dir)

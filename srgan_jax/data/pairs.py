@@ -9,15 +9,16 @@ not match.
 import os
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from srgan_jax import paths
 from srgan_jax.data.resize import imresize, mod_crop
 from srgan_jax.data.source import SourceError, printable
 from srgan_jax.images import decode
+from srgan_jax.paths import AnyPath
 
 Image = npt.NDArray[np.uint8]
 
@@ -43,17 +44,17 @@ class Files(NamedTuple):
     """The files of a pair; if `lr` is None, LR is made from HR."""
 
     name: str
-    hr: Path
-    lr: Path | None
+    hr: AnyPath
+    lr: AnyPath | None
 
 
-def split_folders(argument: str) -> tuple[Path, Path | None]:
+def split_folders(argument: str) -> tuple[AnyPath, AnyPath | None]:
     """Splits `HR,LR` into two folders; a single folder gives (folder, None)."""
-    whole = Path(argument).expanduser()
+    whole = paths.parse(argument).expanduser()
     hr, comma, lr = argument.partition(",")
     if whole.is_dir() or not comma:
         return whole, None
-    return Path(hr).expanduser(), Path(lr).expanduser()
+    return paths.parse(hr).expanduser(), paths.parse(lr).expanduser()
 
 
 def find_pairs(
@@ -71,8 +72,8 @@ def find_pairs(
       SourceError: a folder is missing or empty, or a file has no partner.
     """
     try:
-        found = decode.find(Path(folder))
-        lr_files = None if lr_dir is None else decode.find(Path(lr_dir))
+        found = decode.find(paths.parse(folder))
+        lr_files = None if lr_dir is None else decode.find(paths.parse(lr_dir))
     except ValueError as error:
         raise SourceError(str(error)) from error
     hr_files = [path for path in found if path.stem.endswith("_HR")]
@@ -86,7 +87,8 @@ def find_pairs(
                 f"{printable(min(odd))} is neither *_HR nor *_LR, unlike other files "
                 "in its folder; rename it or move it elsewhere"
             )
-    return _match(hr_files or found, Path(folder), lr_files, Path(lr_dir or folder))
+    lr_folder = paths.parse(lr_dir or folder)
+    return _match(hr_files or found, paths.parse(folder), lr_files, lr_folder)
 
 
 def check_sizes(
@@ -141,7 +143,10 @@ def read_pair(files: Files, *, scale: int, border: str = "mirrored") -> Pair:
 
 
 def _match(
-    hr_files: Sequence[Path], hr_dir: Path, lr_files: Sequence[Path], lr_dir: Path
+    hr_files: Sequence[AnyPath],
+    hr_dir: AnyPath,
+    lr_files: Sequence[AnyPath],
+    lr_dir: AnyPath,
 ) -> list[Files]:
     left = {path.relative_to(lr_dir).with_suffix(""): path for path in lr_files}
     pairs = []

@@ -3,15 +3,22 @@
 A dataset that has not been prepared is downloaded and prepared. A request with a short
 timeout comes first, since TFDS retries for minutes if a host is unreachable. Datasets
 without a feature `hr` or `image` are refused.
+
+`TFDS_DATA_DIR` may be in a bucket. ArrayRecord reads from there but cannot write, so a
+dataset is prepared in a temporary folder and then uploaded.
 """
 
 import logging
+import os
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from srgan_jax import paths
+from srgan_jax.buckets import BucketPath
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.source import SourceError, read
 
@@ -35,14 +42,11 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
       SourceError: the dataset or the split is unknown, has no images, or can neither be
         found nor downloaded.
     """
-    import_tensorflow()  # before TFDS, which would import it with accelerators
-    import tensorflow_datasets as tfds
-
     try:
-        builder = tfds.builder(name, file_format="array_record")
-    except (ValueError, tfds.core.DatasetNotFoundError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SourceError(f"TFDS has no dataset {name!r} ({reason})") from error
+        paths.parse(os.environ.get("TFDS_DATA_DIR", ""))
+    except ValueError as error:
+        raise SourceError(f"TFDS_DATA_DIR={error}") from error
+    builder = _builder(name)
     feature = next((f for f in ("hr", "image") if f in builder.info.features), None)
     if feature is None:
         raise SourceError(
@@ -50,7 +54,13 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
             f"{', '.join(builder.info.features)}; {_ALTERNATIVES}"
         )
     if not builder.is_prepared():
-        _prepare(builder)
+        if isinstance(target := paths.parse(str(builder.data_path)), BucketPath):
+            _prepare_in_bucket(name, target)
+        else:
+            _prepare(builder)
+        builder = _builder(name)
+    import tensorflow_datasets as tfds
+
     try:
         records = builder.as_data_source(
             split, decoders={feature: tfds.decode.SkipDecoding()}
@@ -59,6 +69,28 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
         raise SourceError(f"the TFDS dataset {name!r}: {error}") from error
     labels = [f"{name}/{split}[{index}]" for index in range(len(records))]
     return labels, lambda index: read(lambda: records[index][feature], labels[index])
+
+
+def _builder(name: str, **options: Any) -> Any:
+    import_tensorflow()  # before TFDS, which would import it with accelerators
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, file_format="array_record", **options)
+    except (ValueError, tfds.core.DatasetNotFoundError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SourceError(f"TFDS has no dataset {name!r} ({reason})") from error
+
+
+def _prepare_in_bucket(name: str, target: BucketPath) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        builder = _builder(name, data_dir=folder)
+        _prepare(builder)
+        logger.info("uploading %s to %s", name, target)
+        files = [path for path in builder.data_path.iterdir() if path.is_file()]
+        # The last one makes the dataset count as prepared.
+        for path in sorted(files, key=lambda path: path.name == "dataset_info.json"):
+            (target / path.name).upload(path)
 
 
 def _prepare(builder: Any) -> None:

@@ -1,12 +1,14 @@
 """Reads the headers of many image files, shows progress and keeps an index.
 
-The index stores each file's image size, file size and modification time, so that the
-next start need not read the headers again. The caller chooses its directory. The
-commands use the user's cache directory: runs in different work directories share it,
-the folder of images may be read-only, and a lost index costs only time.
+The index stores each file's image size, file size and modification time (or generation,
+in a bucket), so that the next start need not read the headers again. The caller chooses
+its directory. The commands use the user's cache directory: runs in different work
+directories share it, the folder of images may be read-only, and a lost index costs only
+time. For a bucket it is the run's directory, where all hosts of a run find it.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -14,16 +16,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
-from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 from rich import progress
 
 from srgan_jax import console, paths
+from srgan_jax.buckets import BucketPath
+from srgan_jax.data.source import SourceError
 from srgan_jax.images import decode
 from srgan_jax.images.decode import Header
 from srgan_jax.images.image import ImageError
+from srgan_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +36,8 @@ SECONDS_BETWEEN_LINES = 5.0
 
 T = TypeVar("T")
 Found = Header | ImageError
-Entry = list[int]  # modification time in ns, bytes, height, width, whether JPEG
+# Modification time in ns or generation, bytes, height, width, whether JPEG.
+Entry = list[int]
 
 
 def headers(
@@ -68,7 +73,7 @@ def headers(
 
 
 def file_headers(
-    name: str, files: Sequence[Path], labels: Sequence[str], index: Path | None
+    name: str, files: Sequence[AnyPath], labels: Sequence[str], index: AnyPath | None
 ) -> list[Found]:
     """Reads the headers of files; those of unchanged files come from an index.
 
@@ -83,29 +88,54 @@ def file_headers(
     stamps: dict[int, Entry] = {}
     for number, (file, label) in enumerate(zip(files, labels, strict=True)):
         with contextlib.suppress(OSError):  # reading the header will report the error
-            status = os.stat(file)
-            stamps[number] = [status.st_mtime_ns, status.st_size]
+            stamps[number] = list(paths.stamp(file))
         entry = entries.get(label)
         if entry and entry[:2] == stamps.get(number):
             height, width, jpeg = entry[2:]
             known[number] = Header(height, width, bool(jpeg))
 
     def inspect(number: int) -> Header:
-        with open(files[number], "rb") as file:
+        with paths.reading(files[number]) as file:
             return decode.read_header(file)
 
     found = headers(name, labels, inspect, known)
-    if index is not None and len(found) - len(known) >= LARGE:
-        new = {
-            labels[number]: [*stamps[number], *map(int, header)]
-            for number, header in enumerate(found)
-            if isinstance(header, Header) and number in stamps
-        }
+    if index is None:
+        return found
+    new = {
+        labels[number]: [*stamps[number], *map(int, header)]
+        for number, header in enumerate(found)
+        if isinstance(header, Header) and number in stamps
+    }
+    in_bucket = any(isinstance(file, BucketPath) for file in files)
+    if len(found) - len(known) >= LARGE or (in_bucket and new != entries):
         _write_index(index, new)
     return found
 
 
-def index_path(directory: Path | None, *folders: Path) -> Path | None:
+def read_listing(
+    folder: BucketPath, index: AnyPath
+) -> tuple[list[AnyPath], list[str], list[Found]]:
+    """Reads files, labels and headers from the index that another host has written.
+
+    Raises:
+      SourceError: the index is missing or damaged.
+    """
+    entries = _read_index(index)
+    if not entries:
+        raise SourceError(
+            f"{index}, the list of the images in {folder} that process 0 has written, "
+            "is missing or damaged; choose a --workdir that all hosts see"
+        )
+    files, labels, found = list[AnyPath](), list[str](), list[Found]()
+    for label, (generation, size, height, width, jpeg) in entries.items():
+        file = folder / label
+        files.append(dataclasses.replace(file, stamp=(generation, size)))
+        labels.append(label)
+        found.append(Header(height, width, bool(jpeg)))
+    return files, labels, found
+
+
+def index_path(directory: AnyPath | None, *folders: AnyPath) -> AnyPath | None:
     """The index file for these folders, or None if `directory` is None."""
     if directory is None:
         return None
@@ -131,7 +161,7 @@ def _with_progress(results: Iterable[T], name: str, total: int) -> Iterator[T]:
             console.notes.print(f"{name}: read {count:,} of {total:,} headers")
 
 
-def _read_index(path: Path) -> dict[str, Entry]:
+def _read_index(path: AnyPath) -> dict[str, Entry]:
     """Reads an index; returns an empty one if the file is missing or damaged."""
     try:
         entries = json.loads(path.read_text())
@@ -148,7 +178,7 @@ def _read_index(path: Path) -> dict[str, Entry]:
     }
 
 
-def _write_index(path: Path, entries: dict[str, Entry]) -> None:
+def _write_index(path: AnyPath, entries: dict[str, Entry]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with paths.replacing(path) as unfinished:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from srgan_jax.bucket_client import BucketError
 from srgan_jax.images import decode
 from srgan_jax.images.image import ImageError
 
@@ -98,6 +99,8 @@ def read(load: Callable[[], bytes], label: str) -> bytes:
     for seconds in RETRY_SECONDS:
         try:
             return load()
+        except BucketError as error:  # after having tried for minutes
+            raise UnreadableError(str(error)) from error
         except Exception as error:  # TFDS raises exceptions of any type
             logger.warning("%s; trying again", decode.describe_error(label, error))
             time.sleep(seconds)

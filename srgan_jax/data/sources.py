@@ -5,19 +5,24 @@ names them. A source without a usable image is refused. Only `tfds:` sources imp
 TensorFlow.
 """
 
+import hashlib
 import io
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
+from srgan_jax import paths
+from srgan_jax.buckets import SCHEME, BucketPath
 from srgan_jax.data import pairs, scan
+from srgan_jax.data.file_cache import FileCache
 from srgan_jax.data.source import Source, SourceError, printable, read
 from srgan_jax.images import decode
 from srgan_jax.images.decode import Header
 from srgan_jax.images.image import ImageError
+from srgan_jax.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +45,14 @@ def open_source(
     *,
     minimum_size: int,
     scale: int | None = None,
-    index_dir: Path | None = None,
+    index_dir: AnyPath | None = None,
+    file_cache: Path | None = None,
+    relist: bool = True,
 ) -> Source:
     """Opens the images that a specification names.
 
-    - `folder:PATH`: every image file below a folder.
+    - `folder:PATH`: every image file below a folder, which may be in a bucket
+      (`folder:gs://BUCKET/PATH`).
     - `pairs:HR,LR` or `pairs:FOLDER`: images with LR files of their own, in a second
       folder or as `*_HR` and `*_LR` in one; see `pairs.find_pairs` for the names.
     - `tfds:NAME[:SPLIT]`: a TFDS dataset, by default its split `train`; it is
@@ -58,6 +66,10 @@ def open_source(
       scale: HR size over LR size, needed for `pairs:`.
       index_dir: directory that stores image sizes between starts, see `scan`; by
         default nothing is stored.
+      file_cache: directory that keeps the files of buckets; by default they are fetched
+        each time they are read.
+      relist: False to take the files of a folder in a bucket, and their sizes, from the
+        index that another host has just written to `index_dir`.
 
     Raises:
       SourceError: the specification is unknown, the source has no usable image or
@@ -69,11 +81,17 @@ def open_source(
     if spec == _HELD_OUT:
         return _scikit_image(spec, (_HELD_OUT,), minimum_size)
     if kind == "folder" and argument:
-        return _folder(spec, Path(argument).expanduser(), minimum_size, index_dir)
+        folder = paths.parse(argument).expanduser()
+        index = scan.index_path(index_dir, folder)
+        if isinstance(folder, BucketPath) and index is not None and not relist:
+            listing = scan.read_listing(folder, index)
+        else:
+            listing = _listing(spec, folder, index)
+        return _folder(spec, folder, *listing, minimum_size, file_cache)
     if kind == "pairs" and argument:
         if scale is None:
             raise SourceError(f"{spec} needs a scale; pass scale=HR size / LR size")
-        return _pairs(spec, argument, minimum_size, scale, index_dir)
+        return _pairs(spec, argument, minimum_size, scale, index_dir, file_cache)
     if kind == "tfds" and argument:
         name, _, split = argument.partition(":")
         return _tfds(spec, name, split or "train", minimum_size)
@@ -83,22 +101,45 @@ def open_source(
     )
 
 
-def _folder(
-    spec: str, folder: Path, minimum_size: int, index_dir: Path | None
-) -> Source:
+def names_bucket(spec: str) -> bool:
+    """True if a specification names a folder or folders in a bucket."""
+    kind, _, argument = spec.partition(":")
+    return kind in ("folder", "pairs") and argument.startswith(SCHEME)
+
+
+def _listing(
+    spec: str, folder: AnyPath, index: AnyPath | None
+) -> tuple[list[AnyPath], list[str], list[scan.Found]]:
+    """Lists the files of a folder, their labels and headers."""
     try:
         files = decode.find(folder)
     except ValueError as error:
         raise SourceError(str(error)) from error
     labels = [printable(path.relative_to(folder)) for path in files]
-    index = scan.index_path(index_dir, folder)
-    found = scan.file_headers(spec, files, labels, index)
+    return files, labels, scan.file_headers(spec, files, labels, index)
+
+
+def _folder(
+    spec: str,
+    folder: AnyPath,
+    files: Sequence[AnyPath],
+    labels: Sequence[str],
+    found: Sequence[scan.Found],
+    minimum_size: int,
+    file_cache: Path | None,
+) -> Source:
     kept = _usable(spec, labels, found, minimum_size)
-    return _source(spec, labels, _file_reader(files), found, kept)
+    load = _file_reader(files, file_cache, folder)
+    return _source(spec, labels, load, found, kept)
 
 
 def _pairs(
-    spec: str, argument: str, minimum_size: int, scale: int, index_dir: Path | None
+    spec: str,
+    argument: str,
+    minimum_size: int,
+    scale: int,
+    index_dir: AnyPath | None,
+    file_cache: Path | None,
 ) -> Source:
     hr_dir, lr_dir = pairs.split_folders(argument)
     files = pairs.find_pairs(hr_dir, lr_dir)
@@ -113,7 +154,7 @@ def _pairs(
     hr_labels = [printable(path.relative_to(hr_dir)) for path in hr_files]
     # The files of a pair may have the same name; the folder distinguishes them.
     lr_labels = [
-        printable(Path(lr_dir.absolute().name, path.relative_to(lr_dir)))
+        printable(PurePosixPath(lr_dir.absolute().name, path.relative_to(lr_dir)))
         for path in lr_files
     ]
     index = scan.index_path(index_dir, hr_dir, lr_dir)
@@ -125,8 +166,10 @@ def _pairs(
             pairs.check_sizes(pair, hr[:2], lr[:2], scale)
         both.append(lr if isinstance(lr, ImageError) else hr)
     kept = _usable(spec, hr_labels, both, minimum_size)
-    lr_source = _source(spec, lr_labels, _file_reader(lr_files), lr_found, kept)
-    return _source(spec, hr_labels, _file_reader(hr_files), hr_found, kept, lr_source)
+    load_lr = _file_reader(lr_files, file_cache, lr_dir)
+    lr_source = _source(spec, lr_labels, load_lr, lr_found, kept)
+    load_hr = _file_reader(hr_files, file_cache, hr_dir)
+    return _source(spec, hr_labels, load_hr, hr_found, kept, lr_source)
 
 
 def _tfds(spec: str, name: str, split: str, minimum_size: int) -> Source:
@@ -153,7 +196,17 @@ def _scikit_image(spec: str, names: Sequence[str], minimum_size: int) -> Source:
     return _source(spec, names, images.__getitem__, found, kept)
 
 
-def _file_reader(files: Sequence[Path]) -> Callable[[int], bytes]:
+def _file_reader(
+    files: Sequence[AnyPath], file_cache: Path | None, folder: AnyPath
+) -> Callable[[int], bytes]:
+    """Returns a function that reads a file, given its index."""
+    in_bucket = [path for path in files if isinstance(path, BucketPath)]
+    if in_bucket and file_cache is not None:
+        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        cache = FileCache(file_cache / name, in_bucket)
+        return lambda index: read(
+            lambda: cache.read(in_bucket[index]), printable(in_bucket[index])
+        )
     return lambda index: read(files[index].read_bytes, printable(files[index]))
 
 

@@ -18,6 +18,7 @@ from srgan_jax.evaluation.datasets import Dataset
 from srgan_jax.evaluation.rows import BUILT_IN, ORIGINAL, Upscale
 from srgan_jax.evaluation.scores import Result, Score, score_image
 from srgan_jax.images import decode
+from srgan_jax.paths import AnyPath
 
 
 @dataclasses.dataclass
@@ -86,7 +87,9 @@ class Benchmark:
 
     generators: Mapping[str, Upscale]
     scale: int = 4
-    images: Mapping[str, Mapping[Path, Path]] = dataclasses.field(default_factory=dict)
+    images: Mapping[str, Mapping[AnyPath, Path]] = dataclasses.field(
+        default_factory=dict
+    )
     protocols: Sequence[metrics.Protocol] = ("standard",)
     distance: lpips.Lpips | None = None
     border: resize.Border = "mirrored"
@@ -137,7 +140,7 @@ class Benchmark:
         return report
 
     def upscale(
-        self, pair: pairs.Pair, hr_file: Path, report: Report
+        self, pair: pairs.Pair, hr_file: AnyPath, report: Report
     ) -> dict[str, np.ndarray]:
         """Returns the image of every row, uint8 `[height, width, 3]`, of HR's size.
 

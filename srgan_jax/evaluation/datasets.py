@@ -5,11 +5,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import NamedTuple
 
+from srgan_jax import paths
 from srgan_jax.data import pairs
 from srgan_jax.data.source import printable
+from srgan_jax.paths import AnyPath
 
 # Folders inside a data set's folder in the supplementary material of SelfExSR.
 INNER_FOLDER = re.compile(r"HR|LR|image_SRF_\d+")
@@ -52,7 +53,7 @@ def open_datasets(
             "images: give one LR folder for each HR folder, in the same order, or none"
         )
     folders = [
-        Path(os.fspath(folder).removeprefix("folder:")).expanduser()
+        paths.parse(os.fspath(folder).removeprefix("folder:")).expanduser()
         for folder in hr_folders
     ]
     for folder in folders:
@@ -108,13 +109,13 @@ def find(image: str, datasets: Sequence[Dataset]) -> list[pairs.Files]:
     return [files for _, images in datasets for files in images if files.name == name]
 
 
-def _label(folder: Path) -> str:
+def _label(folder: AnyPath) -> str:
     parts = folder.resolve().parts
     named = [part for part in parts if not INNER_FOLDER.fullmatch(part)]
     return named[-1]
 
 
-def _with_labels(images: Sequence[pairs.Files], folder: Path) -> list[pairs.Files]:
+def _with_labels(images: Sequence[pairs.Files], folder: AnyPath) -> list[pairs.Files]:
     """Names images by path, with the extension if paths differ only in that."""
     places = [files.hr.relative_to(folder).parent / files.name for files in images]
     count = Counter(places)

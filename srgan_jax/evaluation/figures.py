@@ -4,14 +4,13 @@ The magnified region repeats pixels and does not interpolate.
 """
 
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from srgan_jax.paths import replacing
+from srgan_jax.paths import parse, replacing
 
 WIDTH = 1660  # pixels: twice the width of a README's column, for high-density screens
 LONGEST_SIDE = 1024  # pixels; larger images are cropped
@@ -78,7 +77,7 @@ def comparison(
     figure = Image.new("RGB", (WIDTH, max(drawn.height for drawn in columns)), "white")
     for index, drawn in enumerate(columns):
         figure.paste(drawn, (GAP + index * (column + GAP), 0))
-    path = pathlib.Path(path)
+    path = parse(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.save(temporary, format="png")

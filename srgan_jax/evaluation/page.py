@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from srgan_jax.evaluation import figures, plots
-from srgan_jax.paths import replacing
+from srgan_jax.paths import parse, replacing
 
 QUALITY = 92  # WebP quality of the images inside a page
 
@@ -74,7 +74,7 @@ def write(
         Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     )
     text = template.substitute(title=escape(title), body="\n".join(body))
-    path = Path(path)
+    path = parse(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

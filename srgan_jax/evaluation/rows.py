@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 import srgan_jax
+from srgan_jax import paths
 from srgan_jax.evaluation import matching
 from srgan_jax.evaluation.datasets import Dataset
+from srgan_jax.paths import AnyPath
 from srgan_jax.weights import files
 
 BUILT_IN = ("nearest", "bicubic")
@@ -83,7 +85,8 @@ def find_blends(names: Sequence[str]) -> dict[str, Blend]:
     """
     blends = {}
     for name in names:
-        known = files.metadata(Path(name)) if Path(name).is_file() else {}
+        path = paths.parse(name)
+        known = files.metadata(path) if path.is_file() else {}
         if "blend" in known:
             a, b = known["blend"]
             blends[name] = Blend(a, b, known["alpha"])
@@ -92,7 +95,7 @@ def find_blends(names: Sequence[str]) -> dict[str, Blend]:
 
 def match_images(
     specs: Sequence[str], datasets: Sequence[Dataset], generators: Collection[str] = ()
-) -> dict[str, dict[Path, Path]]:
+) -> dict[str, dict[AnyPath, Path]]:
     """Finds the images that other programs made from the data sets' originals.
 
     Args:
@@ -107,7 +110,7 @@ def match_images(
     Raises:
       ValueError: a spec is malformed, or an original's image is missing or ambiguous.
     """
-    images: dict[str, dict[Path, Path]] = {}
+    images: dict[str, dict[AnyPath, Path]] = {}
     for spec in specs:
         name, _, place = spec.partition("=")
         if not name or not place:
@@ -115,7 +118,7 @@ def match_images(
         if name in (*BUILT_IN, ORIGINAL, *generators, *images):
             raise ValueError(f"'{name}' is the name of another row: choose another")
         images[name] = {}
-        folder = Path(place).expanduser()
+        folder = paths.parse_local(place).expanduser()
         for dataset in datasets:
             labels = [image.name for image in dataset.images]
             found = matching.find_images(labels, folder, dataset.name)

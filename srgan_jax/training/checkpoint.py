@@ -1,15 +1,16 @@
 """Orbax checkpoints of the whole state, with the averaged generator as its own item.
 
-Orbax renames a checkpoint into place once it is complete, so a process that is killed
-during a save leaves no checkpoint. Orbax detects a lost file but not a changed byte, so
-each item has a checksum that is compared on restoring.
+Orbax renames a checkpoint into place once it is complete, or in a bucket writes
+`commit_success.txt` last, so a process that is killed during a save leaves no complete
+checkpoint. Orbax detects a lost file but not a changed byte, so each item has a
+checksum that is compared on restoring.
 """
 
 import contextlib
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,9 +19,13 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import unflatten_dict
 from orbax.checkpoint import args
 
+from srgan_jax.buckets import BucketPath
+from srgan_jax.paths import AnyPath
 from srgan_jax.training.stages import Stage
 from srgan_jax.training.state import TrainState, Variables
 from srgan_jax.weights import layout
+
+COMMITTED = "commit_success.txt"  # Orbax's mark of a complete checkpoint in a bucket
 
 
 class CheckpointError(ValueError):
@@ -35,7 +40,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        directory: Path,
+        directory: AnyPath,
         keep: int,
         fingerprint: str,
         config: dict[str, Any] | None = None,
@@ -55,11 +60,12 @@ class Checkpoints:
         self._fingerprint = fingerprint
         self._config = config
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            os.fspath(directory.absolute()),
             options=options,
             item_names=("state", "generator", "stage"),
         )
         self._distributed = jax.distributed.is_initialized()
+        self._in_bucket = isinstance(directory, BucketPath)
 
     def latest_step(self) -> int | None:
         """The step of the newest complete checkpoint, or None."""
@@ -187,7 +193,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # storage drivers raise anything
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 self._manager.reload()
             step = self.latest_step()
             rest = "begin anew" if step is None else f"continue from step {step}"
@@ -215,8 +221,10 @@ class Checkpoints:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Waits for the save in progress and closes the manager."""
-        if self._distributed and error is not None:
-            return  # a save needs all processes, and the others may have ended
+        if error is not None and (self._distributed or self._in_bucket):
+            # A save needs all processes, and the others may have ended. In a bucket
+            # that does not answer, TensorStore tries for a quarter of an hour.
+            return
         # Don't let a failed final save mask the original exception.
         unfinished = (
             contextlib.suppress(CheckpointError) if error else contextlib.nullcontext()
@@ -226,7 +234,7 @@ class Checkpoints:
 
 
 def load_generator(
-    workdir: Path, step: int | None = None
+    workdir: AnyPath, step: int | None = None
 ) -> tuple[dict[str, Any], Variables]:
     """Loads the averaged generator of a run's checkpoint.
 
@@ -265,7 +273,7 @@ def load_generator(
         return settings, jax.device_get(checkpoints.restore_generator(step, abstract))
 
 
-def newest_description(directory: Path) -> dict[str, Any] | None:
+def newest_description(directory: AnyPath) -> dict[str, Any] | None:
     """Reads the description of the newest checkpoint in `directory`, without Orbax.
 
     Returns:
@@ -273,13 +281,20 @@ def newest_description(directory: Path) -> dict[str, Any] | None:
       after version 0.1, the configuration. The description of a damaged checkpoint is
       empty; None if there is no checkpoint.
     """
-    steps = [int(path.name) for path in directory.glob("*") if path.name.isdecimal()]
-    if not steps:
-        return None
-    return read_description(directory, max(steps))
+    steps = _complete_steps(directory)
+    return read_description(directory, max(steps)) if steps else None
 
 
-def read_description(directory: Path, step: int) -> dict[str, Any]:
+def _complete_steps(directory: AnyPath) -> list[int]:
+    if isinstance(directory, BucketPath):
+        marks = [path for path in directory.files() if path.name == COMMITTED]
+        names = [path.parent.name for path in marks]
+    else:
+        names = [path.name for path in directory.glob("*")]
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def read_description(directory: AnyPath, step: int) -> dict[str, Any]:
     """Reads the description of one checkpoint; see `newest_description`."""
     try:
         return dict(json.loads((directory / f"{step}/stage/metadata").read_text()))

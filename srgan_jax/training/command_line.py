@@ -18,6 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
+from srgan_jax import buckets, paths
 from srgan_jax.training import saved_config
 
 RESUME_ME = 75  # EX_TEMPFAIL
@@ -40,11 +41,7 @@ def define_flags() -> None:
         "continue with changed learning rates, batch size, EMA or loss weights",
     )
     flags.register_validator("profile", _is_range, "expected START:STOP, as in 100:110")
-    flags.register_validator(
-        "workdir",
-        lambda path: path is None or "://" not in path,
-        "expected a directory; mount a bucket to write to it",
-    )
+    flags.register_validator("workdir", _is_path)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -165,7 +162,7 @@ def _run(given: flags.FlagValues) -> None:
     is_saved = file == Path(saved_config.__file__)
     if is_saved and not given.workdir and not given.print_config:
         raise ValueError("give --workdir with the config.json of a run")
-    workdir = Path(given.workdir or f"runs/{file.stem}-{given.config.variant}")
+    workdir = paths.parse(given.workdir or f"runs/{file.stem}-{given.config.variant}")
     if is_saved and "preset" not in overrides:  # its fields are resolved already
         overrides |= set(_leaves(given.config.to_dict()))
     recorded = resume.recorded_config(workdir)
@@ -191,9 +188,20 @@ def _run(given: flags.FlagValues) -> None:
 def _fail(message: str) -> int:
     """Prints the reason and ends the process so that the others notice at once."""
     print(message, file=sys.stderr, flush=True)
-    if flags.FLAGS.distributed:
-        os._exit(1)  # an orderly exit would deadlock: all processes wait for each other
+    in_bucket = (flags.FLAGS.workdir or "").startswith(buckets.SCHEME)
+    if flags.FLAGS.distributed or in_bucket:
+        # An orderly exit would deadlock, since all processes wait for each other, or
+        # would wait for saves in a bucket that does not answer.
+        os._exit(1)
     return 1
+
+
+def _is_path(text: str | None) -> bool:
+    try:
+        paths.parse(text or "")
+    except ValueError as error:
+        raise flags.ValidationError(str(error)) from error
+    return True
 
 
 def _is_range(steps: str | None) -> bool:

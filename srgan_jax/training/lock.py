@@ -3,18 +3,23 @@
 The file names the host and process that hold the lock. The holder updates the file's
 time every few seconds. A lock is stale if its time is more than a minute old, or if its
 process ran on this host and has ended. The clocks of hosts that share the directory
-must agree to within half a minute.
+must agree to within half a minute. In a bucket, the lock is an object that is written,
+replaced and deleted only in the generation that was read.
 """
 
 import contextlib
 import json
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from srgan_jax.buckets import BucketPath
+from srgan_jax.paths import AnyPath
 
 NAME = "lock.json"
 HEARTBEAT = 10.0  # seconds
@@ -57,16 +62,27 @@ class Lock:
       LockError: on entry, if another run holds the lock.
     """
 
-    def __init__(self, workdir: Path, say: Callable[[str], None]) -> None:
-        self._path = workdir / NAME
+    def __init__(self, workdir: AnyPath, say: Callable[[str], None]) -> None:
+        self._workdir = workdir
+        self._file: _LockFile
+        if isinstance(workdir, BucketPath):
+            self._file = _InBucket(workdir / NAME)
+        else:
+            self._file = _OnDisk(workdir / NAME)
         self._say = say
-        self._text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        self._text = json.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "token": secrets.token_hex(6),
+            }
+        )
         self._released = threading.Event()
         self._lost = False
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Lock":
-        while not self._create():
+        while not self._file.create(self._text):
             self._remove_stale()
         self._thread.start()
         return self
@@ -75,33 +91,22 @@ class Lock:
         self._released.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            if self._path.read_text() == self._text:
-                self._path.unlink()
+            self._file.remove(self._text)
 
     def check(self) -> None:
         """Raises a LockError if another run took the lock, which had become stale."""
         if self._lost:
             raise LockError(
-                f"another run took {self._path.parent} while this process was "
+                f"another run took {self._workdir} while this process was "
                 f"suspended for more than {STALE_AFTER:.0f} s; let that one go on"
             )
-
-    def _create(self) -> bool:
-        """Creates the lock; False if there is one already."""
-        try:
-            with self._path.open("x") as file:
-                file.write(self._text)
-        except FileExistsError:
-            return False
-        return True
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT):
             with contextlib.suppress(OSError):
-                if self._path.read_text() != self._text:
+                if not self._file.touch(self._text):
                     self._lost = True
                     return
-                os.utime(self._path)
 
     def _remove_stale(self) -> None:
         """Waits until the lock is stale and removes it.
@@ -112,32 +117,24 @@ class Lock:
         first = holder = self._read()
         if holder and not holder.is_stale and not holder.is_here:
             self._say(
-                f"{self._path} is held by process {holder.pid} on {holder.host}; "
-                f"waiting up to {STALE_AFTER:.0f} s to see whether it is still running"
+                f"{self._workdir / NAME} is held by process {holder.pid} on "
+                f"{holder.host}; waiting up to {STALE_AFTER:.0f} s to see whether it "
+                "is still running"
             )
         while first and holder and not holder.is_stale:
             if holder.is_here or holder.touched != first.touched:
                 raise LockError(
-                    f"{self._path.parent} is in use by process {holder.pid} on "
+                    f"{self._workdir} is in use by process {holder.pid} on "
                     f"{holder.host}; stop that run or choose another --workdir"
                 )
             time.sleep(min(HEARTBEAT / 10, 1))
             holder = self._read()
-        if holder is None:
-            return  # released in the meantime
-        # Another process may have replaced the lock since it was read. So move it
-        # aside, and delete it only if it is still the one that was read.
-        aside = self._path.with_name(f".{NAME}.{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self._path, aside)
-            if aside.read_text() == holder.text:
-                aside.unlink()
-            else:
-                os.rename(aside, self._path)
+        if holder is not None:  # not released in the meantime
+            self._file.remove(holder.text)
 
     def _read(self) -> _Holder | None:
         try:
-            text, touched = self._path.read_text(), self._path.stat().st_mtime
+            text, touched = self._file.read()
         except FileNotFoundError:
             return None
         try:
@@ -145,6 +142,85 @@ class Lock:
             return _Holder(text, touched, content["host"], content["pid"])
         except (ValueError, TypeError, KeyError):
             return _Holder(text, touched, "an unknown host", 0)
+
+
+class _LockFile(Protocol):
+    def create(self, text: str) -> bool:
+        """Creates the file; False if there is one already."""
+
+    def read(self) -> tuple[str, float]:
+        """Returns the text and the time of the last update."""
+
+    def touch(self, text: str) -> bool:
+        """Updates the file's time; False if its text is another."""
+
+    def remove(self, text: str) -> None:
+        """Deletes the file if it still has this text."""
+
+
+class _OnDisk:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def create(self, text: str) -> bool:
+        try:
+            with self._path.open("x") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
+        return True
+
+    def read(self) -> tuple[str, float]:
+        return self._path.read_text(), self._path.stat().st_mtime
+
+    def touch(self, text: str) -> bool:
+        if self._path.read_text() != text:
+            return False
+        os.utime(self._path)
+        return True
+
+    def remove(self, text: str) -> None:
+        # Another process may have replaced the lock since it was read. So move it
+        # aside, and delete it only if it is still the one that was read.
+        aside = self._path.with_name(f".{NAME}.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.read_text() != text:
+                return
+            os.rename(self._path, aside)
+            if aside.read_text() == text:
+                aside.unlink()
+            else:
+                os.rename(aside, self._path)
+
+
+class _InBucket:
+    def __init__(self, path: BucketPath) -> None:
+        self._path = path
+
+    def create(self, text: str) -> bool:
+        return self._replace(0, text)
+
+    def read(self) -> tuple[str, float]:
+        _, _, touched = self._path.status()
+        return self._path.read_text(), touched
+
+    def touch(self, text: str) -> bool:
+        generation, _, _ = self._path.status()
+        return self._path.read_text() == text and self._replace(generation, text)
+
+    def remove(self, text: str) -> None:
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            generation, _, _ = self._path.status()
+            if self._path.read_text() == text:
+                self._path.unlink(only=generation)
+
+    def _replace(self, generation: int, text: str) -> bool:
+        try:
+            self._path.write_bytes(text.encode(), replacing=generation)
+        except FileExistsError:
+            # The answer to a first attempt may have been lost.
+            return self._path.is_file() and self._path.read_text() == text
+        return True
 
 
 def _is_running(pid: int) -> bool:

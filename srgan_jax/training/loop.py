@@ -2,16 +2,18 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from srgan_jax.data import pipeline, sources
 from srgan_jax.data.evaluation_sets import evaluation_pairs
+from srgan_jax.data.source import Source
+from srgan_jax.paths import AnyPath
 from srgan_jax.training import (
     network_files,
     parallel,
@@ -37,7 +39,7 @@ class Preempted(Exception):
 
 def train_and_evaluate(
     config: Config,
-    workdir: Path,
+    workdir: AnyPath,
     *,
     traced: range = range(0),
     from_step: int | None = None,
@@ -71,12 +73,7 @@ def train_and_evaluate(
     bicubic, enlarged = report.score(
         report.BICUBIC, report.bicubic(config), pairs, evaluation
     )
-    source = sources.open_source(
-        config.data.source,
-        minimum_size=config.data.crop,
-        scale=config.scale,
-        index_dir=store.cache_dir() / "image_sizes",
-    )
+    source = open_source(config, workdir)
     stages = prepare_stages(config)
 
     workdir.mkdir(parents=True, exist_ok=True)
@@ -140,6 +137,35 @@ def train_and_evaluate(
             report.show(workdir, config)
         runtime.wait_for_all("report")
     return state
+
+
+def open_source(config: Config, workdir: AnyPath) -> Source:
+    """Opens the training images.
+
+    Images in a bucket are listed once, by process 0; the others read the listing that
+    it keeps in `workdir`.
+
+    Raises:
+      ValueError: there are no usable images.
+    """
+    in_bucket = sources.names_bucket(config.data.source)
+    cache = store.cache_dir()
+    opened = functools.partial(
+        sources.open_source,
+        config.data.source,
+        minimum_size=config.data.crop,
+        scale=config.scale,
+        index_dir=(workdir if in_bucket else cache) / "image_sizes",
+        file_cache=cache / "images",
+    )
+    if not in_bucket or jax.process_count() == 1:
+        return opened()
+    if jax.process_index() == 0:
+        source = opened()
+        runtime.wait_for_all("listing of the images")
+        return source
+    runtime.wait_for_all("listing of the images")
+    return opened(relist=False)
 
 
 def say(text: str) -> None:

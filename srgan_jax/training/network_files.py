@@ -10,11 +10,12 @@
 A run starts from the copies, so it can be resumed and reported without the originals.
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
 
+from srgan_jax.bucket_client import BucketError
+from srgan_jax.paths import AnyPath
 from srgan_jax.training.config import Config
 from srgan_jax.training.state import Variables
 from srgan_jax.weights import store
@@ -26,7 +27,7 @@ LOAD = {"generator": store.load_generator, "discriminator": store.load_discrimin
 SAVE = {"generator": store.save_generator, "discriminator": store.save_discriminator}
 
 
-def file_of(workdir: Path, network: str, name: str | None = None) -> Path:
+def file_of(workdir: AnyPath, network: str, name: str | None = None) -> AnyPath:
     """The path of a network's file.
 
     Args:
@@ -37,7 +38,7 @@ def file_of(workdir: Path, network: str, name: str | None = None) -> Path:
     return workdir / f"{network}{f'-{name}' if name else ''}.safetensors"
 
 
-def copy_start(workdir: Path, config: Config) -> None:
+def copy_start(workdir: AnyPath, config: Config) -> None:
     """Copies the networks that a new run starts from into its directory.
 
     Raises:
@@ -50,7 +51,7 @@ def copy_start(workdir: Path, config: Config) -> None:
             SAVE[network](path, *LOAD[network](origin))
 
 
-def load_start(workdir: Path, config: Config, network: str) -> Variables | None:
+def load_start(workdir: AnyPath, config: Config, network: str) -> Variables | None:
     """Loads the network that the run starts from; None for random weights.
 
     Raises:
@@ -64,17 +65,19 @@ def load_start(workdir: Path, config: Config, network: str) -> Variables | None:
     return variables
 
 
-def is_readable(network: str, path: Path) -> bool:
+def is_readable(network: str, path: AnyPath) -> bool:
     """True if the file exists and holds a network of this kind."""
     try:
         LOAD[network](path)
+    except BucketError:
+        raise  # the file may be intact
     except (OSError, WeightsError):
         return False
     return True
 
 
 def save_generator(
-    workdir: Path,
+    workdir: AnyPath,
     config: Config,
     variables: Variables,
     *names: str | None,
@@ -87,7 +90,7 @@ def save_generator(
         store.save_generator(path, config.generator, variables, **metadata)
 
 
-def save_discriminator(workdir: Path, config: Config, variables: Variables) -> None:
+def save_discriminator(workdir: AnyPath, config: Config, variables: Variables) -> None:
     """Writes the discriminator's file."""
     path = file_of(workdir, "discriminator")
     store.save_discriminator(path, config.discriminator, jax.device_get(variables))

@@ -1,10 +1,12 @@
 """Traces steps with JAX's profiler, for TensorBoard's profile page."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
 from jaxlib import xla_client
+
+from srgan_jax.paths import AnyPath
+from srgan_jax.training.staging import Staging
 
 
 class ProfileError(ValueError):
@@ -25,7 +27,7 @@ class Profile:
       ProfileError: the run trains none of the steps, or the profiler would crash.
     """
 
-    def __init__(self, directory: Path, steps: range, ahead: range) -> None:
+    def __init__(self, directory: AnyPath, steps: range, ahead: range) -> None:
         if steps and not range(max(steps[0], ahead.start), min(steps.stop, ahead.stop)):
             raise ProfileError(
                 f"--profile={steps.start}:{steps.stop} contains none of the steps that "
@@ -37,7 +39,7 @@ class Profile:
                 "this machine has no TPU but has libtpu, with which JAX's profiler "
                 f"crashes; set JAX_PLATFORMS={backend} in the environment"
             )
-        self._directory = directory
+        self._staging = Staging(directory)
         self._steps = steps
         self._tracing = False
 
@@ -46,7 +48,12 @@ class Profile:
 
     def __exit__(self, *raised: object) -> None:
         if self._tracing:
-            jax.profiler.stop_trace()
+            self._stop()
+        self._staging.close()
+
+    def _stop(self) -> None:
+        jax.profiler.stop_trace()
+        self._staging.upload()
 
     def before(self, step: int, state: Any) -> None:
         """Begins or ends the trace before `step`, once `state` has been computed."""
@@ -54,7 +61,7 @@ class Profile:
             return
         jax.block_until_ready(state)
         if self._tracing:
-            jax.profiler.stop_trace()
+            self._stop()
         else:
-            jax.profiler.start_trace(self._directory)
+            jax.profiler.start_trace(self._staging.folder)
         self._tracing = not self._tracing

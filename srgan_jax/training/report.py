@@ -8,7 +8,6 @@ import json
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ from srgan_jax.data.pairs import Pair
 from srgan_jax.evaluation import figures, lpips, page, tables
 from srgan_jax.evaluation.scores import Result, Score, score_image
 from srgan_jax.inference.upscaler import Upscaler
+from srgan_jax.paths import AnyPath
 from srgan_jax.training.config import Config, Evaluation, StageConfig
 from srgan_jax.training.network_files import START, file_of, is_readable
 from srgan_jax.training.run_log import SCORE, RunLog, finite, read_metrics
@@ -125,7 +125,7 @@ def is_best(
 
 
 def write(
-    workdir: Path,
+    workdir: AnyPath,
     config: Config,
     pairs: Sequence[Pair],
     images_per_second: float,
@@ -188,7 +188,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def is_written(workdir: Path, config: Config) -> bool:
+def is_written(workdir: AnyPath, config: Config) -> bool:
     """True if the report is of the run's last step and of this evaluation."""
     if not all((workdir / name).exists() for name in (PICTURE, PAGE)):
         return False  # deleted, or a run of version 0.1
@@ -203,7 +203,7 @@ def is_written(workdir: Path, config: Config) -> bool:
         return False  # missing or damaged
 
 
-def show(workdir: Path, config: Config) -> None:
+def show(workdir: AnyPath, config: Config) -> None:
     """Prints the table of a finished run."""
     summary = json.loads((workdir / "summary.json").read_text())
     # The summary holds only means. A table row counts its scores to show the number of

@@ -9,10 +9,10 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from srgan_jax import paths
+from srgan_jax.paths import AnyPath
 from srgan_jax.training import checkpoint
 from srgan_jax.training.config import (
     Config,
@@ -59,7 +59,7 @@ class Change:
         return True
 
 
-def recorded_config(workdir: Path) -> dict[str, Any] | None:
+def recorded_config(workdir: AnyPath) -> dict[str, Any] | None:
     """Reads the configuration of the run in a directory.
 
     If config.json is missing or damaged, the copy in the newest checkpoint is used.
@@ -91,7 +91,7 @@ def recorded_config(workdir: Path) -> dict[str, Any] | None:
 
 
 def find_changes(
-    workdir: Path, config: Config, step: int, *, allow: bool, goes_back: bool
+    workdir: AnyPath, config: Config, step: int, *, allow: bool, goes_back: bool
 ) -> list[Change]:
     """Finds the fields that differ from those of the run that is resumed at `step`.
 
@@ -136,7 +136,7 @@ def find_changes(
 
 
 def write_config(
-    workdir: Path, config: Config, changes: list[Change], step: int
+    workdir: AnyPath, config: Config, changes: list[Change], step: int
 ) -> None:
     """Writes config.json, and the changes up to `step` and the new ones as history."""
     lines = [json.dumps(dataclasses.asdict(change)) for change in changes]
@@ -155,7 +155,7 @@ def write_config(
         unfinished.write_text(config.to_json())
 
 
-def read_history(workdir: Path) -> list[Change]:
+def read_history(workdir: AnyPath) -> list[Change]:
     """Reads the changes of the run so far; damaged lines are left out."""
     path = workdir / HISTORY
     changes = []

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +15,7 @@ from jax.experimental import multihost_utils
 from srgan_jax import paths
 from srgan_jax.data.pairs import Pair
 from srgan_jax.data.source import Source
+from srgan_jax.paths import AnyPath
 from srgan_jax.training import network_files, parallel, report, runtime, steps
 from srgan_jax.training.checkpoint import Checkpoints
 from srgan_jax.training.config import Config
@@ -54,7 +54,7 @@ class Run:
     """
 
     config: Config
-    workdir: Path
+    workdir: AnyPath
     profile: Profile
     mesh: jax.sharding.Mesh
     source: Source
@@ -113,6 +113,8 @@ class Run:
         events = step % self.config.log_every == 0
         self.log.scalars(step, stage.name, values, events=events)
         self.log.show(step, stage.name, values)
+        if events:
+            self.log.upload(if_due=True)
 
     def note_skipped(self, image: str, reason: str) -> None:
         """Reports a damaged image once and lists it in skipped.json.
@@ -165,7 +167,12 @@ class Run:
         self.log.scalars(step, scored.name, scores)
 
     def save(self, stage: Stage, step: int, state: TrainState) -> None:
-        """Saves a checkpoint, and at the end of a stage also its networks' files."""
+        """Saves a checkpoint, and at the end of a stage also its networks' files.
+
+        The log of the steps before is written first, since a run that is killed
+        afterwards continues it.
+        """
+        self.log.upload()
         if step == stage.end and self.writes:
             self._save_networks(state, stage.name, None)
         self.checkpoints.save(step, state, stage.name, stage.first)

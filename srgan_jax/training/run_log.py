@@ -2,7 +2,8 @@
 
 Only process 0 writes. A resumed run continues its metrics file from the checkpoint's
 step: lines of later steps are removed, since these steps will be trained again. If the
-log cannot be written, the run stops.
+log cannot be written, the run stops. In a bucket, lines and events appear with the next
+upload: before each checkpoint, and otherwise some seconds after they were written.
 """
 
 import contextlib
@@ -26,6 +27,8 @@ from rich.progress import (
 
 from srgan_jax import paths
 from srgan_jax.data.quiet_tf import import_tensorflow
+from srgan_jax.paths import AnyPath
+from srgan_jax.training.staging import Staging
 
 METRICS = "metrics.jsonl"
 SECONDS_BETWEEN_LINES = 10.0
@@ -44,20 +47,24 @@ class RunLog:
     """
 
     def __init__(
-        self, workdir: Path, *, first_step: int, last_step: int, active: bool
+        self, workdir: AnyPath, *, first_step: int, last_step: int, active: bool
     ) -> None:
         self._active = active
         self._last_step = last_step
         self._said = time.monotonic()
         if not active:
             return
-        path = workdir / METRICS
         self._workdir = workdir
+        self._staging = Staging(workdir)
+        path = self._staging.folder / METRICS
         self._tf = import_tensorflow()  # only for event files
         with self._writing():
-            self._scores, damaged = _cut(workdir, first_step)
+            self._staging.fetch(METRICS)
+            self._scores, damaged = _cut(path, first_step)
             self._lines = path.open("a")
-            self._events = self._tf.summary.create_file_writer(str(workdir))
+            self._events = self._tf.summary.create_file_writer(
+                str(self._staging.folder)
+            )
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -73,7 +80,7 @@ class RunLog:
         )
         self._progress.start()
         if damaged:
-            self.say(f"{path}: removed {damaged} damaged lines")
+            self.say(f"{workdir / METRICS}: removed {damaged} damaged lines")
 
     def __enter__(self) -> "RunLog":
         return self
@@ -85,8 +92,23 @@ class RunLog:
             unfinished = (
                 contextlib.suppress(LogError) if error else contextlib.nullcontext()
             )
-            with unfinished, self._writing(), contextlib.closing(self._events):
-                self._lines.close()
+            with contextlib.closing(self._staging), unfinished, self._writing():
+                with contextlib.closing(self._events):
+                    self._lines.close()
+                self._staging.upload()
+
+    def upload(self, *, if_due: bool = False) -> None:
+        """Makes all that was written so far visible in a bucket.
+
+        Args:
+          if_due: do so only if some seconds have passed since the last time.
+        """
+        if not self._active or not self._staging.in_bucket:
+            return
+        if self._staging.is_due or not if_due:
+            with self._writing():
+                self._events.flush()
+                self._staging.upload()
 
     def say(self, text: str) -> None:
         """Prints a line for the user."""
@@ -193,20 +215,23 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
     return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
-def read_metrics(workdir: Path) -> Iterator[dict[str, Any]]:
+def read_metrics(workdir: AnyPath) -> Iterator[dict[str, Any]]:
     """Yields the intact lines of a run's metrics.jsonl.
 
     A run of a million steps has more of them than should be in memory at once.
     """
-    for text in _complete_lines(workdir):
-        values = _values(text)
-        if values is not None:
-            yield values
-
-
-def _complete_lines(workdir: Path) -> Iterator[str]:
-    """The lines of metrics.jsonl; a kill leaves the last one incomplete."""
     path = workdir / METRICS
+    if not path.exists():
+        return
+    with paths.local_copy(path) as copy:
+        for text in _complete_lines(copy):
+            values = _values(text)
+            if values is not None:
+                yield values
+
+
+def _complete_lines(path: Path) -> Iterator[str]:
+    """The lines of metrics.jsonl; a kill leaves the last one incomplete."""
     if path.exists():
         with path.open(errors="replace", newline="\n") as file:
             yield from (line for line in file if line.endswith("\n"))
@@ -221,15 +246,15 @@ def _values(text: str) -> dict[str, Any] | None:
         return None
 
 
-def _cut(workdir: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
+def _cut(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
     """Removes the lines after `last_step`, and damaged ones.
 
     Returns:
       The lines of scores that are left, and the number of damaged lines.
     """
     scores, damaged = [], 0
-    with paths.replacing(workdir / METRICS) as unfinished, unfinished.open("w") as file:
-        for text in _complete_lines(workdir):
+    with paths.replacing(path) as unfinished, unfinished.open("w") as file:
+        for text in _complete_lines(path):
             values = _values(text)
             if values is None:
                 damaged += 1

@@ -237,7 +237,8 @@ def enable_compilation_cache() -> None:
 def silence_libraries() -> None:
     """Stops libraries logging the traces of errors that we report in one sentence."""
     logging.getLogger().setLevel("WARNING")  # absl sets INFO
-    for name in ("absl", "asyncio"):  # Orbax logs through these
+    # Orbax logs through the first two, and reads buckets with the other two.
+    for name in ("absl", "asyncio", "gcsfs", "urllib3"):
         logging.getLogger(name).setLevel("CRITICAL")
 
     def ignore_closed_loop(raised: "sys.UnraisableHookArgs") -> None:

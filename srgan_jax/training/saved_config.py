@@ -5,10 +5,11 @@ with the path of the JSON file after a colon.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
+
+from srgan_jax import paths
 
 # Fields that may be None. A ConfigDict needs their type to parse an override.
 OPTIONAL = ("preset", "init_from", "init_discriminator_from")
@@ -19,7 +20,7 @@ def get_config(path: str) -> ConfigDict:
     from srgan_jax.training.config import with_later_fields  # the import takes seconds
 
     try:
-        values = with_later_fields(json.loads(Path(path).read_text()))
+        values = with_later_fields(json.loads(paths.parse(path).read_text()))
         values["stages"] = tuple(map(ConfigDict, _tuples(values["stages"])))
     except (ValueError, TypeError, KeyError) as error:
         raise OSError(f"{path} is not the config.json of a run ({error})") from error

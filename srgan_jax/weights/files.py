@@ -4,20 +4,24 @@
 dict, and all other files are read as PyTorch's own format.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from srgan_jax import paths
+from srgan_jax.paths import AnyPath
 from srgan_jax.weights.formats import keras_h5, native, pytorch, pytorch_file, signature
 from srgan_jax.weights.layout import Weights, WeightsError
 
 KERAS = (".h5", ".hdf5")
 
 
-def read(path: Path, *, ema: bool = False) -> Weights:
+def read(path: AnyPath, *, ema: bool = False) -> Weights:
     """Reads the network in a file, which is recognised by its contents.
 
     Args:
@@ -28,7 +32,8 @@ def read(path: Path, *, ema: bool = False) -> Weights:
       WeightsError: the file does not exist, is damaged, holds no known network, or
         holds no average although `ema` is set.
     """
-    weights = _read(path, ema)
+    with _local(path) as file:
+        weights = _read(file, ema)
     for name, leaf in flatten_dict(weights.variables, sep="/").items():
         if not np.isfinite(leaf).all():
             raise WeightsError(
@@ -38,7 +43,9 @@ def read(path: Path, *, ema: bool = False) -> Weights:
     return weights
 
 
-def _read(path: Path, ema: bool) -> Weights:
+@contextlib.contextmanager
+def _local(path: AnyPath) -> Iterator[Path]:
+    """Yields a local copy of a file; errors name the file itself."""
     if path.is_dir():
         raise WeightsError(
             f"{path} is a folder; expected a weight file such as "
@@ -46,6 +53,17 @@ def _read(path: Path, ema: bool) -> Weights:
         )
     if not path.is_file():
         raise WeightsError(f"there is no file {path}")
+    with paths.local_copy(path) as copy:
+        try:
+            yield copy
+        except WeightsError as error:
+            if copy == path:
+                raise
+            text = str(error).replace(str(copy), str(path))
+            raise WeightsError(text) from error
+
+
+def _read(path: Path, ema: bool) -> Weights:
     if path.suffix in signature.PROGRAMS:
         raise WeightsError(
             f"{path} is {signature.PROGRAMS[path.suffix]}, which cannot be read as "
@@ -66,7 +84,7 @@ def _read(path: Path, ema: bool) -> Weights:
     return pytorch_file.read(path, ema=ema)
 
 
-def metadata(path: Path) -> dict[str, Any]:
+def metadata(path: AnyPath) -> dict[str, Any]:
     """The metadata of a file of this project, without its settings.
 
     Other files give an empty dict.
@@ -76,7 +94,8 @@ def metadata(path: Path) -> dict[str, Any]:
     """
     if path.suffix != ".safetensors":
         return {}
-    header, _ = native.tensors(path)
+    with _local(path) as file:
+        header, _ = native.tensors(file)
     if "srgan_jax" not in header:
         return {}
     own = ("srgan_jax", "kind", "settings")
@@ -87,8 +106,8 @@ def metadata(path: Path) -> dict[str, Any]:
 
 
 def convert(
-    source: Path,
-    target: Path,
+    source: AnyPath,
+    target: AnyPath,
     *,
     ema: bool = False,
     dtype: native.StorageDtype = "float32",

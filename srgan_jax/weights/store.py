@@ -14,7 +14,9 @@ from typing import Any
 
 import platformdirs
 
+from srgan_jax import paths
 from srgan_jax.console import notes
+from srgan_jax.paths import AnyPath
 from srgan_jax.weights import download, files
 from srgan_jax.weights.catalog import CATALOG, Address, Entry, Package
 from srgan_jax.weights.formats import native
@@ -26,7 +28,8 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 def cache_dir() -> Path:
     """The cache directory: `$SRGAN_JAX_CACHE`, or the platform's default."""
     chosen = os.environ.get("SRGAN_JAX_CACHE")
-    return Path(chosen or platformdirs.user_cache_dir("srgan_jax")).expanduser()
+    folder = chosen or platformdirs.user_cache_dir("srgan_jax")
+    return paths.parse_local(folder).expanduser()
 
 
 def file_of(name: str) -> Path:
@@ -78,12 +81,13 @@ def fetch(name: str, *, offline: bool = False) -> Path:
 
 
 def load_generator(
-    name_or_file: str | Path, *, offline: bool = False
+    name_or_file: str | AnyPath, *, offline: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Loads the settings and variables of a generator.
 
     Args:
-      name_or_file: a catalog name, or a file that `files.read` supports.
+      name_or_file: a catalog name, or a file that `files.read` supports; it may be in
+        a bucket (`gs://BUCKET/PATH`).
       offline: forbid downloads.
 
     Returns:
@@ -98,7 +102,7 @@ def load_generator(
 
 
 def load_discriminator(
-    name_or_file: str | Path, *, offline: bool = False
+    name_or_file: str | AnyPath, *, offline: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Loads the settings and variables of a discriminator, as `load_generator` does."""
     weights = _load("discriminator", name_or_file, offline)
@@ -106,7 +110,7 @@ def load_discriminator(
 
 
 def load_vgg19(
-    name_or_file: str | Path = "vgg19", *, offline: bool = False
+    name_or_file: str | AnyPath = "vgg19", *, offline: bool = False
 ) -> tuple[dict[str, Any], str]:
     """Loads the parameters of `models.vgg.VGG19` and their preprocessing.
 
@@ -122,7 +126,7 @@ def load_vgg19(
 
 
 def save_generator(
-    path: str | Path,
+    path: str | AnyPath,
     settings: Mapping[str, Any],
     variables: Mapping[str, Any],
     **metadata: Any,
@@ -139,21 +143,21 @@ def save_generator(
       WeightsError: a setting is unknown, or the variables do not fit the settings.
     """
     weights = Weights("generator", dict(settings), dict(variables))
-    native.write(Path(path), weights, metadata)
+    native.write(paths.parse(path), weights, metadata)
 
 
 def save_discriminator(
-    path: str | Path,
+    path: str | AnyPath,
     settings: Mapping[str, Any],
     variables: Mapping[str, Any],
     **metadata: Any,
 ) -> None:
     """Writes a discriminator, as `save_generator` does."""
     weights = Weights("discriminator", dict(settings), dict(variables))
-    native.write(Path(path), weights, metadata)
+    native.write(paths.parse(path), weights, metadata)
 
 
-def _load(kind: str, name_or_file: str | Path, offline: bool) -> Weights:
+def _load(kind: str, name_or_file: str | AnyPath, offline: bool) -> Weights:
     """Loads a network of the given kind by its catalog name or from a file."""
     name = str(name_or_file)
     names = [known for known, entry in CATALOG.items() if entry.kind == kind]
@@ -163,8 +167,8 @@ def _load(kind: str, name_or_file: str | Path, offline: bool) -> Weights:
         raise WeightsError(
             f"{name} is not a {kind} but {CATALOG[name].kind}; use {', '.join(names)}"
         )
-    elif Path(name).exists():
-        weights = files.read(Path(name))
+    elif (path := paths.parse(name)).exists():
+        weights = files.read(path)
     else:
         raise WeightsError(
             f"no file and no {kind} is named {name}{_known(name, names)}, or a file"

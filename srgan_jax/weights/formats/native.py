@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from srgan_jax import paths
 from srgan_jax.models import registry
+from srgan_jax.paths import AnyPath
 from srgan_jax.weights import layout
 from srgan_jax.weights.formats import signature
 from srgan_jax.weights.layout import Weights, WeightsError
@@ -80,7 +81,7 @@ def parse(
 
 
 def write(
-    path: Path,
+    path: AnyPath,
     weights: Weights,
     metadata: Mapping[str, Any],
     dtype: StorageDtype = "float32",

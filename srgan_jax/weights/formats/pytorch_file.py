@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from srgan_jax import paths
+from srgan_jax.paths import AnyPath
 from srgan_jax.weights.formats import pytorch, signature
 from srgan_jax.weights.layout import Weights, WeightsError
 
@@ -42,7 +43,7 @@ def read(path: Path, *, ema: bool = False) -> Weights:
     return pytorch.recognise(_arrays(content, source), source)
 
 
-def write(path: Path, weights: Weights) -> None:
+def write(path: AnyPath, weights: Weights) -> None:
     """Writes Lornatang's checkpoint `{'state_dict': ...}` atomically.
 
     Raises:
@@ -112,7 +113,7 @@ def _arrays(content: dict[Any, Any], source: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _import_torch(path: Path) -> Any:
+def _import_torch(path: AnyPath) -> Any:
     try:
         import torch
     except ImportError as error:
