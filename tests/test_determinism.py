@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from srgan_jax import paths
 from srgan_jax.training import runtime
 
 
@@ -40,3 +43,9 @@ print(jax.jit(lambda x: x + 1)(1))
     command = [sys.executable, "-W", "error", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.stdout, run.stderr) == ("2\n", "")
+
+
+def test_a_deterministic_run_needs_a_local_directory():
+    workdir = paths.parse("gs://bucket/run")
+    with pytest.raises(ValueError, match=r"workdir is gs://bucket/run.*a file system"):
+        runtime.make_deterministic(workdir)

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from srgan_jax.paths import AnyPath
 from srgan_jax.weights import store
 
 # By default XLA gives convolutions to YNNPACK, whose kernel gradient is slow. The first
@@ -207,7 +208,7 @@ def reuse_memory() -> None:
             libc.mallopt(option, value)
 
 
-def make_deterministic(workdir: Path) -> None:
+def make_deterministic(workdir: AnyPath) -> None:
     """Makes a run on a GPU compute the same bits each time it starts.
 
     XLA then takes no kernel whose sums depend on the order of threads. It measures at
@@ -218,7 +219,15 @@ def make_deterministic(workdir: Path) -> None:
 
     Args:
       workdir: the run's directory.
+
+    Raises:
+      ValueError: the directory is in a bucket, where XLA cannot write.
     """
+    if not isinstance(workdir, Path):
+        raise ValueError(
+            f"deterministic is True and --workdir is {workdir}, but XLA keeps its "
+            "choice of kernels in a local file; choose a --workdir on a file system"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     choice = workdir.absolute() / AUTOTUNING
     flags = ["--xla_gpu_exclude_nondeterministic_ops=true"]
