@@ -90,11 +90,12 @@ def test_two_processes_that_are_killed_end_like_a_local_run(
             for process in running:
                 assert process.wait() == 0, process.said()
 
-    # One process is killed; the other notices.
+    # One process is killed, which leaves its lock; the other notices.
     with begin(run, remote, processes=2) as running:
         until(lambda: 4 in committed(run), running[0])
-        running[1].send(signal.SIGKILL)
-        assert running[0].wait() not in (0, 75), running[0].said()
+        running[0].send(signal.SIGKILL)
+        assert running[1].wait() not in (0, 75), running[1].said()
+    assert (run / "lock.json").exists()
     first = committed(run)[-1]
     assert first in (4, 6, 8)
 
