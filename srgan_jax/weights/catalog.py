@@ -130,6 +130,15 @@ _VGG19_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 CATALOG: Mapping[str, Entry] = MappingProxyType(
     {
+        "srgan": included(
+            "srgan",
+            summary="SRGAN-VGG54 with an L1 loss on pixels, trained by this project from "
+            "krasserm-srgan; see docs/models.md",
+            size=3_130_254,
+            sha256="6dce1a32f4de76417400b8c947d0dc004f56c6019ee51153a757ded7adf77bf4",
+            settings=IMPLEMENTATIONS["krasserm"]["generator"],
+            scores={"Set5, standard": {"psnr": 30.01, "ssim": 0.8478, "lpips": 0.0797}},
+        ),
         "krasserm-srgan": Entry(
             kind="generator",
             summary="SRGAN-VGG54 of krasserm/super-resolution, trained on DIV2K; "
@@ -206,4 +215,4 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
 )
 
 # The default generator of `srgan-jax upscale`: the one with the best LPIPS.
-DEFAULT_GENERATOR = "krasserm-srgan"
+DEFAULT_GENERATOR = "srgan"
