@@ -64,9 +64,9 @@ def test_several_devices_and_processes_train_like_one(shapes, other):
 def test_a_run_continues_with_another_number_of_processes(
     start, folder, shapes, tmp_path
 ):
-    """4 processes, then 2, then 1. If one of them is told to stop, all of them stop."""
+    """4 processes, then 2, then 4. If one of them is told to stop, all of them stop."""
     workdir, reached = tmp_path / "run", 0
-    for processes, devices, step in ((4, 1, 3), (2, 2, STEPS + 3), (1, 4, None)):
+    for processes, devices, step in ((4, 1, 3), (2, 2, STEPS + 3), (4, 1, None)):
         shape = {"processes": processes, "devices": devices}
         if step is not None:
             shape["KILL"] = f"SIGTERM@{step}"

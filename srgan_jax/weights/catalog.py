@@ -132,7 +132,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
     {
         "srgan": included(
             "srgan",
-            summary="SRGAN-VGG54 with an L1 loss on pixels, trained by this project from "
+            summary="SRGAN-VGG54 with an L1 loss on pixels, trained here from "
             "krasserm-srgan; see docs/models.md",
             size=3_130_254,
             sha256="6dce1a32f4de76417400b8c947d0dc004f56c6019ee51153a757ded7adf77bf4",
