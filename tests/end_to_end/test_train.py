@@ -75,7 +75,7 @@ def test_the_quickstart_works_with_a_tiny_setting(tmp_path):
         (["--config=configs/srgan.py", "--work_dir=x"], "workdir"),
         (["--config=configs/srgan.py", "--profile=3"], "START:STOP"),
         (["--config=configs/srgan.py", "--profile=5:5"], "START:STOP"),
-        (["--config=configs/srgan.py", "--workdir=gs://b/run"], "mount a bucket"),
+        (["--config=configs/srgan.py", "--workdir=s3://b/run"], "mount the storage"),
         (["--config=configs/srgan.py", "config.batch_size=2"], "config.batch_size=2"),
         (["--config=configs/srgan.py", "--config.stages[2].steps=1"], "(adversarial)"),
         (["--config=configs/srgan.py", "--config.stages.pre.steps=1"], "pretrain"),
