@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,19 @@ def test_a_deterministic_run_needs_a_local_directory():
     workdir = paths.parse("gs://bucket/run")
     with pytest.raises(ValueError, match=r"workdir is gs://bucket/run.*a file system"):
         runtime.make_deterministic(workdir)
+
+
+def test_a_deterministic_run_sets_its_options_before_jax_starts(tmp_path):
+    code = """
+import runpy, sys
+from jax._src import xla_bridge
+from srgan_jax.training import runtime
+def end(workdir):
+    sys.exit(11 if xla_bridge.backends_are_initialized() else 10)
+runtime.make_deterministic = end
+runpy.run_path("train.py", run_name="__main__")
+"""
+    arguments = "--config=configs/srgan.py:quickstart", "--config.deterministic=True"
+    command = [sys.executable, "-c", code, *arguments, f"--workdir={tmp_path / 'run'}"]
+    root = Path(__file__).parents[1]
+    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 10

@@ -15,7 +15,7 @@ from srgan_jax.inference.upscaler import Upscaler
 
 
 class Handlers:
-    """What the page does on events. They return values of `SHOWN`, see `_shown`."""
+    """What the page does on events; most return the values that `_shown` lists."""
 
     def __init__(self, uploads: Path, max_megapixels: float, offline: bool) -> None:
         self._sessions = demo_files.Sessions(uploads)

@@ -131,8 +131,6 @@ def main(_: Sequence[str]) -> int | None:
             # of all threads would hide that reason.
             faulthandler.disable()
             runtime.initialize_distributed()
-        elif not given["distributed"].present:
-            runtime.check_alone()
         _run(given)
     except Preempted as stop:
         left_out = "" if given.from_step is None else " without --from_step"
@@ -173,6 +171,8 @@ def _run(given: flags.FlagValues) -> None:
     print(f"workdir: {workdir}", flush=True)
     if config.deterministic:
         runtime.make_deterministic(workdir)
+    if not given["distributed"].present:
+        runtime.check_alone()
     if not given.distributed:
         runtime.reuse_memory()
     start, stop = map(int, given.profile.split(":")) if given.profile else (0, 0)

@@ -124,6 +124,7 @@ def check_alone() -> None:
     """Checks that this machine does not belong to a pod; for runs of one process.
 
     A forgotten --distributed would start one independent run on each host, or hang.
+    This starts JAX, so XLA's options must have been set before.
 
     Raises:
       DistributedError: the environment or the TPU's driver announces several processes.
