@@ -230,6 +230,7 @@ def test_unknown_missing_and_mistyped_fields_are_named():
         ("mse", {"mse": 1.0}),
         ("vgg54 + 0.05 * l1", {"vgg54": 1.0, "l1": 0.05}),
         (".5*vgg22+ 2 * mse +l1", {"vgg22": 0.5, "mse": 2.0, "l1": 1.0}),
+        ("vgg54 + colour", {"vgg54": 1.0, "colour": 1.0}),
     ],
 )
 def test_a_content_loss_is_a_weighted_sum(content, terms):
@@ -255,6 +256,14 @@ def test_an_unknown_content_loss_is_refused(content):
     config = srgan.get_config()
     config.stages[1].content = content
     with pytest.raises(configuration.ConfigError, match="or a weighted sum of these"):
+        resolve_config(config)
+
+
+def test_a_colour_loss_needs_a_whole_block():
+    config = srgan.get_config()
+    config.data.crop = 4
+    config.stages[1].content = "vgg54 + colour"
+    with pytest.raises(configuration.ConfigError, match=r"crop is 4.* larger crop"):
         resolve_config(config)
 
 

@@ -31,6 +31,24 @@ def test_absolute_distance_is_the_mean_absolute_error(reduction, factor):
     np.testing.assert_allclose(ours, factor * np.mean(np.abs(a - b)), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("reduction", "factor"), [("mean", 1), ("sum_channels", 3)])
+def test_colour_distance_compares_means_of_whole_blocks(reduction, factor):
+    a, b = RNG.normal(size=(2, 2, 20, 17, 3)).astype(np.float32)
+    means = [
+        [x[:, i : i + 8, j : j + 8].mean(axis=(1, 2)) for i in (0, 8) for j in (0, 8)]
+        for x in (a, b)
+    ]
+    ours = losses.colour_distance(a, b, reduction)
+    expected = factor * np.mean(np.abs(np.subtract(*means)))
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_colour_distance_ignores_texture_that_keeps_the_mean():
+    a = RNG.normal(size=(1, 16, 16, 3)).astype(np.float32)
+    mirrored = a.reshape(1, 2, 8, 16, 3)[:, :, ::-1].reshape(a.shape)
+    np.testing.assert_allclose(losses.colour_distance(a, mirrored), 0, atol=1e-6)
+
+
 def test_an_unknown_reduction_is_named():
     with pytest.raises(ValueError, match=r"content\.reduction is 'max'"):
         losses.squared_distance(jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)), "max")

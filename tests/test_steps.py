@@ -233,7 +233,11 @@ def test_metrics_include_the_learning_rate_of_the_step():
 
 
 def test_content_loss_is_the_weighted_sum_of_its_terms():
-    terms = (*tiny.vgg_content(), steps.ContentTerm("l1", 0.05))
+    terms = (
+        *tiny.vgg_content(),
+        steps.ContentTerm("l1", 0.05),
+        steps.ContentTerm("colour", 0.5),
+    )
     recipe = tiny.recipe(optimizer=DESCENT, content=terms)
     state, batch = tiny.state(recipe, adversarial=False), tiny.batch(4)
     after, metrics = run(steps.pretrain_step, recipe, state, batch, VGG_PARAMS)
@@ -245,12 +249,14 @@ def test_content_loss_is_the_weighted_sum_of_its_terms():
         features = [VGG.apply({"params": VGG_PARAMS}, x) / 12.75 for x in (sr, hr)]
         vgg = jnp.mean((features[0] - features[1]) ** 2)
         l1 = jnp.mean(jnp.abs(sr - hr))
-        return vgg + 0.05 * l1, (vgg, l1)
+        colour = losses.colour_distance(sr, hr)
+        return vgg + 0.05 * l1 + 0.5 * colour, (vgg, l1, colour)
 
-    (content, (vgg, l1)), gradient = jax.value_and_grad(loss, has_aux=True)(
+    (content, (vgg, l1, colour)), gradient = jax.value_and_grad(loss, has_aux=True)(
         state.generator.params
     )
-    for name, value in {"": content, "_vgg12": vgg, "_l1": l1}.items():
+    parts = {"": content, "_vgg12": vgg, "_l1": l1, "_colour": colour}
+    for name, value in parts.items():
         np.testing.assert_allclose(metrics[f"content{name}"], value, rtol=1e-5)
     assert_close(moved(state.generator, after.generator), gradient)
 

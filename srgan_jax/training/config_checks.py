@@ -155,7 +155,15 @@ def _check_stages(config: Config) -> None:
     if not config.stages:
         raise ConfigError("stages is empty; expected at least one stage to train")
     for index, stage in enumerate(config.stages):
-        content_terms(stage.content)
+        if (
+            "colour" in content_terms(stage.content)
+            and config.data.crop < losses.COLOUR_BLOCK
+        ):
+            raise ConfigError(
+                f"data.crop is {config.data.crop}, but the content {stage.content!r} "
+                f"compares means of {losses.COLOUR_BLOCK}x{losses.COLOUR_BLOCK} "
+                "pixels; choose a larger crop"
+            )
         _check_ranges(dataclasses.asdict(stage), STAGE_RANGES, f"stages[{index}].")
         if any(step < 0 for step in stage.decay_at):
             raise ConfigError(

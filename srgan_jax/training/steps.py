@@ -39,8 +39,8 @@ class ContentTerm:
     """One weighted distance between SR and HR in the content loss.
 
     Attributes:
-      name: 'mse' (eq. 4) or 'l1' for a distance between images, or a layer of VGG19
-        such as 'vgg54' for the squared distance between its features (eq. 5).
+      name: 'mse' (eq. 4), 'l1' or 'colour' for a distance between images, or a layer
+        of VGG19 such as 'vgg54' for the squared distance between its features (eq. 5).
       weight: weight of this distance in the content loss.
       vgg: the network that computes the features; None for a distance between images.
     """
@@ -63,8 +63,8 @@ class Recipe:
       content: terms of the content loss, which is their weighted sum.
       feature_scale: factor on the features; 1/12.75 scales the loss of eq. 5 by 0.006.
       reduction: reduction of the content loss, see losses.squared_distance.
-      pixel_range: range of the images in 'mse' and 'l1': 'symmetric' is [-1, 1]
-        (sec. 3.2); 'unit' is [0, 1], which divides the MSE by 4 and the L1 by 2.
+      pixel_range: range of the images in their distances: 'symmetric' is [-1, 1]
+        (sec. 3.2); 'unit' is [0, 1], which divides the MSE by 4, the others by 2.
       tv_weight: weight of the total variation.
       adversarial_weight: weight of the adversarial loss, 1e-3 in eq. 3.
       adversarial_form: form of the adversarial loss, see losses.adversarial_loss.
@@ -305,6 +305,8 @@ def content_distance(
             recipe.feature_scale * jnp.asarray(term.vgg.apply(variables, images))
             for images in (sr, hr)
         )
+    if term.name == "colour":
+        return losses.colour_distance(a, b, recipe.reduction)
     if term.name == "l1":
         return losses.absolute_distance(a, b, recipe.reduction)
     return losses.squared_distance(a, b, recipe.reduction)
