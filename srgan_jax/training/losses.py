@@ -49,9 +49,9 @@ def absolute_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> ja
 
 
 def colour_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.Array:
-    """The L1 between the means of 8x8 pixels; arguments are those of `squared_distance`.
+    """The L1 between means of 8x8 pixels; arguments are those of `squared_distance`.
 
-    It is not in the paper; Ignatov et al. 2017 introduced such a colour loss, on blurred
+    It is not in the paper; Ignatov et al. 2017 introduced such a loss on blurred
     images. The adversarial and the VGG loss leave colours free to drift. Unlike the L1
     between pixels, this distance does not object to invented texture. Rows and columns
     after the last whole block do not count.
