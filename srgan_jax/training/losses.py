@@ -57,8 +57,8 @@ def colour_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.
     after the last whole block do not count.
     """
     block = (COLOUR_BLOCK, COLOUR_BLOCK)
-    means = [nn.avg_pool(images, block, strides=block) for images in (a, b)]
-    return absolute_distance(*means, reduction)
+    a, b = (nn.avg_pool(images, block, strides=block) for images in (a, b))
+    return absolute_distance(a, b, reduction)
 
 
 def adversarial_loss(logits: jax.Array, form: str = "non_saturating") -> jax.Array:
