@@ -35,6 +35,7 @@ PROGRAM = (
 )
 BUCKET = "bucket"
 LATENCY = 0.2  # seconds
+PATIENCE = 60  # seconds to wait for the server's start and end
 HOP_BY_HOP = ("connection", "transfer-encoding")
 
 LATE, CUT, LOST = "late", "cut", "lost"
@@ -148,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, body: bytes, length: int
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Sends `length` bytes of the body; waits for an answer if these are all."""
-        upstream = http.client.HTTPConnection(self.server.server, timeout=60)
+        upstream = http.client.HTTPConnection(self.server.server, timeout=PATIENCE)
         with contextlib.closing(upstream):
             upstream.putrequest(
                 self.command, self.path, skip_host=True, skip_accept_encoding=True
@@ -211,22 +212,25 @@ def started(root: Path) -> Iterator[Proxy]:
         server = subprocess.Popen(
             [PROGRAM, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        thread = threading.Thread(target=proxy.serve_forever)
+        # A daemon, so that it never keeps an interrupted test process alive.
+        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
         thread.start()
         try:
-            _wait(
-                lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/storage/v1/b")
-            )
+            address = f"http://127.0.0.1:{port}/storage/v1/b"
+            _wait(lambda: urllib.request.urlopen(address, timeout=PATIENCE))
             yield proxy
         finally:
-            proxy.shutdown()
-            thread.join()
             server.kill()
-            server.wait()
+            server.wait(PATIENCE)
+            # `proxy.shutdown` would wait without a time limit.
+            stopping = threading.Thread(target=proxy.shutdown, daemon=True)
+            stopping.start()
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "the proxy does not stop"
 
 
 def _wait(attempt: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while True:
         try:
             return attempt().close()

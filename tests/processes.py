@@ -56,7 +56,7 @@ class Process:
     def stop(self) -> None:
         if self.runs():
             self._process.kill()
-            self._process.wait()
+            self._process.wait(PATIENCE)
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def test_a_second_run_on_the_same_host_is_refused_at_once(tmp_path, said):
 
 def test_the_lock_of_a_dead_process_is_replaced_at_once(tmp_path, said):
     process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
+    process.wait(60)
     write(tmp_path, process.pid)
     began = time.monotonic()
     with Lock(tmp_path, said.append):
@@ -79,7 +79,7 @@ def test_a_lock_that_another_host_refreshes_is_respected(tmp_path, said):
     timer.start()
     with pytest.raises(LockError, match="process 1 on elsewhere"):
         Lock(tmp_path, said.append).__enter__()
-    timer.join()
+    timer.join(60)
     assert path.exists()
 
 
