@@ -3,10 +3,13 @@
 # hosts, trains, follows the log, and deletes the slice. After a preemption it creates the
 # slice again and continues.
 #
-#   scripts/tpu.sh [--dry-run] [--keep] NAME ZONE TYPE VERSION REPOSITORY TRAIN_FLAG...
+#   scripts/tpu.sh [--dry-run] [--keep] [--attach] NAME ZONE TYPE VERSION REPOSITORY \
+#       TRAIN_FLAG...
 #
 #   --dry-run  prints the commands of an undisturbed training and runs none of them
 #   --keep     does not delete the slice at the end
+#   --attach   follows the training that an earlier call of this script has started; give
+#              the same arguments
 #   NAME       name of the slice, such as srgan
 #   ZONE       such as us-west4-a
 #   TYPE       accelerator type, such as v5litepod-256
@@ -15,14 +18,20 @@
 #   TRAIN_FLAG flags of train.py; --workdir must be in a bucket, or on a file system that
 #              outlives the slice
 #
-# CREATE_FLAGS holds further flags for the creation, "--spot" by default. Every command is
-# printed before it runs. Exit status: that of the training, or 1 if a command fails.
+# CREATE_FLAGS holds further flags for the creation, "--spot" by default. TFDS_DATA_DIR and
+# LIBTPU_INIT_ARGS are set on the hosts too, if they are set here. Every command is printed
+# before it runs. Exit status: that of the training, or 1 if a command fails.
 set -uo pipefail
 
-dry_run=false keep=false
-while [[ ${1-} == --dry-run || ${1-} == --keep ]]; do
-  [[ $1 == --keep ]] && keep=true || dry_run=true
-  shift
+dry_run=false keep=false attach=false
+while [[ ${1-} == --* ]]; do
+  case $1 in
+    --dry-run) dry_run=true ;;
+    --keep) keep=true ;;
+    --attach) attach=true ;;
+    *) set -- ;; # prints the usage below
+  esac
+  shift || break
 done
 if (($# < 6)); then
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
@@ -34,16 +43,27 @@ if [[ " $* " != *" --workdir="* ]]; then
   echo "error: give --workdir=gs://BUCKET/RUN, or the run is lost with the slice" >&2
   exit 2
 fi
-billed="the slice $name may still exist and be billed; delete it with: \
-gcloud compute tpus queued-resources delete $name --zone=$zone --force --quiet"
+follow_or=
+command="venv/bin/python train.py --distributed ${*@Q}"
+for variable in TFDS_DATA_DIR LIBTPU_INIT_ARGS; do
+  [[ -v $variable ]] && command="$variable=${!variable@Q} $command"
+done
+# Each host starts again by itself if the run was told to stop and has saved.
+loop="status=75; while [ \$status -eq 75 ]; do $command; status=\$?; done > train.log 2>&1; \
+echo \$status > status"
 
 run() { # prints a command and runs it
   printf '+ %s\n' "${*@Q}" >&2
   $dry_run || "$@"
 }
 
+billed() {
+  echo "the slice $name may still exist and be billed; ${follow_or}delete it with: gcloud \
+compute tpus queued-resources delete $name --zone=$zone --force --quiet"
+}
+
 fail() {
-  echo "error: $1 failed; $billed" >&2
+  echo "error: $1 failed; $(billed)" >&2
   exit 1
 }
 
@@ -61,49 +81,54 @@ create() {
   # shellcheck disable=SC2086 # CREATE_FLAGS may hold several flags
   tpus queued-resources create "$name" --node-id="$name" --accelerator-type="$type" \
     --runtime-version="$version" ${CREATE_FLAGS---spot} || fail "the creation"
-  while :; do
+  while :; do # a request may wait for a free slice for days
     now=$(state) || fail "the request for the slice's state"
     $dry_run || [[ $now == ACTIVE ]] && break
     [[ $now == FAILED || $now == SUSPENDED ]] && fail "the creation (state $now)"
+    echo "state: $now" >&2
     sleep "${POLL_SECONDS:-30}"
   done
   on all "rm -rf srgan_jax && git clone --quiet ${repository@Q} srgan_jax && cd srgan_jax && \
-pip install --quiet uv && python3 -m uv venv --python 3.12 venv && \
+pip install --quiet uv && python3 -m uv venv --quiet --seed --python 3.12 venv && \
 python3 -m uv pip install --quiet --python venv/bin/python -e '.[tpu,gcs]'" ||
     fail "the installation"
-}
-
-start() { # starts the training on all workers
-  on all "cd srgan_jax && rm -f status && (nohup sh -c \"venv/bin/python train.py \
---distributed ${flags[*]@Q} > train.log 2>&1; echo \\\$? > status\" > /dev/null 2>&1 &)" ||
+  on all "cd srgan_jax && (nohup sh -c ${loop@Q} > /dev/null 2>&1 &)" ||
     fail "the start of the training"
 }
 
-follow() { # follows the first worker's log; returns the status of the training
+follow() { # follows the first worker's log; returns 100 + the status of the training
   on 0 "tail -n +1 -F srgan_jax/train.log 2> /dev/null & until [ -f srgan_jax/status ]; \
-do sleep 1; done; sleep 1; kill \$!; exit \$(cat srgan_jax/status)"
+do sleep 1; done; sleep 1; kill \$!; exit \$((100 + \$(cat srgan_jax/status)))"
 }
 
-flags=("$@")
-create
-start
+trap 'echo "error: interrupted; $(billed)" >&2; exit 130' INT TERM
+
+$attach || create
+follow_or="follow the training with --attach, or "
+broken=0 # connections in a row that did not last for ten minutes
 while :; do
+  began=$SECONDS
   follow
   status=$?
-  if ((status == 75)); then # told to stop, and saved
-    start
-  elif ((status == 255)); then # ssh's own: the connection broke, or the slice is gone
-    now=$(state) || fail "the request for the slice's state"
-    [[ $now == ACTIVE ]] && continue
+  $dry_run && break
+  ((status >= 100 && status < 255)) && break
+  # gcloud's own failure: there is no connection, or no slice any more.
+  now=$(state) || fail "the request for the slice's state"
+  if [[ $now == ACTIVE ]]; then
+    ((SECONDS - began < 600)) && ((broken += 1)) || broken=0
+    ((broken < 10)) || fail "the connection to the first worker"
+    sleep "${POLL_SECONDS:-30}"
+  else
     delete || fail "the deletion of the preempted slice"
     create
-    start
-  else
-    break
   fi
 done
+$dry_run || ((status -= 100))
+if ((status)); then # the log of another worker may say why
+  on all "tail -n 20 srgan_jax/train.log | sed \"s/^/\$(hostname): /\""
+fi
 if $keep; then
-  echo "$billed" >&2
+  billed >&2
 else
   delete || fail "the deletion"
 fi

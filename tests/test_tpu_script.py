@@ -14,7 +14,7 @@ SLICE = ("srgan", "us-west4-a", "v5litepod-16", "v2-alpha-tpuv5-lite", "REPOSITO
 FLAGS = ("--workdir=gs://bucket/a run", "--config.stages.adversarial.content=l1 + mse")
 STEPS = ["create", "describe", "install", "start", "follow", "delete"]
 GCLOUD = f"""#!{sys.executable}
-import json, pathlib, subprocess, sys
+import json, os, pathlib, signal, subprocess, sys
 folder = pathlib.Path(__file__).parent
 arguments = sys.argv[1:]
 command = next((a[10:] for a in arguments if a.startswith("--command=")), "")
@@ -22,6 +22,7 @@ if "git clone" in command:
     step = "install"
 elif command:
     step = "start" if "train.py" in command else "follow"
+    step = "logs" if "tail -n 20" in command else step
 else:
     step = arguments[3]
 with open(folder / "calls", "a") as calls:
@@ -29,16 +30,22 @@ with open(folder / "calls", "a") as calls:
 results = json.loads((folder / "results").read_text())
 result = results.get(step, [0]).pop(0) if results.get(step) else 0
 (folder / "results").write_text(json.dumps(results))
+if step == "install":  # the project is copied anew
+    (folder / "host/srgan_jax/status").unlink(missing_ok=True)
+if result == "SIGTERM":
+    os.kill(os.getppid(), signal.SIGTERM)
+    sys.exit(1)
 if step == "describe":
     print(result or "ACTIVE")
     sys.exit(result == 1)
-if result == 0 and step in ("start", "follow"):
-    result = subprocess.run(["bash", "-c", command], cwd=folder / "host").returncode
+if result == 0 and step in ("start", "follow", "logs"):
+    run = subprocess.run(["bash", "-c", command], cwd=folder / "host", timeout=30)
+    result = run.returncode
 sys.exit(result)
 """
 # Stands in for the hosts' Python: prints the training's flags and ends with a status.
 PYTHON = """#!/bin/sh
-printf '%s\\n' "$@"
+printf '%s\\n' "$TFDS_DATA_DIR" "$@"
 read status < statuses
 sed -i 1d statuses
 exit $status
@@ -59,15 +66,15 @@ def cloud(tmp_path):
     return tmp_path
 
 
-def call(cloud, *options, statuses=(0,), **results):
+def call(cloud, *options, statuses=(0,), environment=(), **results):
     """Runs the script; `results` are the exit statuses or states of a step's calls."""
     (cloud / "results").write_text(json.dumps(results))
     ended = "".join(f"{status}\n" for status in statuses)
     (cloud / "host/srgan_jax/statuses").write_text(ended)
-    environment = os.environ | {"PATH": f"{cloud}:{os.environ['PATH']}"}
+    path = {"PATH": f"{cloud}:{os.environ['PATH']}", "POLL_SECONDS": "0"}
     return subprocess.run(
         [SCRIPT, *options, *SLICE, *FLAGS],
-        env=environment | {"POLL_SECONDS": "0"},
+        env=os.environ | path | dict(environment),
         capture_output=True,
         text=True,
         timeout=60,
@@ -94,41 +101,84 @@ def test_a_dry_run_prints_the_same_commands_and_runs_none(cloud):
     assert printed == call(cloud).stderr
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "follow"])
 def test_a_failing_command_ends_with_what_is_still_billed(cloud, step):
     done = call(cloud, **{step: [1]})
     assert done.returncode == 1
-    if step == "follow":  # the status of the training: the slice is deleted
-        assert steps(cloud) == STEPS
-    else:
-        assert steps(cloud) == STEPS[: STEPS.index(step) + 1]
-        assert (
-            "delete it with: gcloud compute tpus queued-resources delete srgan"
-            in (done.stderr.splitlines()[-1])
-        )
+    assert steps(cloud) == STEPS[: STEPS.index(step) + 1]
+    last = done.stderr.splitlines()[-1]
+    assert "delete it with: gcloud compute tpus queued-resources delete srgan" in last
+    assert ("with --attach" in last) == (step == "delete")
 
 
-def test_a_run_that_was_told_to_stop_is_started_again(cloud):
-    done = call(cloud, statuses=(75, 0))
+def test_a_run_that_was_told_to_stop_is_started_again_on_its_host(cloud):
+    done = call(cloud, statuses=(75, 75, 0))
     assert done.returncode == 0
-    assert steps(cloud) == [*STEPS[:5], "start", "follow", "delete"]
+    assert steps(cloud) == STEPS
+    assert done.stdout.count("train.py") == 3
 
 
-def test_a_preempted_slice_is_created_again(cloud):
-    done = call(cloud, follow=[255], describe=["ACTIVE", "SUSPENDED"])
+@pytest.mark.parametrize("failure", [1, 255])
+def test_a_preempted_slice_is_created_again(cloud, failure):
+    """gcloud ends with 255 if ssh fails, and with 1 if it finds no slice."""
+    done = call(cloud, follow=[failure], describe=["ACTIVE", "SUSPENDED"])
     assert done.returncode == 0
     assert steps(cloud) == [*STEPS[:5], "describe", "delete", *STEPS]
 
 
-def test_a_broken_connection_is_resumed(cloud):
-    done = call(cloud, follow=[255])
+@pytest.mark.parametrize("failure", [1, 255])
+def test_a_broken_connection_is_resumed(cloud, failure):
+    done = call(cloud, follow=[failure])
     assert done.returncode == 0
     assert steps(cloud) == [*STEPS[:5], "describe", "follow", "delete"]
 
 
-def test_a_failed_training_deletes_the_slice_and_keeps_its_status(cloud):
-    assert call(cloud, statuses=(3,)).returncode == 3
-    assert steps(cloud)[-1] == "delete"
+def test_a_connection_that_always_breaks_ends_and_can_be_attached_to(cloud):
+    done = call(cloud, follow=[255] * 20)
+    assert done.returncode == 1
+    assert steps(cloud).count("follow") == 10
+    assert "follow the training with --attach" in done.stderr.splitlines()[-1]
+    (cloud / "calls").unlink()
+    done = call(cloud, "--attach")
+    assert done.returncode == 0
+    assert steps(cloud) == ["follow", "delete"]
+    assert "train.py" in done.stdout
+
+
+def test_a_slice_that_is_not_there_yet_is_waited_for(cloud):
+    done = call(cloud, describe=["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"])
+    assert done.returncode == 0
+    assert "state: WAITING_FOR_RESOURCES\n" in done.stderr
+    assert steps(cloud) == ["create", *["describe"] * 3, *STEPS[2:]]
+
+
+def test_a_failed_training_shows_all_logs_and_keeps_its_status(cloud):
+    done = call(cloud, statuses=(3,))
+    assert done.returncode == 3
+    assert steps(cloud) == [*STEPS[:5], "logs", "delete"]
+    assert f": {FLAGS[0]}\n" in done.stdout
+
+
+@pytest.mark.parametrize("step", ["create", "follow"])
+def test_an_interrupted_script_says_what_is_still_billed(cloud, step):
+    done = call(cloud, **{step: ["SIGTERM"]})
+    assert done.returncode == 130
+    assert steps(cloud)[-1] == step
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: interrupted; the slice srgan may still exist")
+    assert ("with --attach" in last) == (step == "follow")
+
+
+def test_the_environment_is_set_on_the_hosts(cloud):
+    done = call(cloud, environment={"TFDS_DATA_DIR": "gs://bucket/a b"})
+    assert done.stdout.splitlines()[-5] == "gs://bucket/a b"
+
+
+def test_an_unknown_option_prints_the_usage(cloud):
+    done = call(cloud, "--kep")
+    assert done.returncode == 2
+    assert "--keep     does not delete" in done.stderr
+    assert steps(cloud) == []
 
 
 def test_the_slice_can_be_kept(cloud):
