@@ -142,6 +142,70 @@ def test_the_files_of_other_sources_make_room(photographs, tmp_path, monkeypatch
     assert list((tmp_path / "new").iterdir()) == []  # no room, and no error
 
 
+def kept_bytes(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """Returns a function that sets the size of the disk with the folder `cache`."""
+    folder = tmp_path / "cache"
+
+    def resize(size):
+        monkeypatch.setattr(
+            shutil,
+            "disk_usage",
+            lambda _: shutil._ntuple_diskusage(size, 0, size - kept_bytes(folder)),
+        )
+        return folder
+
+    return resize
+
+
+def test_the_cache_never_takes_more_than_half_of_the_disk(tmp_path, bucket, small_disk):
+    upload(tiny.photographs(tmp_path / "hr"), bucket)
+    files = bucket.files()
+    size = sum(path.stamp[1] for path in files)
+    folder = small_disk(size)
+    for _ in range(2):  # starts
+        cache = file_cache.FileCache(folder / "a", files)
+        for path in files:
+            cache.read(path)
+        assert size / 3 < kept_bytes(folder) <= size / 2
+
+
+def test_the_folders_of_pairs_share_one_cache(
+    tmp_path, bucket, bucket_proxy, small_disk
+):
+    for name, side in (("hr", 32), ("lr", 16)):
+        upload(tiny.photographs(tmp_path / name, side=side), bucket / name)
+    size = sum(path.stamp[1] for path in bucket.files())
+    folder = small_disk(size)
+    opened = sources.open_source(
+        f"pairs:{bucket}/hr,{bucket}/lr", minimum_size=16, scale=2, file_cache=folder
+    )
+    for i in range(len(opened)):
+        assert opened.lr.image(i).shape == (16, 16, 3)
+        assert opened.image(i).shape == (32, 32, 3)
+    assert size / 3 < kept_bytes(folder) <= size / 2
+    bucket_proxy.requests.clear()
+    opened.lr.image(0)
+    assert bucket_proxy.requests == []
+
+
+def test_outdated_and_unfinished_files_of_the_cache_are_deleted(photographs, tmp_path):
+    _, remote = photographs
+    path, folder = remote / "1.png", tmp_path / "cache/a"
+    for data in (b"first", b"second"):
+        path.write_bytes(data)
+        (listed,) = (file for file in remote.files() if file == path)
+        assert file_cache.FileCache(folder, [listed]).read(listed) == data
+    (folder / ".0123.part").write_bytes(b"killed")
+    (kept,) = (p for p in folder.iterdir() if p.read_bytes() == b"second")
+    file_cache.FileCache(folder, [listed])
+    assert list(folder.iterdir()) == [kept]
+
+
 def test_an_image_that_vanishes_is_named(photographs, monkeypatch):
     monkeypatch.setattr(source, "RETRY_SECONDS", (0.01,))
     _, remote = photographs

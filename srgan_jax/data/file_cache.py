@@ -2,9 +2,10 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from srgan_jax.buckets import BucketPath
@@ -14,10 +15,11 @@ from srgan_jax.paths import replacing, stamp
 class FileCache:
     """A folder of files that were read from a bucket; a new generation is a new file.
 
-    It grows by at most half of the space that is free when it is opened. Nothing is
-    evicted from then on, since an epoch reads every file once, so any file is as useful
-    on the disk as any other. The folders of other sources beside it are deleted, oldest
-    first, if this source would not fit.
+    It takes at most half of the space that would be free without it. Nothing is evicted
+    during a run, since an epoch reads every file once, so any file is as useful on the
+    disk as any other. When it is opened, files that the source no longer has are
+    deleted, and the folders of other sources beside it, oldest first, if this source
+    would not fit.
 
     Args:
       directory: the folder for this source; it is created.
@@ -29,13 +31,21 @@ class FileCache:
         directory.touch()  # the newest among the folders beside it
         self._directory = directory
         self._lock = threading.Lock()
+        known = {_name(file) for file in files}
+        used = 0
+        for kept, status in _listed(directory):
+            if kept.name in known:
+                used += status.st_size
+            else:
+                kept.unlink(missing_ok=True)
         needed = sum(stamp(file)[1] for file in files)
-        others = [path for path in directory.parent.iterdir() if path != directory]
-        for other in sorted(others, key=lambda path: path.stat().st_mtime):
-            if self._free() >= needed:
+        others = [(s.st_mtime, p) for p, s in _listed(directory.parent)]
+        for _, other in sorted(others):
+            if self._largest(used) >= needed:
                 break
-            shutil.rmtree(other, ignore_errors=True)
-        self._room = self._free()
+            if other != directory:
+                shutil.rmtree(other, ignore_errors=True)
+        self._room = self._largest(used) - used
 
     def read(self, path: BucketPath) -> bytes:
         """Returns the contents of a file.
@@ -43,9 +53,8 @@ class FileCache:
         Raises:
           OSError: the file is neither here nor in the bucket, or cannot be read.
         """
-        generation, size = stamp(path)
-        name = hashlib.sha256(f"{path}#{generation}".encode()).hexdigest()
-        kept = self._directory / name
+        _, size = stamp(path)
+        kept = self._directory / _name(path)
         with contextlib.suppress(OSError):
             data = kept.read_bytes()
             if len(data) == size:  # a crash of the machine may have cut it off
@@ -59,5 +68,17 @@ class FileCache:
                 unfinished.write_bytes(data)
         return data
 
-    def _free(self) -> int:
-        return shutil.disk_usage(self._directory).free // 2
+    def _largest(self, used: int) -> int:
+        """Half of the space that would be free without the `used` bytes."""
+        return (shutil.disk_usage(self._directory).free + used) // 2
+
+
+def _listed(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # deleted by another process
+            yield path, path.stat()
+
+
+def _name(path: BucketPath) -> str:
+    generation, _ = stamp(path)
+    return hashlib.sha256(f"{path}#{generation}".encode()).hexdigest()

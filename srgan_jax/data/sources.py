@@ -166,10 +166,10 @@ def _pairs(
             pairs.check_sizes(pair, hr[:2], lr[:2], scale)
         both.append(lr if isinstance(lr, ImageError) else hr)
     kept = _usable(spec, hr_labels, both, minimum_size)
-    load_lr = _file_reader(lr_files, file_cache, lr_dir)
-    lr_source = _source(spec, lr_labels, load_lr, lr_found, kept)
-    load_hr = _file_reader(hr_files, file_cache, hr_dir)
-    return _source(spec, hr_labels, load_hr, hr_found, kept, lr_source)
+    # One cache for both, since a cache makes room by deleting others.
+    load = _file_reader(hr_files + lr_files, file_cache, hr_dir, lr_dir)
+    lr_source = _source(spec, lr_labels, lambda i: load(len(files) + i), lr_found, kept)
+    return _source(spec, hr_labels, load, hr_found, kept, lr_source)
 
 
 def _tfds(spec: str, name: str, split: str, minimum_size: int) -> Source:
@@ -197,17 +197,22 @@ def _scikit_image(spec: str, names: Sequence[str], minimum_size: int) -> Source:
 
 
 def _file_reader(
-    files: Sequence[AnyPath], file_cache: Path | None, folder: AnyPath
+    files: Sequence[AnyPath], file_cache: Path | None, *folders: AnyPath
 ) -> Callable[[int], bytes]:
     """Returns a function that reads a file, given its index."""
     in_bucket = [path for path in files if isinstance(path, BucketPath)]
-    if in_bucket and file_cache is not None:
-        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-        cache = FileCache(file_cache / name, in_bucket)
-        return lambda index: read(
-            lambda: cache.read(in_bucket[index]), printable(in_bucket[index])
-        )
-    return lambda index: read(files[index].read_bytes, printable(files[index]))
+    if not in_bucket or file_cache is None:
+        return lambda index: read(files[index].read_bytes, printable(files[index]))
+    name = hashlib.sha256("\0".join(map(str, folders)).encode()).hexdigest()[:16]
+    cache = FileCache(file_cache / name, in_bucket)
+
+    def load(index: int) -> bytes:
+        path = files[index]
+        if not isinstance(path, BucketPath):  # one folder of pairs may be local
+            return read(path.read_bytes, printable(path))
+        return read(lambda: cache.read(path), printable(path))
+
+    return load
 
 
 def _usable(
