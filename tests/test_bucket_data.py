@@ -11,11 +11,11 @@ import tiny
 from PIL import Image
 from typer.testing import CliRunner
 
-from srgan_jax import bucket_client
+from srgan_jax import bucket_client, buckets
 from srgan_jax.cli import data as cli_data
 from srgan_jax.cli import weights as cli_weights
 from srgan_jax.cli.main import app
-from srgan_jax.data import file_cache, pipeline, source, sources
+from srgan_jax.data import file_cache, pipeline, scan, source, sources
 from srgan_jax.data.evaluation_sets import evaluation_pairs
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.evaluation import datasets, rows
@@ -366,15 +366,69 @@ def test_a_lock_survives_faults(bucket, bucket_proxy, fault):
     assert len(bucket_proxy.failed) == 2
 
 
+def test_a_new_lock_is_never_read_with_the_time_of_an_old_one(bucket, monkeypatch):
+    """It would count as stale and be removed."""
+    path = bucket / lock.NAME
+    path.write_bytes(b"old")
+    _, _, old = path.status()
+
+    def then_replace(method):
+        def replaced(self):
+            answer = method(self)
+            self.write_bytes(b"new")
+            return answer
+
+        return replaced
+
+    for name in ("status", "read_text"):
+        changed = then_replace(getattr(buckets.BucketPath, name))
+        monkeypatch.setattr(buckets.BucketPath, name, changed)
+    text, touched = lock._InBucket(path).read()
+    assert (text, touched > old) == ("old", True)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda folder: checkpoint.read_description(folder, 1),
+        lambda folder: scan.file_headers("", [folder / "a.png"], ["a"], folder / "i"),
+        lambda folder: scan.read_listing(folder, folder / "i"),
+        lambda folder: scan._write_index(folder / "i", {}),
+    ],
+)
+def test_a_bucket_that_does_not_answer_is_not_taken_for_a_missing_file(
+    bucket, bucket_proxy, monkeypatch, read
+):
+    monkeypatch.setattr(bucket_client, "RETRY_SECONDS", 0.5)
+    bucket_proxy.plan("", 503, times=None)
+    with pytest.raises(bucket_client.BucketError, match="did not answer"):
+        read(bucket)
+
+
+def test_checkpoints_that_cannot_be_listed_are_named(bucket, bucket_proxy):
+    bucket_proxy.plan("", 403, times=None)
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        checkpoint.Checkpoints(bucket / "checkpoints", keep=1, fingerprint="")
+    assert str(caught.value).startswith(f"the checkpoints in {bucket}/checkpoints cann")
+    assert str(caught.value).endswith("; solve this and run the same command again")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture
-def dataset(bucket, monkeypatch):
-    """Defines a TFDS dataset; TFDS_DATA_DIR is in the bucket."""
+def tfds(bucket, monkeypatch):
+    """Returns TFDS with its TFDS_DATA_DIR in the bucket."""
     monkeypatch.setenv("TFDS_DATA_DIR", f"{bucket}/tfds")
     import_tensorflow()  # before TFDS, which would import it with accelerators
     import tensorflow_datasets as tfds
 
     # TFDS reads the environment only once, when it is imported.
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", f"{bucket}/tfds")
+    return tfds
+
+
+@pytest.fixture
+def dataset(tfds):
+    """Defines a TFDS dataset and returns its images."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 40, 48, 3), dtype=np.uint8)
 
@@ -409,6 +463,16 @@ def test_a_tfds_dataset_is_prepared_in_a_bucket_and_read(dataset, bucket, bucket
     ours = {opened.image(i).tobytes() for i in range(len(opened))}
     assert ours == {image.tobytes() for image in dataset}
     assert any("array_record" in request for request in bucket_proxy.requests)
+
+
+@pytest.mark.usefixtures("tfds")
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_tfds_directory_that_cannot_be_used_is_named(status, bucket_proxy):
+    bucket_proxy.plan("", status, times=None)
+    with pytest.raises(source.SourceError) as caught:
+        sources.open_source("tfds:div2k", minimum_size=32)
+    assert str(caught.value).startswith("the TFDS dataset 'div2k' cannot be opened")
+    assert "\n" not in str(caught.value)
 
 
 def test_only_tfds_datasets_are_prepared():

@@ -83,6 +83,33 @@ def test_a_lock_that_another_host_refreshes_is_respected(tmp_path, said):
     assert path.exists()
 
 
+def test_a_lock_whose_time_lies_in_the_future_is_replaced(tmp_path, said):
+    """The clock of the host that died was wrong, or that of this one is."""
+    write(tmp_path, 1, host="elsewhere", age=-3600)
+    with Lock(tmp_path, said.append):
+        pass
+    assert "process 1 on elsewhere; waiting" in said[0]
+
+
+def test_a_storage_that_does_not_answer_does_not_hold_up_the_end(
+    tmp_path, said, monkeypatch
+):
+    monkeypatch.setattr(lock, "EXIT_TIMEOUT", 0.1)
+    begun, answer = threading.Event(), threading.Event()
+
+    def touch(self, text):
+        begun.set()
+        return answer.wait(60)
+
+    monkeypatch.setattr(lock._OnDisk, "touch", touch)
+    began = time.monotonic()
+    with Lock(tmp_path, said.append) as held:
+        assert begun.wait(60)
+    assert time.monotonic() - began < 30
+    answer.set()
+    held._thread.join(60)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "a"}'])
 def test_a_truncated_lock_is_replaced_once_it_is_stale(tmp_path, said, text):
     (tmp_path / lock.NAME).write_text(text)

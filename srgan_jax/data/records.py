@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from srgan_jax import paths
+from srgan_jax.bucket_client import BucketError
 from srgan_jax.buckets import BucketPath
 from srgan_jax.data.quiet_tf import import_tensorflow
 from srgan_jax.data.source import SourceError, read
@@ -46,6 +47,19 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
         paths.parse(os.environ.get("TFDS_DATA_DIR", ""))
     except ValueError as error:
         raise SourceError(f"TFDS_DATA_DIR={error}") from error
+    try:
+        return _open(name, split)
+    except (SourceError, BucketError):
+        raise
+    except Exception as error:  # TFDS and the drivers of storage raise anything
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        raise SourceError(
+            f"the TFDS dataset {name!r} cannot be opened ({reason}); solve this and "
+            f"run the same command again, or {_ALTERNATIVES}"
+        ) from error
+
+
+def _open(name: str, split: str) -> tuple[list[str], Callable[[int], bytes]]:
     builder = _builder(name)
     feature = next((f for f in ("hr", "image") if f in builder.info.features), None)
     if feature is None:

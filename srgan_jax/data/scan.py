@@ -22,6 +22,7 @@ from typing import TypeVar
 from rich import progress
 
 from srgan_jax import console, paths
+from srgan_jax.bucket_client import BucketError
 from srgan_jax.buckets import BucketPath
 from srgan_jax.data.source import SourceError
 from srgan_jax.images import decode
@@ -165,6 +166,8 @@ def _read_index(path: AnyPath) -> dict[str, Entry]:
     """Reads an index; returns an empty one if the file is missing or damaged."""
     try:
         entries = json.loads(path.read_text())
+    except BucketError:
+        raise  # the file may be intact
     except (OSError, ValueError):
         return {}
     if not isinstance(entries, dict):
@@ -183,6 +186,8 @@ def _write_index(path: AnyPath, entries: dict[str, Entry]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with paths.replacing(path) as unfinished:
             unfinished.write_text(json.dumps(entries))
+    except BucketError:
+        raise  # the other hosts of the run wait for it
     except OSError as error:
         logger.warning(
             "cannot write the index; the next start reads all headers again: %s", error

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import unflatten_dict
 from orbax.checkpoint import args
 
+from srgan_jax.bucket_client import BucketError
 from srgan_jax.buckets import BucketPath
 from srgan_jax.paths import AnyPath
 from srgan_jax.training.stages import Stage
@@ -52,6 +53,9 @@ class Checkpoints:
           keep: number of checkpoints to keep; a new one replaces the oldest.
           fingerprint: fingerprint of the training images.
           config: the run's config.json; each checkpoint keeps a copy.
+
+        Raises:
+          CheckpointError: the directory cannot be listed.
         """
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(keep)
@@ -59,11 +63,12 @@ class Checkpoints:
         self._directory = directory
         self._fingerprint = fingerprint
         self._config = config
-        self._manager = ocp.CheckpointManager(
-            os.fspath(directory.absolute()),
-            options=options,
-            item_names=("state", "generator", "stage"),
-        )
+        with self._managing():
+            self._manager = ocp.CheckpointManager(
+                os.fspath(directory.absolute()),
+                options=options,
+                item_names=("state", "generator", "stage"),
+            )
         self._distributed = jax.distributed.is_initialized()
         self._in_bucket = isinstance(directory, BucketPath)
 
@@ -97,7 +102,8 @@ class Checkpoints:
         """Deletes the checkpoints of later steps, since these will be trained again."""
         for later in self.all_steps():
             if later > step:
-                self._manager.delete(later)
+                with self._managing():
+                    self._manager.delete(later)
 
     def save(self, step: int, state: TrainState, stage: str, first: int) -> None:
         """Saves in the background; returns once the arrays are copied.
@@ -187,6 +193,16 @@ class Checkpoints:
             f"({_first_line(error)}); if it is damaged, move that folder away and run "
             f"the same command to {rest}"
         )
+
+    @contextlib.contextmanager
+    def _managing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # storage drivers raise anything
+            raise CheckpointError(
+                f"the checkpoints in {self._directory} cannot be listed or deleted "
+                f"({_first_line(error)}); solve this and run the same command again"
+            ) from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -298,6 +314,8 @@ def read_description(directory: AnyPath, step: int) -> dict[str, Any]:
     """Reads the description of one checkpoint; see `newest_description`."""
     try:
         return dict(json.loads((directory / f"{step}/stage/metadata").read_text()))
+    except BucketError:
+        raise  # the file may be intact
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -24,6 +24,7 @@ from srgan_jax.paths import AnyPath
 NAME = "lock.json"
 HEARTBEAT = 10.0  # seconds
 STALE_AFTER = 60.0  # seconds
+EXIT_TIMEOUT = 30.0  # seconds to wait for a heartbeat that storage holds up
 
 
 class LockError(ValueError):
@@ -89,7 +90,7 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self._released.set()
-        self._thread.join()
+        self._thread.join(EXIT_TIMEOUT)
         with contextlib.suppress(OSError):
             self._file.remove(self._text)
 
@@ -121,12 +122,15 @@ class Lock:
                 f"{holder.host}; waiting up to {STALE_AFTER:.0f} s to see whether it "
                 "is still running"
             )
+        ends = time.monotonic() + STALE_AFTER  # should the clocks disagree
         while first and holder and not holder.is_stale:
             if holder.is_here or holder.touched != first.touched:
                 raise LockError(
                     f"{self._workdir} is in use by process {holder.pid} on "
                     f"{holder.host}; stop that run or choose another --workdir"
                 )
+            if time.monotonic() > ends:
+                break
             time.sleep(min(HEARTBEAT / 10, 1))
             holder = self._read()
         if holder is not None:  # not released in the meantime
@@ -201,8 +205,10 @@ class _InBucket:
         return self._replace(0, text)
 
     def read(self) -> tuple[str, float]:
-        _, _, touched = self._path.status()
-        return self._path.read_text(), touched
+        # In this order, an old text with a new time is possible, which counts as alive,
+        # but never a new text with an old time.
+        text = self._path.read_text()
+        return text, self._path.status()[2]
 
     def touch(self, text: str) -> bool:
         generation, _, _ = self._path.status()
