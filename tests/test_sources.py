@@ -159,6 +159,28 @@ def test_a_deleted_file_is_named(tmp_path, monkeypatch):
         source.image(0)
 
 
+@pytest.mark.parametrize(("patience", "attempts"), [(60, 3), (-1, 1)])
+def test_a_record_that_cannot_be_read_is_named_with_the_reason(
+    monkeypatch, patience, attempts
+):
+    """An attempt that took long is not repeated."""
+    monkeypatch.setattr(source_module, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(source_module, "PATIENCE", patience)
+    calls = []
+
+    def load():
+        calls.append(1)
+        raise RuntimeError("no access\nto the bucket")
+
+    with pytest.raises(source_module.UnreadableError) as caught:
+        source_module.read(load, "images/train[3]")
+    assert str(caught.value) == (
+        "images/train[3]: cannot be read (no access); restore the file and run the "
+        "same command again"
+    )
+    assert len(calls) == attempts
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_every_mode_is_read_as_rgb(tmp_path, mode):
     grey = np.linspace(0, 255, 20 * 30).reshape(20, 30).astype(np.uint8)

@@ -21,6 +21,7 @@ Image = npt.NDArray[np.uint8]
 
 # Waits between attempts to read a file: a network mount may come back within seconds.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+PATIENCE = 60.0  # seconds
 
 
 class SourceError(ValueError):
@@ -93,21 +94,32 @@ def printable(path: str | os.PathLike[str]) -> str:
 def read(load: Callable[[], bytes], label: str) -> bytes:
     """Calls `load`; if that fails, tries again after each of `RETRY_SECONDS`.
 
+    An attempt that takes longer than `PATIENCE` is the last one, since the library that
+    reads has tried again itself.
+
     Raises:
       UnreadableError: every attempt failed; the message begins with `label`.
     """
-    for seconds in RETRY_SECONDS:
+    waits = iter(RETRY_SECONDS)
+    while True:
+        began = time.monotonic()
         try:
             return load()
         except BucketError as error:  # after having tried for minutes
             raise UnreadableError(str(error)) from error
         except Exception as error:  # TFDS raises exceptions of any type
-            logger.warning("%s; trying again", decode.describe_error(label, error))
-            time.sleep(seconds)
-    try:
-        return load()
-    except Exception as error:
-        failure = decode.describe_error(label, error)
-        raise UnreadableError(
-            f"{failure}; restore the file and run the same command again"
-        ) from error
+            failure = f"{label}: {_reason(error)}"
+            seconds = next(waits, None)
+            if seconds is None or time.monotonic() - began > PATIENCE:
+                raise UnreadableError(
+                    f"{failure}; restore the file and run the same command again"
+                ) from error
+        logger.warning("%s; trying again", failure)
+        time.sleep(seconds)
+
+
+def _reason(error: Exception) -> str:
+    known: str | None = getattr(error, "strerror", None)
+    return known or (
+        f"cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
+    )
