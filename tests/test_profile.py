@@ -54,6 +54,25 @@ def test_a_trace_ends_with_the_run(tmp_path):
     assert run(tmp_path, 2, 10, 4) == [False, False, False, True]
 
 
+@pytest.mark.parametrize("reason", [None, "a loss is not finite"])
+def test_a_failed_upload_does_not_hide_why_the_run_failed(
+    tmp_path, monkeypatch, reason
+):
+    def fail(_):
+        raise OSError("no bucket")
+
+    monkeypatch.setattr(profile.Staging, "upload", fail)
+    monkeypatch.setattr(profile.jax.profiler, "start_trace", lambda _: None)
+    monkeypatch.setattr(profile.jax.profiler, "stop_trace", lambda: None)
+    with (
+        pytest.raises(OSError if reason is None else ValueError, match=reason),
+        Profile(tmp_path, range(1, 9), range(1, 9)) as traced,
+    ):
+        traced.before(1, 0)
+        if reason is not None:
+            raise ValueError(reason)
+
+
 def test_nothing_is_traced_by_default(tmp_path):
     run(tmp_path, 0, 0, 4)
     assert not any(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Traces steps with JAX's profiler, for TensorBoard's profile page."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -46,10 +47,12 @@ class Profile:
     def __enter__(self) -> "Profile":
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        if self._tracing:
-            self._stop()
-        self._staging.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # Don't let a failed upload mask the original exception.
+        unfinished = contextlib.suppress(OSError) if error else contextlib.nullcontext()
+        with contextlib.closing(self._staging), unfinished:
+            if self._tracing:
+                self._stop()
 
     def _stop(self) -> None:
         jax.profiler.stop_trace()

@@ -3,7 +3,7 @@
 Only process 0 writes. A resumed run continues its metrics file from the checkpoint's
 step: lines of later steps are removed, since these steps will be trained again. If the
 log cannot be written, the run stops. In a bucket, lines and events appear with the next
-upload: before each checkpoint, and otherwise some seconds after they were written.
+upload: before each checkpoint, and otherwise every half a minute.
 """
 
 import contextlib

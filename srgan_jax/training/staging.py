@@ -11,7 +11,9 @@ from pathlib import Path
 
 from srgan_jax.paths import AnyPath
 
-SECONDS_BETWEEN_UPLOADS = 5.0  # a bucket accepts one write per object and second
+# The run waits for an upload of several requests. A bucket accepts one write per object
+# and second.
+SECONDS_BETWEEN_UPLOADS = 30.0
 
 
 class Staging:
