@@ -64,13 +64,15 @@ def test_a_failed_upload_does_not_hide_why_the_run_failed(
     monkeypatch.setattr(profile.Staging, "upload", fail)
     monkeypatch.setattr(profile.jax.profiler, "start_trace", lambda _: None)
     monkeypatch.setattr(profile.jax.profiler, "stop_trace", lambda: None)
-    with (
-        pytest.raises(OSError if reason is None else ValueError, match=reason),
-        Profile(tmp_path, range(1, 9), range(1, 9)) as traced,
-    ):
-        traced.before(1, 0)
-        if reason is not None:
-            raise ValueError(reason)
+
+    def train():
+        with Profile(tmp_path, range(1, 9), range(1, 9)) as traced:
+            traced.before(1, 0)
+            if reason is not None:
+                raise ValueError(reason)
+
+    with pytest.raises(ValueError if reason else OSError, match=reason):
+        train()
 
 
 def test_nothing_is_traced_by_default(tmp_path):
