@@ -171,9 +171,8 @@ def _run(given: flags.FlagValues) -> None:
     print(f"workdir: {workdir}", flush=True)
     if config.deterministic:
         runtime.make_deterministic(workdir)
-    if not given["distributed"].present:
-        runtime.check_alone()
     if not given.distributed:
+        runtime.check_alone(told=bool(given["distributed"].present))
         runtime.reuse_memory()
     start, stop = map(int, given.profile.split(":")) if given.profile else (0, 0)
     loop.train_and_evaluate(

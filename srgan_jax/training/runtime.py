@@ -120,28 +120,33 @@ def initialize_distributed() -> None:
         ) from error
 
 
-def check_alone() -> None:
+def check_alone(*, told: bool) -> None:
     """Checks that this machine does not belong to a pod; for runs of one process.
 
     A forgotten --distributed would start one independent run on each host, or hang.
     This starts JAX, so XLA's options must have been set before.
 
+    Args:
+      told: True if the user has asked for a run of one process (--nodistributed). Then
+        the environment may announce others.
+
     Raises:
       DistributedError: the environment or the TPU's driver announces several processes.
     """
-    announced = {}
-    for name, separator in ANNOUNCEMENTS.items():
+    for name, separator in () if told else ANNOUNCEMENTS.items():
         text = os.environ.get(name, "")
         count = len(text.split(separator)) if separator else _whole_number(text)
-        announced[f"{name}={text}"] = count
-    # On Google Compute Engine the TPU's driver alone knows that there are other hosts.
-    announced["the TPU's driver"] = jax.process_count()
-    for source, count in announced.items():
         if count > 1:
             raise DistributedError(
-                f"{source} announces {count} processes; add --distributed to join "
+                f"{name}={text} announces {count} processes; add --distributed to join "
                 "them, or --nodistributed to train in this process alone"
             )
+    # On Google Compute Engine the TPU's driver alone knows that there are other hosts.
+    if jax.process_count() > 1:
+        raise DistributedError(
+            f"the TPU's driver announces {jax.process_count()} processes, and none of "
+            "them can train alone; add --distributed to join them"
+        )
 
 
 def _whole_number(text: str) -> int:

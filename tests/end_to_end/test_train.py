@@ -138,3 +138,24 @@ def test_jax_s_flags_are_accepted():
     wrong = train("--config=configs/srgan.py", "--jax_debug_nan=1", "--print_config")
     assert wrong.returncode == 2
     assert len(wrong.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--profile=1:2", "PROCESS_COUNT=2 announces 2 processes; add --distributed"),
+        ("--nodistributed", "there is no folder"),  # the next thing that is wrong
+    ],
+)
+def test_a_process_of_several_must_be_told_to_train_alone(
+    tmp_path, monkeypatch, flag, message
+):
+    monkeypatch.setenv("PROCESS_COUNT", "2")
+    missing = f"--config.data.source=folder:{tmp_path}/missing"
+    config = "--config=configs/srgan.py:mse"
+    lpips = "--config.evaluation.lpips=none"
+    done = train(config, missing, lpips, f"--workdir={tmp_path}/run", flag, timeout=300)
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
