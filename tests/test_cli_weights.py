@@ -43,6 +43,14 @@ def generator(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_cache_in_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRGAN_JAX_CACHE", "gs://bucket/cache")
+    done = run("list")
+    assert done.exit_code == 2
+    message = "error: SRGAN_JAX_CACHE=gs://bucket/cache: expected a local path"
+    assert done.stderr.startswith(message)
+
+
 def test_list_shows_every_entry(cache: Path) -> None:
     shown = run("list").stdout
     for name, entry in CATALOG.items():

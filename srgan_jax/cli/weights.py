@@ -32,7 +32,8 @@ def list_(json: Json = False) -> None:
     """List the weights of the catalog, which commands accept by name."""
     from srgan_jax.weights.catalog import CATALOG
 
-    records = [_record(name) for name in CATALOG]
+    with usage_errors():
+        records = [_record(name) for name in CATALOG]
     if json:
         typer.echo(json_.dumps(records, indent=2))
         return

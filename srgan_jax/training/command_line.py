@@ -124,8 +124,8 @@ def main(_: Sequence[str]) -> int | None:
     from srgan_jax.training.run import TrainingError
 
     runtime.silence_libraries()
-    runtime.enable_compilation_cache()
     try:
+        runtime.enable_compilation_cache()
         if given.distributed:
             # If a process dies, JAX aborts the others and prints the reason. The stacks
             # of all threads would hide that reason.

@@ -26,10 +26,17 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def cache_dir() -> Path:
-    """The cache directory: `$SRGAN_JAX_CACHE`, or the platform's default."""
+    """The cache directory: `$SRGAN_JAX_CACHE`, or the platform's default.
+
+    Raises:
+      ValueError: `$SRGAN_JAX_CACHE` is in a bucket.
+    """
     chosen = os.environ.get("SRGAN_JAX_CACHE")
     folder = chosen or platformdirs.user_cache_dir("srgan_jax")
-    return paths.parse_local(folder).expanduser()
+    try:
+        return paths.parse_local(folder).expanduser()
+    except ValueError as error:
+        raise ValueError(f"SRGAN_JAX_CACHE={error}") from error
 
 
 def file_of(name: str) -> Path:

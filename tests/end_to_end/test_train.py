@@ -112,6 +112,17 @@ def test_a_failed_start_says_why_and_leaves_no_directory(tmp_path, flag, message
 
 
 @pytest.mark.end_to_end
+def test_a_cache_in_a_bucket_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("SRGAN_JAX_CACHE", "gs://bucket/cache")
+    done = train("--config=configs/srgan.py", f"--workdir={tmp_path}/run", timeout=300)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: SRGAN_JAX_CACHE=gs://bucket/cache: expected a local path; mount the "
+        "storage as a folder to use its files\n"
+    )
+
+
+@pytest.mark.end_to_end
 def test_print_config_prints_json_that_is_a_configuration(tmp_path):
     fields = ["--config.stages.adversarial.steps=7", "--config.preset=krasserm"]
     override = "--config.generator.bn_epsilon=0.5"
