@@ -97,11 +97,17 @@ def model(record: dict[str, Any], chips: int) -> Step:
     """Models a step from an estimate of `srgan-jax pod --json`.
 
     Raises:
-      ValueError: the estimate is for chips that are not in HOSTS.
+      ValueError: the estimate is for chips that are not in HOSTS, or the step does not
+        fit into their memory.
     """
     kind = record["topology"].partition(":")[0]
     if kind not in HOSTS:
         raise ValueError(f"{kind} is unknown; expected {' or '.join(HOSTS)}")
+    if "collective_bytes" not in record:
+        raise ValueError(
+            f"{record['stage']} does not fit into the memory of {kind}; estimate it "
+            "with a smaller --batch-per-chip"
+        )
     host = HOSTS[kind]
     per_host = min(chips, host.chips)
     hosts = -(-chips // host.chips)
@@ -146,7 +152,10 @@ def main() -> None:
     for record in json.loads(arguments.estimate.read_text()):
         dtype, stage = record["dtype"], record["stage"]
         print(f"{stage} on {record['topology'].partition(':')[0]}, {dtype}:\n")
-        print(*table(record, arguments.chips), "", sep="\n")
+        try:
+            print(*table(record, arguments.chips), "", sep="\n")
+        except ValueError as error:
+            parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -56,3 +56,9 @@ def test_a_table_has_a_row_for_each_number_of_chips():
 def test_unknown_chips_are_refused():
     with pytest.raises(ValueError, match="v9 is unknown; expected v5e or h100"):
         scaling.model(TPU | {"topology": "v9:2x2"}, 4)
+
+
+def test_a_step_that_does_not_fit_is_refused():
+    record = {name: TPU[name] for name in TPU if name != "collective_bytes"}
+    with pytest.raises(ValueError, match="adversarial does not fit into .* of v5e; es"):
+        scaling.model(record, 4)
