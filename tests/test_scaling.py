@@ -60,5 +60,5 @@ def test_unknown_chips_are_refused():
 
 def test_a_step_that_does_not_fit_is_refused():
     record = {name: TPU[name] for name in TPU if name != "collective_bytes"}
-    with pytest.raises(ValueError, match=r"adversarial does not fit into .* of v5e; es"):
+    with pytest.raises(ValueError, match=r"adversarial does not fit into .* of v5e"):
         scaling.model(record, 4)
