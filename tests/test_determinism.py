@@ -62,7 +62,7 @@ def end(workdir):
 runtime.make_deterministic = end
 runpy.run_path("train.py", run_name="__main__")
 """
-    arguments = "--config=configs/srgan.py:quickstart", "--config.deterministic=True"
+    arguments = "--config=configs/srgan.py", "--config.deterministic=True"
     command = [sys.executable, "-c", code, *arguments, f"--workdir={tmp_path / 'run'}"]
     root = Path(__file__).parents[1]
     assert subprocess.run(command, cwd=root, capture_output=True).returncode == 10

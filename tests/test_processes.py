@@ -6,9 +6,13 @@ import time
 import numpy as np
 import pytest
 import tiny
-from processes import examples, generators, losses, saved, until
+from processes import PATIENCE, examples, generators, losses, saved, until
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("processes")]
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.xdist_group("processes"),
+    pytest.mark.timeout(4 * PATIENCE),  # for up to four runs on a busy machine
+]
 
 STEPS = 10  # of each stage
 SETTINGS = (
