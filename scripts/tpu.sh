@@ -92,35 +92,46 @@ create() {
 pip install --quiet uv && python3 -m uv venv --quiet --seed --python 3.12 venv && \
 python3 -m uv pip install --quiet --python venv/bin/python -e '.[tpu,gcs]'" ||
     fail "the installation"
-  on all "cd srgan_jax && (nohup sh -c ${loop@Q} > /dev/null 2>&1 &)" ||
+}
+
+start() { # starts the training on all workers, once an earlier one has ended
+  on all "cd srgan_jax && for i in \$(seq 300); do \
+kill -0 \$(cat pid 2> /dev/null) 2> /dev/null || break; sleep 1; done; rm -f status; \
+(nohup sh -c ${loop@Q} > /dev/null 2>&1 & echo \$! > pid)" ||
     fail "the start of the training"
 }
 
 follow() { # follows the first worker's log; returns 100 + the status of the training
-  on 0 "tail -n +1 -F srgan_jax/train.log 2> /dev/null & until [ -f srgan_jax/status ]; \
-do sleep 1; done; sleep 1; kill \$!; exit \$((100 + \$(cat srgan_jax/status)))"
+  on 0 "tail -n +1 -F srgan_jax/train.log 2> /dev/null & until [ -f srgan_jax/status ] || \
+! kill -0 \$(cat srgan_jax/pid) 2> /dev/null; do sleep 1; done; sleep 1; kill \$!; \
+[ -f srgan_jax/status ] || exit 99; exit \$((100 + \$(cat srgan_jax/status)))"
 }
 
 trap 'echo "error: interrupted; $(billed)" >&2; exit 130' INT TERM
 
-$attach || create
+if ! $attach; then
+  create
+  start
+fi
 follow_or="follow the training with --attach, or "
-broken=0 # connections in a row that did not last for ten minutes
+broken=0 # interruptions in a row that came within ten minutes
 while :; do
   began=$SECONDS
   follow
   status=$?
   $dry_run && break
   ((status >= 100 && status < 255)) && break
-  # gcloud's own failure: there is no connection, or no slice any more.
+  # The training has vanished (99), as by a reboot of the worker. Or gcloud has failed:
+  # there is no connection, or no slice any more.
   now=$(state) || fail "the request for the slice's state"
   if [[ $now == ACTIVE ]]; then
     ((SECONDS - began < 600)) && ((broken += 1)) || broken=0
     ((broken < 10)) || fail "the connection to the first worker"
-    sleep "${POLL_SECONDS:-30}"
+    if ((status == 99)); then start; else sleep "${POLL_SECONDS:-30}"; fi
   else
     delete || fail "the deletion of the preempted slice"
     create
+    start
   fi
 done
 $dry_run || ((status -= 100))

@@ -48,7 +48,8 @@ PYTHON = """#!/bin/sh
 printf '%s\\n' "$TFDS_DATA_DIR" "$@"
 read status < statuses
 sed -i 1d statuses
-exit $status
+[ "$status" = vanish ] && kill -KILL $PPID
+exit ${status:-0}
 """
 
 
@@ -143,6 +144,14 @@ def test_a_connection_that_always_breaks_ends_and_can_be_attached_to(cloud):
     assert done.returncode == 0
     assert steps(cloud) == ["follow", "delete"]
     assert "train.py" in done.stdout
+
+
+def test_a_training_that_has_vanished_is_started_again(cloud):
+    """The worker was rebooted: nothing trains, and there is no status."""
+    done = call(cloud, statuses=("vanish", 0))
+    assert done.returncode == 0
+    again = ["describe", "start", "follow"]
+    assert steps(cloud) == [*STEPS[:5], *again, "delete"]
 
 
 def test_a_slice_that_is_not_there_yet_is_waited_for(cloud):
