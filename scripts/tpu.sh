@@ -49,7 +49,7 @@ for variable in TFDS_DATA_DIR LIBTPU_INIT_ARGS; do
   [[ -v $variable ]] && command="$variable=${!variable@Q} $command"
 done
 # Each host starts again by itself if the run was told to stop and has saved.
-loop="status=75; while [ \$status -eq 75 ]; do $command; status=\$?; done > train.log 2>&1; \
+loop="status=75; while [ \$status -eq 75 ]; do $command; status=\$?; done >> train.log 2>&1; \
 echo \$status > status"
 
 run() { # prints a command and runs it
