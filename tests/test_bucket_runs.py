@@ -162,7 +162,7 @@ def test_a_connection_that_goes_silent_is_given_up(
     bucket_proxy.plan("POST /upload/.*/ocdbt", SILENT)  # by TensorStore
     bucket_proxy.plan("POST /upload/.*/stage/metadata", SILENT)  # by gcsfs
     with begin(run, remote, KILL="SIGTERM@1", SILENCE_SECONDS="2") as (process,):
-        assert process.wait(120) == 75, process.said()
+        assert process.wait() == 75, process.said()
     silent = [request for fault, request in bucket_proxy.failed if fault == SILENT]
     assert len(silent) == 2
     assert len(committed(run)) == 1
