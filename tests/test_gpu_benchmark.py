@@ -89,5 +89,5 @@ def test_it_needs_no_tensorflow():
     code = "import benchmarks.gpu, sys; assert 'tensorflow' not in sys.modules"
     command = [sys.executable, "-c", code]
     root = os.path.dirname(os.path.dirname(gpu.__file__))
-    run = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=600)
     assert run.returncode == 0, run.stderr
