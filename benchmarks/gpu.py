@@ -162,6 +162,7 @@ def compare(
             try:
                 process.submit(prepare, key, work, size, settings).result()
             except Exception as error:  # not enough memory, or no compiler
+                print(f"{key} cannot run: {error}", file=sys.stderr, flush=True)
                 results[key] = type(error).__name__
                 continue
             processes[key], results[key] = process, []

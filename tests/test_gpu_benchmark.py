@@ -58,7 +58,7 @@ def test_pytorch_trains_both_networks():
 def test_the_command_prints_a_table_and_says_what_cannot_run(monkeypatch, capsys):
     def prepare(key, *_):
         if key == ("PyTorch", "TF32"):
-            raise MemoryError
+            raise MemoryError("no room")
         gpu._run = lambda: key
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
@@ -66,7 +66,8 @@ def test_the_command_prints_a_table_and_says_what_cannot_run(monkeypatch, capsys
     monkeypatch.setattr(gpu, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(gpu, "prepare", prepare)
     gpu.main(["--work", "pretrain", "upscaling", "--batches", "2", "--no-compile"])
-    output = capsys.readouterr().out
+    output, said = capsys.readouterr()
+    assert "('PyTorch', 'TF32') cannot run: no room" in said
     assert f"PyTorch {torch.__version__}" in output
     lines = output.splitlines()[2:]
     assert lines[0] == "| program | pretrain, 2 crops | upscaling, 512x512 |"

@@ -10,7 +10,6 @@ import importlib.util
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ from rich.table import Table
 
 from srgan_jax.estimate import hlo
 from srgan_jax.estimate.gpus import GPUS
-from srgan_jax.estimate.step import PodError, compile_stage
+from srgan_jax.estimate.step import PodError, compile_stage, memory_and_collectives
 from srgan_jax.training import steps
 from srgan_jax.training.config import Config, StageConfig
 
@@ -128,30 +127,15 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
 
 def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
     """Returns the compiler's estimates for a compiled program, per chip."""
-    text = compiled.as_text()
-    memory = compiled.memory_analysis()
     flops = compiled.cost_analysis()["flops"]
-    operations = hlo.cycles_by_operation(text)
+    operations = hlo.cycles_by_operation(compiled.as_text())
     cycles = operations.total()
     seconds = cycles / chip.clock
-    collectives = list(hlo.collectives_of(text))
-    # Donated arguments count as outputs too.
-    used = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
-    return {
-        "fits": used <= chip.memory,
-        "memory_bytes": used,
+    return memory_and_collectives(compiled, chip.memory) | {
         "flops": flops,
         "estimated_cycles": cycles,
         "seconds": seconds,
         "utilisation": flops / (seconds * chip.flops),
-        "collectives": dict(Counter(kind for kind, _ in collectives)),
-        "collective_bytes": sum(size for _, size in collectives),
         "operations": [
             {"operation": name, "source": line, "cycles": n, "share": n / cycles}
             for (name, line), n in operations.most_common(SHOWN_OPERATIONS)
