@@ -37,20 +37,22 @@ class Chip:
         JAX's default precision, float32 has the same peak.
       clock: cycles per second.
       memory: bytes of HBM.
+      host: layout of the chips of one host.
       options: libtpu options that make the whole chip one device.
     """
 
     flops: float
     clock: float
     memory: int
+    host: str
     options: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 CHIPS = {
-    "v4": Chip(275e12, 1.05e9, 32 * 2**30, {"chip_config_name": "megacore"}),
-    "v5e": Chip(197e12, 1.5e9, 16 * 2**30),
-    "v5p": Chip(459e12, 1.75e9, 95 * 2**30),
-    "v6e": Chip(918e12, 1.75e9, 32 * 2**30),
+    "v4": Chip(275e12, 1.05e9, 32 * 2**30, "2x2x1", {"chip_config_name": "megacore"}),
+    "v5e": Chip(197e12, 1.5e9, 16 * 2**30, "2x2"),
+    "v5p": Chip(459e12, 1.75e9, 95 * 2**30, "2x2x1"),
+    "v6e": Chip(918e12, 1.75e9, 32 * 2**30, "2x2"),
 }
 
 
@@ -120,8 +122,12 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
     try:
         described = topologies.get_topology_desc(topology, "tpu", **chip.options)
     except jax.errors.JaxRuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise PodError(f"topology {topology!r}: {reason}") from None
+        if "INVALID_ARGUMENT" not in str(error):
+            raise
+        raise PodError(
+            f"topology {topology!r}: the TPU compiler knows no such layout; expected "
+            f"one whose sides are multiples of a host's, such as {name}:{chip.host}"
+        ) from None
     return chip, Mesh(np.array(described.devices).reshape(-1), (steps.AXIS,))
 
 
