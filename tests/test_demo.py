@@ -47,6 +47,8 @@ app()
 pytestmark = pytest.mark.xdist_group("demo")  # one server for all tests
 FIND_BUTTON = """return [...document.querySelectorAll("button, a")].find(
   (b) => b.innerText.trim() === arguments[0] && b.offsetParent !== null)"""
+ALL_IMAGES_LOADED = """return [...document.images].every(
+  (image) => image.complete && image.naturalWidth > 0)"""
 SECONDS = 120  # a busy machine may need this long for a few seconds of work
 
 
@@ -267,6 +269,7 @@ def test_the_slider_of_an_example_moves(page: Page) -> None:
     page.press("Upscale")
     page.wait_for_text("512 x 340 pixels")
     handle = wait_for(lambda: page.all(".inner"), "slider")[0]
+    wait_for(lambda: page.driver.execute_script(ALL_IMAGES_LOADED), "both images")
     before = handle.rect["x"]
     ActionChains(page.driver).drag_and_drop_by_offset(handle, 40, 0).perform()
     wait_for(lambda: handle.rect["x"] > before + 20, "movement")
@@ -299,7 +302,7 @@ def test_a_second_page_waits_and_both_can_cancel(
         page.press("Upscale")
         wait_for(lambda: page.button("Cancel"), "cancel button")
         other.press("Upscale")
-        other.wait_for_text("queue")
+        other.wait_for_text("queue: 1/1")  # a run never shows its place in the queue
         other.press("Cancel")
         other.wait_for_text("Cancelled.")
         assert "Cancelled." not in page.text()

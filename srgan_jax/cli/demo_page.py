@@ -50,9 +50,10 @@ class Handlers:
                 return _shown("Choose a picture first.")
             if not Path(file).exists():  # the page had lost its connection
                 return _shown("The picture was deleted. Choose it again.")
-            progress(None, desc="Loading the generator")
+            progress(0, desc="Loading the generator")
             upscaler: Upscaler = self._load(name)
-            report(0, 1)
+            self._sessions.check(session, run)
+            progress(0, desc="Upscaling")  # the first tile says how many there are
             result = demo_files.upscale(
                 Path(file),
                 self._sessions.folder(session),
