@@ -31,8 +31,9 @@ from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-# Runs the command, and lists the addresses that the process connects to.
-SERVE = """import sys
+# Runs the command, and lists the addresses that the process connects to. An image named
+# slow.png takes longer than any test waits, unless its run is cancelled.
+SERVE = """import sys, time
 
 def note(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
@@ -41,7 +42,22 @@ def note(event, arguments):
         print("contacted", host, flush=True)
 
 sys.addaudithook(note)
+from srgan_jax.cli import demo_files
 from srgan_jax.cli.main import app
+upscale = demo_files.upscale
+
+def upscale_slowly(file, folder, upscaler, max_megapixels, progress):
+    if file.name == "slow.png":
+        try:
+            for done in range(900):
+                time.sleep(0.5)
+                progress(done, 900)
+        except demo_files.Cancelled:
+            print("slow.png was cancelled", flush=True)
+            raise
+    return upscale(file, folder, upscaler, max_megapixels, progress)
+
+demo_files.upscale = upscale_slowly
 app()
 """
 pytestmark = pytest.mark.xdist_group("demo")  # one server for all tests
@@ -294,20 +310,21 @@ def test_each_refused_file_gets_one_sentence(page: Page, tmp_path: Path) -> None
 def test_a_second_page_waits_and_both_can_cancel(
     page: Page, server: Server, tmp_path: Path
 ) -> None:
-    Image.new("RGB", (1050, 950)).save(tmp_path / "slow.png")
-    Image.fromarray(image_files.pixels(16, 16, 3)).save(tmp_path / "quick.png")
+    for name in ("slow.png", "quick.png"):
+        Image.fromarray(image_files.pixels(16, 16, 3)).save(tmp_path / name)
     with Page(server.url(), tmp_path) as other:
         for opened in (page, other):
             opened.upload(tmp_path / "slow.png")
         page.press("Upscale")
-        wait_for(lambda: page.button("Cancel"), "cancel button")
+        page.wait_for_text("/900 tiles")
         other.press("Upscale")
-        other.wait_for_text("queue: 1/1")  # a run never shows its place in the queue
+        other.wait_for_text("queue: 1/1")
         other.press("Cancel")
         other.wait_for_text("Cancelled.")
         assert "Cancelled." not in page.text()
         page.press("Cancel")
         page.wait_for_text("Cancelled.")
+        wait_for(lambda: "slow.png was cancelled" in server.text(), "end of the run")
         other.upload(tmp_path / "quick.png")
         other.press("Upscale")
         other.wait_for_text("64 x 64 pixels")
