@@ -79,6 +79,15 @@ def test_the_command_prints_a_table_and_says_what_cannot_run(monkeypatch, capsys
     assert lines[5].count("x") == 2  # ratios
 
 
+def test_both_must_use_the_gpu(monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    monkeypatch.setattr(gpu, "device", lambda: "cuda")
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "JAX runs on cpu and PyTorch on cuda" in capsys.readouterr().err
+
+
 def test_ratios_are_taken_within_a_round():
     theirs, ours = ("PyTorch", "TF32"), (gpu.OURS, "TF32")
     results = {ours: [1.0, 2.0, 4.0], theirs: [2.0, 5.0, 2.0]}
