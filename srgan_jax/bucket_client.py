@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 RETRY_SECONDS = 120.0
+SILENCE_SECONDS = 60.0  # a request without an answer for this long has failed
 
 _MODULES = ("gcsfs", "google.cloud.storage")
 _clients = threading.local()  # a client's connections serve one thread at a time
@@ -89,10 +90,21 @@ def configure(text: str) -> None:
     # gcsfs would ask by gRPC what kind of bucket it is, and wait for minutes where a
     # firewall or an emulator does not answer.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    # TensorStore and gcsfs would wait for ever on a connection that has gone silent.
+    os.environ.setdefault(
+        "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", f"{SILENCE_SECONDS:.0f}"
+    )
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "1")
+    import aiohttp
     import fsspec
 
+    options = fsspec.config.conf.setdefault("gcs", {})
+    options.setdefault(
+        "requests_timeout",
+        aiohttp.ClientTimeout(sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS),
+    )
     # A cached listing would hide the files that other hosts have written since.
-    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+    options.setdefault("use_listings_cache", False)
 
 
 def client(path: object) -> Any:

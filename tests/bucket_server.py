@@ -37,7 +37,7 @@ BUCKET = "bucket"
 LATENCY = 0.2  # seconds
 HOP_BY_HOP = ("connection", "transfer-encoding")
 
-LATE, CUT, LOST = "late", "cut", "lost"
+LATE, CUT, LOST, SILENT = "late", "cut", "lost", "silent"
 FAULTS = (LATE, CUT, LOST, 429, 503)
 
 
@@ -45,8 +45,8 @@ class Proxy(ThreadingHTTPServer):
     """Forwards requests to the server, except those for which a fault is planned.
 
     Faults: LATE delays the request; CUT closes the connection in the middle of it; LOST
-    carries it out, but closes the connection before the answer; a number is the status
-    of the answer.
+    carries it out, but closes the connection before the answer; SILENT never answers; a
+    number is the status of the answer.
     """
 
     daemon_threads = True
@@ -126,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(LATENCY)
         elif fault == CUT:
             self._forward(body, len(body) // 2)
+            return self._close()
+        elif fault == SILENT:
+            self.rfile.read(1)  # until the client closes the connection
             return self._close()
         elif isinstance(fault, int):
             return self._answer(fault, [("Content-Type", "application/json")], b"{}")

@@ -10,6 +10,7 @@ set the faults:
     KILL_SAVE=STEP         sends SIGKILL just before this step's checkpoint is complete
     ROOM=BYTES@STEP        limits the size of files from this step's batch on
     RETRY_SECONDS=NUMBER   repeats failed requests to a bucket for this time only
+    SILENCE_SECONDS=NUMBER waits for this time only for an answer of a bucket
     TERMINATE_IN=FUNCTION  sends SIGTERM when srgan_jax.training.FUNCTION is called
 
 Batches are read a few steps before they are used.
@@ -35,9 +36,9 @@ ROOT = Path(__file__).parents[1]
 PARENT = os.getppid()
 
 runtime.HEARTBEAT_TIMEOUT = 10
-bucket_client.RETRY_SECONDS = float(
-    os.environ.get("RETRY_SECONDS", bucket_client.RETRY_SECONDS)
-)
+for name in ("RETRY_SECONDS", "SILENCE_SECONDS"):
+    seconds = os.environ.get(name, getattr(bucket_client, name))
+    setattr(bucket_client, name, float(seconds))
 training_batches = loop.training_batches
 
 

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 import tiny
-from bucket_server import variables
+from bucket_server import SILENT, variables
 from processes import examples, generators, losses, scores, until
 
 from srgan_jax.training import checkpoint
@@ -148,6 +148,20 @@ def test_a_run_that_is_told_to_stop_saves_in_the_bucket(
     lines = losses(fetch(run, tmp_path / "stopped"))
     assert [line["step"] for line in lines] == list(range(1, step + 1))
     assert not (run / "lock.json").exists()
+
+
+def test_a_connection_that_goes_silent_is_given_up(
+    begin, photographs, bucket_proxy, bucket
+):
+    _, remote = photographs
+    run = bucket / "run"
+    bucket_proxy.plan("POST /upload/.*/ocdbt", SILENT)  # by TensorStore
+    bucket_proxy.plan("POST /upload/.*/stage/metadata", SILENT)  # by gcsfs
+    with begin(run, remote, KILL="SIGTERM@1", SILENCE_SECONDS="2") as (process,):
+        assert process.wait(120) == 75, process.said()
+    silent = [request for fault, request in bucket_proxy.failed if fault == SILENT]
+    assert len(silent) == 2
+    assert len(committed(run)) == 1
 
 
 def test_a_bucket_that_fails_for_long_ends_the_run_with_a_sentence(

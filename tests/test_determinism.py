@@ -63,7 +63,7 @@ def end(workdir):
 runtime.make_deterministic = end
 runpy.run_path("train.py", run_name="__main__")
 """
-    arguments = "--config=configs/srgan.py:quickstart", "--config.deterministic=True"
+    arguments = "--config=configs/srgan.py", "--config.deterministic=True"
     command = [sys.executable, "-c", code, *arguments, f"--workdir={tmp_path / 'run'}"]
     root = Path(__file__).parents[1]
     run = subprocess.run(command, cwd=root, capture_output=True, timeout=600)
@@ -96,7 +96,7 @@ def out_of_memory(*_, **__):
 loop.train_and_evaluate = out_of_memory
 runpy.run_path("train.py", run_name="__main__")
 """
-    command = [sys.executable, "-c", code, "--config=configs/srgan.py:quickstart"]
+    command = [sys.executable, "-c", code, "--config=configs/srgan.py"]
     command.append(f"--workdir={tmp_path / 'run'}")
     root = Path(__file__).parents[1]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
