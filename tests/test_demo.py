@@ -33,7 +33,10 @@ from srgan_jax.weights import store
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 # Runs the command, and lists the addresses that the process connects to. An image named
 # slow.png takes longer than any test waits, unless its run is cancelled.
-SERVE = """import sys, time
+SERVE = """import signal, sys, time
+
+# A command that a script starts in the background would ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def note(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
