@@ -162,6 +162,7 @@ def compare(
             try:
                 process.submit(prepare, key, work, size, settings).result()
             except Exception as error:  # not enough memory, or no compiler
+                print(f"{key} cannot run: {error}", file=sys.stderr, flush=True)
                 results[key] = type(error).__name__
                 continue
             processes[key], results[key] = process, []
@@ -211,6 +212,12 @@ def main(arguments: list[str] | None = None) -> None:
     # The processes use one GPU and share its memory.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    ours = jax.default_backend()
+    if (ours == "gpu") != (device() == "cuda"):
+        parser.error(
+            f"JAX runs on {ours} and PyTorch on {device()}; install both for the GPU, "
+            "or hide it from both with CUDA_VISIBLE_DEVICES="
+        )
     programs = list(PROGRAMS[: 2 if options.no_compile else 3])
     columns = {}
     for work in options.work:

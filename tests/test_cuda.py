@@ -22,7 +22,7 @@ from srgan_jax.estimate.step import PodError
 from srgan_jax.inference import tiles, upscaler
 from srgan_jax.inference.upscaler import Upscaler
 from srgan_jax.models.generator import Generator
-from srgan_jax.training import parallel
+from srgan_jax.training import parallel, runtime
 
 TEXT = """HloModule jit_step, is_scheduled=true
 
@@ -164,7 +164,7 @@ def test_the_plugin_is_hidden_where_there_is_no_driver(monkeypatch, tmp_path):
 def test_the_compiler_changes_nothing_else():
     code = "import srgan_jax, jax; print(jax.devices())"
     command = [sys.executable, "-W", "error", "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.stdout == "[CpuDevice(id=0)]\n"
     assert run.stderr == ""
 
@@ -212,3 +212,27 @@ def test_the_upscaler_compiles_for_a_gpu(dtype):
     )
     costs = cuda.cost(lowered.compile(cuda.OPTIONS), gpu)
     assert costs["convolutions"] == 7  # each once: the loop over cells counts once
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("content", ["", "version: 3 results {", "version: 1"])
+def test_a_damaged_choice_of_kernels_is_recognised(content, tmp_path):
+    (tmp_path / runtime.AUTOTUNING).write_text(content)
+    code = f"""
+import pathlib
+import jax
+from srgan_jax.estimate import cuda
+from srgan_jax.training import parallel, runtime
+folder = pathlib.Path({str(tmp_path)!r})
+runtime.make_deterministic(folder)
+_, mesh = cuda.open_topology("h100:1")
+lowered = jax.jit(lambda x: x @ x).lower(parallel.abstract(jax.numpy.eye(8), mesh))
+try:
+    with runtime.device_errors(folder):
+        lowered.compile()
+except ValueError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert f"{tmp_path / runtime.AUTOTUNING} is damaged" in run.stdout, run.stderr

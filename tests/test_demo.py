@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,8 +31,12 @@ from srgan_jax.models.generator import Generator
 from srgan_jax.weights import store
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-# Runs the command, and lists the addresses that the process connects to.
-SERVE = """import sys
+# Runs the command, and lists the addresses that the process connects to. An image named
+# slow.png takes longer than any test waits, unless its run is cancelled.
+SERVE = """import signal, sys, time
+
+# A command that a script starts in the background would ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def note(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
@@ -40,13 +45,30 @@ def note(event, arguments):
         print("contacted", host, flush=True)
 
 sys.addaudithook(note)
+from srgan_jax.cli import demo_files
 from srgan_jax.cli.main import app
+upscale = demo_files.upscale
+
+def upscale_slowly(file, folder, upscaler, max_megapixels, progress):
+    if file.name == "slow.png":
+        try:
+            for done in range(900):
+                time.sleep(0.5)
+                progress(done, 900)
+        except demo_files.Cancelled:
+            print("slow.png was cancelled", flush=True)
+            raise
+    return upscale(file, folder, upscaler, max_megapixels, progress)
+
+demo_files.upscale = upscale_slowly
 app()
 """
 pytestmark = pytest.mark.xdist_group("demo")  # one server for all tests
 FIND_BUTTON = """return [...document.querySelectorAll("button, a")].find(
   (b) => b.innerText.trim() === arguments[0] && b.offsetParent !== null)"""
-SECONDS = 60
+ALL_IMAGES_LOADED = """return [...document.images].every(
+  (image) => image.complete && image.naturalWidth > 0)"""
+SECONDS = 120  # a busy machine may need this long for a few seconds of work
 
 
 def wait_for(found: Callable[[], Any], what: str) -> Any:
@@ -72,14 +94,25 @@ class Server:
     def __init__(self, folder: Path, weights: Path, *options: str) -> None:
         self.temporary, self.log = folder / "tmp", folder / "log"
         self.temporary.mkdir()
-        environment = os.environ | {"TMPDIR": str(self.temporary)}
+        # A proxy that does not answer must not matter to a page on this machine.
+        environment = os.environ | {
+            "TMPDIR": str(self.temporary),
+            "http_proxy": "http://127.0.0.1:9",
+        }
         command = [*(sys.executable, "-c", SERVE, "demo"), "--weights", str(weights)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*command, *options], env=environment, stdout=log, stderr=log
             )
-        text = wait_for(lambda: re.search(r"page is at (\S+)", self.text()), "page")
-        self.url = text[1]
+
+    def url(self) -> str:
+        """The address of the page, once the command has printed it."""
+
+        def printed() -> re.Match | None:
+            assert self.process.poll() is None, self.text()
+            return re.search(r"page is at (\S+)", self.text())
+
+        return wait_for(printed, "page")[1]
 
     def text(self) -> str:
         return self.log.read_text()
@@ -91,8 +124,13 @@ class Server:
         return sorted(p.name for p in users if p.stat().st_size)
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(SECONDS)
+        """Stops the command as Ctrl-C does, or kills it if it does not stop."""
+        try:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(SECONDS)
+        finally:
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +139,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[
         pytest.skip("there is no Chromium: apt-get install chromium chromium-driver")
     options = "--max-megapixels", "1"
     running = Server(tmp_path_factory.mktemp("server"), weights, *options)
-    yield running
-    running.stop()
+    try:
+        running.url()
+        yield running
+    finally:
+        running.stop()
     assert running.process.returncode == 0
     assert not list(running.temporary.iterdir())
     assert "Traceback" not in running.text()
@@ -111,7 +152,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[
 
 
 class Page:
-    """One open page."""
+    """One open page, in a browser of its own that closes when the block ends."""
 
     def __init__(self, url: str, downloads: Path, *arguments: str) -> None:
         from selenium import webdriver
@@ -126,8 +167,20 @@ class Page:
         preferences = {"download.default_directory": str(downloads)}
         options.add_experimental_option("prefs", preferences)
         self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        self.driver.get(url)
-        wait_for(lambda: self.all("input[type=file]"), "file field")
+        self.url = url
+
+    def __enter__(self) -> "Page":
+        try:
+            self.driver.set_page_load_timeout(SECONDS)
+            self.driver.get(self.url)
+            wait_for(lambda: self.all("input[type=file]"), "file field")
+        except BaseException:
+            self.driver.quit()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.driver.quit()
 
     def all(self, selector: str) -> list:
         return self.driver.find_elements("css selector", selector)
@@ -140,11 +193,12 @@ class Page:
         wait_for(lambda: self.button(name), name).click()
 
     def upload(self, file: Path) -> None:
-        while clear := self.all("button[aria-label=Clear]"):
+        if clear := self.all("button[aria-label=Clear]"):
             clear[0].click()
-            time.sleep(0.1)
-        self.all("input[type=file]")[0].send_keys(str(file))
-        self.wait_for_text(file.stem)
+        field = wait_for(lambda: self.all("input[type=file]"), "file field")[0]
+        field.send_keys(str(file))
+        # Gradio shows the two parts of a name in two elements.
+        self.wait_for_text(f"{file.stem}\n{file.suffix}\n")
 
     def text(self) -> str:
         return self.driver.find_element("tag name", "body").text
@@ -172,16 +226,16 @@ class Page:
 
 @pytest.fixture
 def page(server: Server, tmp_path: Path) -> Iterator[Page]:
-    opened = Page(server.url, tmp_path)
-    yield opened
-    assert opened.requests() == {"127.0.0.1"}
-    opened.driver.quit()
+    with Page(server.url(), tmp_path) as opened:
+        yield opened
+        assert opened.requests() == {"127.0.0.1"}
 
 
 def command_line(file: Path, weights: Path, output: Path) -> np.ndarray:
     """Samples of what `srgan-jax upscale` makes of the same file."""
     command = [*(sys.executable, "-m", "srgan_jax", "upscale", file), "-o", output]
-    subprocess.run([*command, "--weights", weights], check=True, capture_output=True)
+    command += ["--weights", weights]
+    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
     return samples(output)
 
 
@@ -234,6 +288,7 @@ def test_the_slider_of_an_example_moves(page: Page) -> None:
     page.press("Upscale")
     page.wait_for_text("512 x 340 pixels")
     handle = wait_for(lambda: page.all(".inner"), "slider")[0]
+    wait_for(lambda: page.driver.execute_script(ALL_IMAGES_LOADED), "both images")
     before = handle.rect["x"]
     ActionChains(page.driver).drag_and_drop_by_offset(handle, 40, 0).perform()
     wait_for(lambda: handle.rect["x"] > before + 20, "movement")
@@ -258,24 +313,36 @@ def test_each_refused_file_gets_one_sentence(page: Page, tmp_path: Path) -> None
 def test_a_second_page_waits_and_both_can_cancel(
     page: Page, server: Server, tmp_path: Path
 ) -> None:
-    other = Page(server.url, tmp_path)
-    Image.new("RGB", (1050, 950)).save(tmp_path / "slow.png")
-    for opened in (page, other):
-        opened.upload(tmp_path / "slow.png")
+    for name in ("slow.png", "quick.png"):
+        Image.fromarray(image_files.pixels(16, 16, 3)).save(tmp_path / name)
+    with Page(server.url(), tmp_path) as other:
+        for opened in (page, other):
+            opened.upload(tmp_path / "slow.png")
+        page.press("Upscale")
+        page.wait_for_text("/900 tiles")
+        other.press("Upscale")
+        other.wait_for_text("queue: 1/1")
+        other.press("Cancel")
+        other.wait_for_text("Cancelled.")
+        assert "Cancelled." not in page.text()
+        page.press("Cancel")
+        page.wait_for_text("Cancelled.")
+        wait_for(lambda: "slow.png was cancelled" in server.text(), "end of the run")
+        other.upload(tmp_path / "quick.png")
+        other.press("Upscale")
+        other.wait_for_text("64 x 64 pixels")
+
+
+def test_a_deleted_upload_is_asked_for_again(
+    page: Page, server: Server, tmp_path: Path
+) -> None:
+    """A page that has lost its connection for a moment counts as closed."""
+    Image.fromarray(image_files.pixels(16, 16, 3)).save(tmp_path / "lost.png")
+    page.upload(tmp_path / "lost.png")
+    for upload in server.temporary.rglob("lost.png"):
+        upload.unlink()
     page.press("Upscale")
-    wait_for(lambda: page.button("Cancel"), "cancel button")
-    other.press("Upscale")
-    other.wait_for_text("queue")
-    other.press("Cancel")
-    other.wait_for_text("Cancelled.")
-    assert "Cancelled." not in page.text()
-    page.press("Cancel")
-    page.wait_for_text("Cancelled.")
-    Image.fromarray(image_files.pixels(16, 16, 3)).save(tmp_path / "quick.png")
-    other.upload(tmp_path / "quick.png")
-    other.press("Upscale")
-    other.wait_for_text("64 x 64 pixels")
-    other.driver.quit()
+    page.wait_for_text("The picture was deleted. Choose it again.")
 
 
 def test_a_run_stops_at_the_next_tile(
@@ -353,24 +420,68 @@ class Recorded:
         self.closed = True
 
 
-@pytest.mark.parametrize(("options", "warns"), [([], False), (["--host=::"], True)])
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restores the variables that the command sets in its process."""
+    for name in ("GRADIO_TEMP_DIR", "no_proxy"):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("options", "name", "warns"),
+    [
+        ([], "127.0.0.1", False),
+        (["--host=::1"], "[::1]", False),
+        (["--host=0.0.0.0"], "0.0.0.0", True),
+    ],
+)
 def test_only_another_host_than_loopback_warns(
-    options: list[str], warns: bool, monkeypatch: pytest.MonkeyPatch
+    options: list[str], name: str, warns: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
     served = Recorded()
     monkeypatch.setattr(demo, "page", lambda *_, **__: served)
+    monkeypatch.setattr(demo, "_check_address", lambda *_: None)  # IPv6 may be off
     monkeypatch.setattr(demo.time, "sleep", interrupt)
     result = CliRunner().invoke(app, ["demo", *options])
     assert result.exit_code == 0
     assert served.closed
-    assert served.options["server_name"] == ("::" if warns else "127.0.0.1")
+    assert served.options["server_name"] == name
     assert served.options["share"] is False
     assert ("no password" in result.stderr) == warns
 
 
+@pytest.mark.usefixtures("environment")
+def test_an_address_that_is_not_free_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["demo", f"--port={port}"])
+    assert result.exit_code == 2
+    assert f"with --host 127.0.0.1 and --port {port} (Address" in result.stderr
+    result = CliRunner().invoke(app, ["demo", "--host=192.0.2.1"])  # of no machine
+    assert result.exit_code == 2
+    assert "with --host 192.0.2.1 (" in result.stderr
+    assert "choose a free port and an address of this machine" in result.stderr
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_page_is_reached_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "intranet")
+    demo._reach_without_proxy("0.0.0.0")
+    assert os.environ["no_proxy"] == "intranet,127.0.0.1,localhost,::1,0.0.0.0"
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_unknown_generator_is_an_error_at_once() -> None:
+    result = CliRunner().invoke(app, ["demo", "--weights=srgn"])
+    assert result.exit_code == 2
+    assert "did you mean srgan?" in result.stderr
+
+
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("megapixels", ["0", "-1", "nan", "inf"])
 def test_a_limit_that_is_not_positive_is_refused(megapixels: str) -> None:
     result = CliRunner().invoke(app, ["demo", f"--max-megapixels={megapixels}"])
@@ -378,6 +489,7 @@ def test_a_limit_that_is_not_positive_is_refused(megapixels: str) -> None:
     assert "expected a positive number" in result.stderr
 
 
+@pytest.mark.usefixtures("environment")
 def test_without_gradio_the_error_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,10 +1,11 @@
-"""What a deterministic run sets for XLA."""
+"""What a deterministic run sets for XLA, and what the user learns of XLA's errors."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from srgan_jax import paths
@@ -42,7 +43,7 @@ import jax
 print(jax.jit(lambda x: x + 1)(1))
 """
     command = [sys.executable, "-W", "error", "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (run.stdout, run.stderr) == ("2\n", "")
 
 
@@ -65,4 +66,40 @@ runpy.run_path("train.py", run_name="__main__")
     arguments = "--config=configs/srgan.py", "--config.deterministic=True"
     command = [sys.executable, "-c", code, *arguments, f"--workdir={tmp_path / 'run'}"]
     root = Path(__file__).parents[1]
-    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 10
+    run = subprocess.run(command, cwd=root, capture_output=True, timeout=600)
+    assert run.returncode == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "way_on"),
+    [
+        ("Failed to parse autotune results string.", "autotuning.txt .* move it away"),
+        ("RESOURCE_EXHAUSTED: Out of memory.", "--config.accumulate"),
+    ],
+)
+def test_errors_of_xla_become_one_sentence(error, way_on, tmp_path):
+    with pytest.raises(ValueError, match=way_on), runtime.device_errors(tmp_path):
+        raise jax.errors.JaxRuntimeError(error)
+
+
+def test_other_errors_of_xla_pass(tmp_path):
+    with pytest.raises(jax.errors.JaxRuntimeError), runtime.device_errors(tmp_path):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+
+def test_a_run_without_memory_ends_with_one_sentence(tmp_path):
+    code = """
+import runpy, jax
+from srgan_jax.training import loop
+def out_of_memory(*_, **__):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory.")
+loop.train_and_evaluate = out_of_memory
+runpy.run_path("train.py", run_name="__main__")
+"""
+    command = [sys.executable, "-c", code, "--config=configs/srgan.py"]
+    command.append(f"--workdir={tmp_path / 'run'}")
+    root = Path(__file__).parents[1]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: the device has too little memory")
+    assert run.stderr.count("\n") == 1

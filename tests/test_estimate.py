@@ -119,7 +119,7 @@ def test_a_step_that_runs_out_of_memory_does_not_fit(monkeypatch):
     ("arguments", "message"),
     [
         (["--topology", "v3:2x2"], "expected a TPU (v4, v5e, v5p, v6e)"),
-        pytest.param(["--topology", "v5e:3x3"], "not divisible", marks=needs_libtpu),
+        pytest.param(["--topology", "v5e:3x3"], "such as v5e:2x2", marks=needs_libtpu),
         (["--topology", "v5e:2x2", "--stage", "adversarial"], "it has pretrain"),
     ],
 )

@@ -58,7 +58,7 @@ def test_pytorch_trains_both_networks():
 def test_the_command_prints_a_table_and_says_what_cannot_run(monkeypatch, capsys):
     def prepare(key, *_):
         if key == ("PyTorch", "TF32"):
-            raise MemoryError
+            raise MemoryError("no room")
         gpu._run = lambda: key
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
@@ -66,7 +66,8 @@ def test_the_command_prints_a_table_and_says_what_cannot_run(monkeypatch, capsys
     monkeypatch.setattr(gpu, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(gpu, "prepare", prepare)
     gpu.main(["--work", "pretrain", "upscaling", "--batches", "2", "--no-compile"])
-    output = capsys.readouterr().out
+    output, said = capsys.readouterr()
+    assert "('PyTorch', 'TF32') cannot run: no room" in said
     assert f"PyTorch {torch.__version__}" in output
     lines = output.splitlines()[2:]
     assert lines[0] == "| program | pretrain, 2 crops | upscaling, 512x512 |"
@@ -76,6 +77,15 @@ def test_the_command_prints_a_table_and_says_what_cannot_run(monkeypatch, capsys
     ]
     assert lines[3].endswith("| MemoryError | MemoryError |")
     assert lines[5].count("x") == 2  # ratios
+
+
+def test_both_must_use_the_gpu(monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    monkeypatch.setattr(gpu, "device", lambda: "cuda")
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "JAX runs on cpu and PyTorch on cuda" in capsys.readouterr().err
 
 
 def test_ratios_are_taken_within_a_round():
@@ -89,5 +99,5 @@ def test_it_needs_no_tensorflow():
     code = "import benchmarks.gpu, sys; assert 'tensorflow' not in sys.modules"
     command = [sys.executable, "-c", code]
     root = os.path.dirname(os.path.dirname(gpu.__file__))
-    run = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=600)
     assert run.returncode == 0, run.stderr

@@ -28,5 +28,5 @@ assert hide.call_args_list == [mock.call([], "GPU"), mock.call([], "TPU")]
 assert tf.config.get_visible_devices("GPU") == []
 """
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr

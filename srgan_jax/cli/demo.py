@@ -7,6 +7,7 @@ sent to another machine. A hosted space imports `page`.
 import contextlib
 import math
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,10 @@ def demo(
         ),
     ] = LOOPBACK[0],
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on. The default is a free one.")
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port to listen on. The default is a free one."
+        ),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Forbid downloads of weights.")
@@ -49,6 +53,8 @@ def demo(
 ) -> None:
     """Serve a web page that upscales images. They do not leave this machine."""
     with usage_errors(), clean_termination(), _upload_folder():
+        _check_address(host, port)
+        _reach_without_proxy(host)
         served = page(weights, max_megapixels=max_megapixels, offline=offline)
         if host not in LOOPBACK:
             notes.print(
@@ -56,7 +62,7 @@ def demo(
                 "use the page; there is no password"
             )
         _, url, _ = served.launch(
-            server_name=host,
+            server_name=f"[{host}]" if ":" in host else host,
             server_port=port,
             max_file_size=int(2**24 + 8e6 * max_megapixels),  # RGBA of 16 bits
             share=False,
@@ -85,12 +91,14 @@ def page(
       offline: forbid downloads of weights.
 
     Raises:
-      ValueError: Gradio is not installed, or `max_megapixels` is not positive.
+      ValueError: Gradio is not installed, `max_megapixels` is not positive, or one of
+        the given generators does not exist.
     """
     if not 0 < max_megapixels < math.inf:
         raise ValueError(
             f"--max-megapixels is {max_megapixels:g}; expected a positive number"
         )
+    names, default = _generators(weights, offline)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
@@ -101,18 +109,46 @@ def page(
         raise ValueError(
             'the page needs Gradio: pip install "srgan-jax[demo]"'
         ) from None
-    names, default = _generators(weights)
     return demo_page.build(names, default, max_megapixels, offline)
 
 
-def _generators(weights: Sequence[str] | None) -> tuple[list[str], str]:
+def _generators(weights: Sequence[str] | None, offline: bool) -> tuple[list[str], str]:
     """The generators that the page offers, and the one that is selected."""
+    from srgan_jax.weights import store
     from srgan_jax.weights.catalog import CATALOG, DEFAULT_GENERATOR
 
     if weights:
+        for name in weights:  # so that a wrong name is reported before the page opens
+            store.load_generator(name, offline=offline)
         return list(weights), weights[0]
     names = [name for name, entry in CATALOG.items() if entry.kind == "generator"]
     return names, DEFAULT_GENERATOR
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Checks that this machine can listen on an address; Gradio would try for minutes.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port or 0))
+    except OSError as error:
+        given = f"--host {host}" + (f" and --port {port}" if port else "")
+        raise ValueError(
+            f"cannot listen with {given} ({error.strerror}); choose a free port and "
+            "an address of this machine"
+        ) from None
+
+
+def _reach_without_proxy(host: str) -> None:
+    """Lets Gradio, which calls its own page, reach it without the user's proxy."""
+    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    direct = [*filter(None, [others]), *LOOPBACK, host]
+    os.environ["no_proxy"] = ",".join(direct)
 
 
 @contextlib.contextmanager

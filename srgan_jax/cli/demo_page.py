@@ -48,9 +48,12 @@ class Handlers:
             run = self._sessions.run(session)
             if file is None:
                 return _shown("Choose a picture first.")
-            progress(None, desc="Loading the generator")
+            if not Path(file).exists():  # the page had lost its connection
+                return _shown("The picture was deleted. Choose it again.")
+            progress(0, desc="Loading the generator")
             upscaler: Upscaler = self._load(name)
-            report(0, 1)
+            self._sessions.check(session, run)
+            progress(0, desc="Upscaling")  # the first tile says how many there are
             result = demo_files.upscale(
                 Path(file),
                 self._sessions.folder(session),
@@ -106,12 +109,17 @@ def build(
                     interactive=False,
                     buttons=[],
                 )
-                name = gr.Dropdown(list(names), value=default, label="Generator")
+                name = gr.Dropdown(
+                    list(names),
+                    value=default,
+                    label="Generator",
+                    info="An SRGAN adds fine detail; an SRResNet stays smooth.",
+                )
                 start = gr.Button("Upscale", variant="primary")
                 stop = gr.Button("Cancel", visible=False)
             with gr.Column(scale=3, min_width=320):
                 slider = gr.ImageSlider(
-                    label="Before (bicubic) and after",
+                    label="Left: bicubic. Right: the generator.",
                     interactive=False,
                     max_height=640,
                     buttons=["fullscreen"],

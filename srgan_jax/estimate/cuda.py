@@ -24,7 +24,7 @@ from srgan_jax import cuda_plugin
 from srgan_jax.estimate import hlo
 from srgan_jax.estimate.cudnn import Convolution, convolution
 from srgan_jax.estimate.gpus import GPUS, Gpu
-from srgan_jax.estimate.step import PodError, compile_stage
+from srgan_jax.estimate.step import PodError, compile_stage, memory_and_collectives
 from srgan_jax.training import steps
 from srgan_jax.training.config import Config, StageConfig
 
@@ -103,27 +103,14 @@ def cost(compiled: Any, gpu: Gpu) -> dict[str, Any]:
     """Returns the estimates for a compiled program, per GPU.
 
     Returns:
-      `fits` and `memory_bytes`; the numbers of `kernels` and of `convolutions`;
+      Those of `memory_and_collectives`; the numbers of `kernels` and of `convolutions`;
       `conv_flops`; `traffic_bytes`, which all kernels read and write;
       `modelled_us`, the sum of `modelled_us_of_convolutions` and
-      `modelled_us_without_convolutions`; `collectives` and `collective_bytes`;
-      `convolution_kinds`; and the `operations` with the largest times among the others.
+      `modelled_us_without_convolutions`; `convolution_kinds`; and the `operations` with
+      the largest times among the others.
     """
-    text, memory = compiled.as_text(), compiled.memory_analysis()
-    # Donated arguments count as outputs too.
-    used = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-    )
-    collectives = list(hlo.collectives_of(text))
-    return {
-        "fits": used <= gpu.memory,
-        "memory_bytes": used,
-        "collectives": dict(Counter(kind for kind, _ in collectives)),
-        "collective_bytes": sum(size for _, size in collectives),
-    } | kernels_of(text, gpu)
+    common = memory_and_collectives(compiled, gpu.memory)
+    return common | kernels_of(compiled.as_text(), gpu)
 
 
 def kernels_of(text: str, gpu: Gpu) -> dict[str, Any]:

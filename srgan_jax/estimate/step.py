@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from srgan_jax.estimate import hlo
 from srgan_jax.training import parallel, stages
 from srgan_jax.training.config import Config, StageConfig
 from srgan_jax.training.resolve import resolve_config
@@ -79,3 +81,32 @@ def compile_stage(
     batch = parallel.abstract_batch(images, {"lr": small, "hr": crop}, mesh)
     update = parallel.map_step(begun.step, mesh)
     return update.lower(state, vgg_params, batch).compile(options)
+
+
+def memory_and_collectives(compiled: Any, available: int) -> dict[str, Any]:
+    """Returns what the programs for TPUs and GPUs say in the same way, per device.
+
+    Args:
+      compiled: a compiled program.
+      available: bytes of memory of a device.
+
+    Returns:
+      `memory_bytes`, and whether it `fits`; `collectives`, their number by kind, and
+      `collective_bytes`.
+    """
+    memory = compiled.memory_analysis()
+    # Donated arguments count as outputs too.
+    used = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
+    collectives = list(hlo.collectives_of(compiled.as_text()))
+    return {
+        "fits": used <= available,
+        "memory_bytes": used,
+        "collectives": dict(Counter(kind for kind, _ in collectives)),
+        "collective_bytes": sum(size for _, size in collectives),
+    }

@@ -10,7 +10,6 @@ import importlib.util
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ from rich.table import Table
 
 from srgan_jax.estimate import hlo
 from srgan_jax.estimate.gpus import GPUS
-from srgan_jax.estimate.step import PodError, compile_stage
+from srgan_jax.estimate.step import PodError, compile_stage, memory_and_collectives
 from srgan_jax.training import steps
 from srgan_jax.training.config import Config, StageConfig
 
@@ -38,20 +37,22 @@ class Chip:
         JAX's default precision, float32 has the same peak.
       clock: cycles per second.
       memory: bytes of HBM.
+      host: layout of the chips of one host.
       options: libtpu options that make the whole chip one device.
     """
 
     flops: float
     clock: float
     memory: int
+    host: str
     options: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 CHIPS = {
-    "v4": Chip(275e12, 1.05e9, 32 * 2**30, {"chip_config_name": "megacore"}),
-    "v5e": Chip(197e12, 1.5e9, 16 * 2**30),
-    "v5p": Chip(459e12, 1.75e9, 95 * 2**30),
-    "v6e": Chip(918e12, 1.75e9, 32 * 2**30),
+    "v4": Chip(275e12, 1.05e9, 32 * 2**30, "2x2x1", {"chip_config_name": "megacore"}),
+    "v5e": Chip(197e12, 1.5e9, 16 * 2**30, "2x2"),
+    "v5p": Chip(459e12, 1.75e9, 95 * 2**30, "2x2x1"),
+    "v6e": Chip(918e12, 1.75e9, 32 * 2**30, "2x2"),
 }
 
 
@@ -121,37 +122,26 @@ def open_topology(topology: str) -> tuple[Chip, Mesh]:
     try:
         described = topologies.get_topology_desc(topology, "tpu", **chip.options)
     except jax.errors.JaxRuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise PodError(f"topology {topology!r}: {reason}") from None
+        if "INVALID_ARGUMENT" not in str(error):
+            raise
+        raise PodError(
+            f"topology {topology!r}: the TPU compiler knows no such layout; expected "
+            f"one whose sides are multiples of a host's, such as {name}:{chip.host}"
+        ) from None
     return chip, Mesh(np.array(described.devices).reshape(-1), (steps.AXIS,))
 
 
 def cost(compiled: Any, chip: Chip) -> dict[str, Any]:
     """Returns the compiler's estimates for a compiled program, per chip."""
-    text = compiled.as_text()
-    memory = compiled.memory_analysis()
     flops = compiled.cost_analysis()["flops"]
-    operations = hlo.cycles_by_operation(text)
+    operations = hlo.cycles_by_operation(compiled.as_text())
     cycles = operations.total()
     seconds = cycles / chip.clock
-    collectives = list(hlo.collectives_of(text))
-    # Donated arguments count as outputs too.
-    used = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
-    return {
-        "fits": used <= chip.memory,
-        "memory_bytes": used,
+    return memory_and_collectives(compiled, chip.memory) | {
         "flops": flops,
         "estimated_cycles": cycles,
         "seconds": seconds,
         "utilisation": flops / (seconds * chip.flops),
-        "collectives": dict(Counter(kind for kind, _ in collectives)),
-        "collective_bytes": sum(size for _, size in collectives),
         "operations": [
             {"operation": name, "source": line, "cycles": n, "share": n / cycles}
             for (name, line), n in operations.most_common(SHOWN_OPERATIONS)

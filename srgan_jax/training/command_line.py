@@ -175,13 +175,14 @@ def _run(given: flags.FlagValues) -> None:
         runtime.check_alone(told=bool(given["distributed"].present))
         runtime.reuse_memory()
     start, stop = map(int, given.profile.split(":")) if given.profile else (0, 0)
-    loop.train_and_evaluate(
-        config,
-        workdir,
-        traced=range(start, stop),
-        from_step=given.from_step,
-        allow_config_change=given.allow_config_change,
-    )
+    with runtime.device_errors(workdir):
+        loop.train_and_evaluate(
+            config,
+            workdir,
+            traced=range(start, stop),
+            from_step=given.from_step,
+            allow_config_change=given.allow_config_change,
+        )
 
 
 def _fail(message: str) -> int:

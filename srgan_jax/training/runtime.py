@@ -4,6 +4,7 @@ It covers the distributed start, agreement between processes, compiler options, 
 the compilation cache and signals.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import logging
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -241,6 +243,35 @@ def make_deterministic(workdir: AnyPath) -> None:
     if choice.exists():
         flags.append(f"--xla_gpu_load_autotune_results_from='{choice}'")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
+
+
+@contextlib.contextmanager
+def device_errors(workdir: AnyPath) -> Iterator[None]:
+    """Turns XLA's errors that the user can mend into one sentence.
+
+    Args:
+      workdir: the run's directory.
+
+    Raises:
+      ValueError: the memory is too small, or XLA cannot use its file of
+        `make_deterministic`.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "autotune results" in str(error):
+            raise ValueError(
+                f"{workdir / AUTOTUNING} is damaged, or another version of JAX wrote "
+                "it; move it away and run the same command: XLA then chooses its "
+                "kernels anew, so that the run differs by rounding from here on"
+            ) from error
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise ValueError(
+                "the device has too little memory for this step; give a smaller "
+                "--config.batch_size, or split the batch with --config.accumulate; if "
+                "the run has a checkpoint, add --allow_config_change"
+            ) from error
+        raise
 
 
 def enable_compilation_cache() -> None:
