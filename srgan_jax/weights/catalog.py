@@ -132,12 +132,12 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
     {
         "srgan": included(
             "srgan",
-            summary="SRGAN-VGG54 with an L1 loss on pixels, trained here from "
+            summary="SRGAN-VGG54 with losses on pixels and colours, trained here from "
             "krasserm-srgan; see docs/models.md",
-            size=3_130_254,
-            sha256="6dce1a32f4de76417400b8c947d0dc004f56c6019ee51153a757ded7adf77bf4",
+            size=3_130_246,
+            sha256="dec893bb8f26ec1c8d4330c27e3ebda9dab8aeec748f645285966ab82d991a61",
             settings=IMPLEMENTATIONS["krasserm"]["generator"],
-            scores={"Set5, standard": {"psnr": 30.01, "ssim": 0.8478, "lpips": 0.0797}},
+            scores={"Set5, standard": {"psnr": 30.17, "ssim": 0.8502, "lpips": 0.0780}},
         ),
         "krasserm-srgan": Entry(
             kind="generator",
