@@ -86,11 +86,11 @@ def pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     native.write(path, weights, {}, "float16")
     included = catalog.included(
         "ours",
-        summary="a test's",
+        "a test's",
         size=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         settings=TINY,
-        scores={},
+        set5=(30.0, 0.8, 0.1),
     )
     monkeypatch.setattr(store, "PRETRAINED", folder)
     offer(monkeypatch, included)

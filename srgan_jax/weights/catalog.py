@@ -80,16 +80,17 @@ class Entry:
 
 def included(
     name: str,
-    *,
     summary: str,
+    *,
     size: int,
     sha256: str,
     settings: Settings,
-    scores: Mapping[str, Mapping[str, float]],
+    set5: tuple[float, float, float],
 ) -> Entry:
     """Makes the entry of a generator in `pretrained/NAME.safetensors`.
 
-    `wc -c` prints the size, `sha256sum` the checksum, `srgan-jax evaluate` the scores.
+    `wc -c` prints the size, `sha256sum` the checksum, and `srgan-jax evaluate` the
+    PSNR, SSIM and LPIPS on Set5 under `standard`.
     """
     return Entry(
         kind="generator",
@@ -100,7 +101,9 @@ def included(
         licence="Apache-2.0",
         mirrors=(),
         settings=settings,
-        scores=scores,
+        scores={
+            "Set5, standard": dict(zip(("psnr", "ssim", "lpips"), set5, strict=True))
+        },
     )
 
 
@@ -126,18 +129,27 @@ def _lpips(member: str) -> tuple[Package]:
     )
 
 
+# All generators of this project have this form.
+_OWN = IMPLEMENTATIONS["krasserm"]["generator"]
 _VGG19_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 CATALOG: Mapping[str, Entry] = MappingProxyType(
     {
         "srgan": included(
             "srgan",
-            summary="SRGAN-VGG54 with losses on pixels and colours, trained here from "
-            "krasserm-srgan; see docs/models.md",
+            "SRGAN-VGG54 with losses on pixels and colours; see docs/models.md",
             size=3_130_246,
             sha256="dec893bb8f26ec1c8d4330c27e3ebda9dab8aeec748f645285966ab82d991a61",
-            settings=IMPLEMENTATIONS["krasserm"]["generator"],
-            scores={"Set5, standard": {"psnr": 30.17, "ssim": 0.8502, "lpips": 0.0780}},
+            settings=_OWN,
+            set5=(30.17, 0.8502, 0.0780),
+        ),
+        "srresnet": included(
+            "srresnet",
+            "SRResNet-MSE; see docs/models.md",
+            size=3_130_262,
+            sha256="56d405da6342619a33fc54ce4183e85258665469619a68954ef41afa8db5b0f9",
+            settings=_OWN,
+            set5=(32.01, 0.8921, 0.1772),
         ),
         "krasserm-srgan": Entry(
             kind="generator",
