@@ -14,15 +14,15 @@ Variants:
 Expected scores:
   vgg54: 29.40 dB and SSIM .8472 on Set5 under protocol `paper`.
   mse: 30.64 dB on Set5 under protocol `paper`.
-  quickstart: 29.11 dB, SSIM .8823 and LPIPS (alex) .1312 on the held-out photograph
-    under protocol `standard` (bicubic: 26.83 dB, .8417, .3051).
+  quickstart: 29.03 dB, SSIM .8849 and LPIPS (alex) .1104 on the held-out photograph
+    under protocol `standard` (the start: 30.19 dB, .9122, .1276).
 The scores of vgg54 and mse are the paper's; the full schedule has not been run with
 this code.
 
 Expected duration:
   vgg54: 1,200,000 steps. The TPU compiler estimates 2.56 ms for a step of SRResNet and
     8.45 ms for one of SRGAN on a v5e chip (docs/performance.md).
-  quickstart: 2 min 39 s on two CPU cores, downloads included.
+  quickstart: 8 min on two CPU cores (AMD EPYC with AVX-512) beside other work.
 
 Section numbers refer to arXiv 1609.04802v5. "Not stated" marks choices of ours for
 which the paper gives no value.
