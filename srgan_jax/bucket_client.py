@@ -90,7 +90,7 @@ def configure(text: str) -> None:
     # gcsfs would ask by gRPC what kind of bucket it is, and wait for minutes where a
     # firewall or an emulator does not answer.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    # TensorStore and gcsfs would wait for ever on a connection that has gone silent.
+    # TensorStore and gcsfs would wait forever on a connection that has gone silent.
     os.environ.setdefault(
         "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", f"{SILENCE_SECONDS:.0f}"
     )

@@ -28,8 +28,8 @@ def test_a_process_of_many_is_refused_with_both_ways_on(
     monkeypatch.setenv(name, value)
     expected = rf"{name}={value} announces {count} processes; add --distributed .* or "
     with pytest.raises(runtime.DistributedError, match=expected + "--nodistributed"):
-        runtime.check_alone(told=False)
-    runtime.check_alone(told=True)
+        runtime.check_alone(requested=False)
+    runtime.check_alone(requested=True)
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_a_process_of_many_is_refused_with_both_ways_on(
 )
 def test_a_single_process_is_not_refused(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
-    runtime.check_alone(told=False)
+    runtime.check_alone(requested=False)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_slice_is_recognised_by_its_driver(monkeypatch, told):
+@pytest.mark.parametrize("requested", [False, True])
+def test_a_slice_is_recognised_by_its_driver(monkeypatch, requested):
     """No host of a slice can train alone, even if it is told to."""
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     with pytest.raises(
         runtime.DistributedError, match=r"driver announces 4 .* add --distributed to j"
     ):
-        runtime.check_alone(told=told)
+        runtime.check_alone(requested=requested)

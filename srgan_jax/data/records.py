@@ -21,7 +21,7 @@ from srgan_jax import paths
 from srgan_jax.bucket_client import BucketError
 from srgan_jax.buckets import BucketPath
 from srgan_jax.data.quiet_tf import import_tensorflow
-from srgan_jax.data.source import SourceError, read
+from srgan_jax.data.source import SourceError, first_line, read
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,9 @@ def open_records(name: str, split: str) -> tuple[list[str], Callable[[int], byte
     except (SourceError, BucketError):
         raise
     except Exception as error:  # TFDS and the drivers of storage raise anything
-        reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise SourceError(
-            f"the TFDS dataset {name!r} cannot be opened ({reason}); solve this and "
-            f"run the same command again, or {_ALTERNATIVES}"
+            f"the TFDS dataset {name!r} cannot be opened ({first_line(error)}); solve "
+            f"this and run the same command again, or {_ALTERNATIVES}"
         ) from error
 
 
@@ -92,8 +91,9 @@ def _builder(name: str, **options: Any) -> Any:
     try:
         return tfds.builder(name, file_format="array_record", **options)
     except (ValueError, tfds.core.DatasetNotFoundError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SourceError(f"TFDS has no dataset {name!r} ({reason})") from error
+        raise SourceError(
+            f"TFDS has no dataset {name!r} ({first_line(error)})"
+        ) from error
 
 
 def _prepare_in_bucket(name: str, target: BucketPath) -> None:

@@ -120,6 +120,9 @@ def read(load: Callable[[], bytes], label: str) -> bytes:
 
 def _reason(error: Exception) -> str:
     known: str | None = getattr(error, "strerror", None)
-    return known or (
-        f"cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
-    )
+    return known or f"cannot be read ({first_line(error)})"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -172,7 +172,7 @@ def _run(given: flags.FlagValues) -> None:
     if config.deterministic:
         runtime.make_deterministic(workdir)
     if not given.distributed:
-        runtime.check_alone(told=bool(given["distributed"].present))
+        runtime.check_alone(requested=bool(given["distributed"].present))
         runtime.reuse_memory()
     start, stop = map(int, given.profile.split(":")) if given.profile else (0, 0)
     with runtime.device_errors(workdir):

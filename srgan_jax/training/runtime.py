@@ -122,20 +122,20 @@ def initialize_distributed() -> None:
         ) from error
 
 
-def check_alone(*, told: bool) -> None:
+def check_alone(*, requested: bool) -> None:
     """Checks that this machine does not belong to a pod; for runs of one process.
 
     A forgotten --distributed would start one independent run on each host, or hang.
     This starts JAX, so XLA's options must have been set before.
 
     Args:
-      told: True if the user has asked for a run of one process (--nodistributed). Then
-        the environment may announce others.
+      requested: True if the user has asked for a run of one process
+        (--nodistributed). Then the environment may announce others.
 
     Raises:
       DistributedError: the environment or the TPU's driver announces several processes.
     """
-    for name, separator in () if told else ANNOUNCEMENTS.items():
+    for name, separator in () if requested else ANNOUNCEMENTS.items():
         text = os.environ.get(name, "")
         count = len(text.split(separator)) if separator else _whole_number(text)
         if count > 1:
