@@ -4,6 +4,8 @@ import functools
 import itertools
 import pickle
 import pydoc
+import threading
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -132,18 +134,34 @@ def test_a_gpu_takes_larger_cells(
     variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "CELL", 16)
-    image, compiled = photo(70, 60), upscaler_module._upscale
-    cells = []
-
-    def upscale(*arguments: object, cell: tuple[int, int]) -> jax.Array:
-        cells.append(cell)
-        return compiled(*arguments, cell=cell)
-
-    monkeypatch.setattr(upscaler_module, "_upscale", upscale)
+    image, lowered = photo(70, 60), spy_on_lowering(monkeypatch)
     for platform in ("cpu", "cuda"):
         with force_platform(platform):
             assert_same(upscaler(variant, None)(image), expected(variant, image))
+    cells = [cell for cell, _ in lowered]
     assert max(cells[0]) <= 16 < min(cells[1])
+
+
+def test_programs_are_compiled_in_the_calling_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # JAX's contexts, such as jax.default_device, hold in one thread only.
+    lowered = spy_on_lowering(monkeypatch)
+    image = photo(70, 60)
+    assert_same(upscaler("paper", 16)(image), expected("paper", image))
+    assert [thread for _, thread in lowered] == [threading.current_thread()]
+
+
+def spy_on_lowering(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """Returns a list that gets the cell and the thread of each program's lowering."""
+    lower, lowered = upscaler_module._upscale.lower, []
+
+    def spy(*arguments: object, cell: tuple[int, int]) -> jax.stages.Lowered:
+        lowered.append((cell, threading.current_thread()))
+        return lower(*arguments, cell=cell)
+
+    monkeypatch.setattr(upscaler_module, "_upscale", SimpleNamespace(lower=spy))
+    return lowered
 
 
 def test_16_bit_images_keep_their_depth() -> None:
@@ -208,15 +226,18 @@ def test_windows_cover_each_pixel_once_with_a_halo(
     assert len(plan.cells(plan.windows[: plan.batch])) <= plan.most_cells
 
 
-def test_large_images_and_weights_of_a_generator_share_one_program() -> None:
+def test_large_images_and_weights_of_a_generator_share_one_program(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     model, variables = network("paper")
     of_model = tiny.settings_of(model)
     upscaler_module._upscale.clear_cache()
-    for weights in (variables, jax.tree.map(np.copy, variables)):
-        fixed = Upscaler(of_model, weights, tile=16)
-        for height, width in ((140, 140), (110, 190), (150, 120)):
-            fixed(photo(height, width))
-    assert upscaler_module._upscale._cache_size() == 1
+    with jax.log_compiles():
+        for weights in (variables, jax.tree.map(np.copy, variables)):
+            fixed = Upscaler(of_model, weights, tile=16)
+            for height, width in ((140, 140), (110, 190), (150, 120)):
+                fixed(photo(height, width))
+    assert caplog.text.count("Compiling jit(_upscale)") == 1
 
 
 def test_progress_counts_windows() -> None:

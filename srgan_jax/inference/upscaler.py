@@ -6,6 +6,7 @@ The device's memory therefore does not limit the size of an image.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -153,14 +154,12 @@ class Upscaler:
         windows = [(i, window) for i in range(count) for window in plan.windows]
         shape = count, scale * height, scale * width, *colours
         sr = np.empty(shape, images.dtype)
-        results = _one_ahead(self._results(images, plan, windows))
+        results = self._results(images, plan, windows)
         for start, result in zip(
             range(0, len(windows), plan.batch), results, strict=True
         ):
             batch = windows[start : start + plan.batch]
-            for (i, (rows, columns)), piece in zip(
-                batch, np.asarray(result), strict=False
-            ):
+            for (i, (rows, columns)), piece in zip(batch, result, strict=False):
                 sr[i, rows.core(scale), columns.core(scale)] = piece[
                     rows.core_within(scale), columns.core_within(scale)
                 ]
@@ -173,8 +172,37 @@ class Upscaler:
         images: np.ndarray,
         plan: tiles.Plan,
         windows: list[tuple[int, tiles.Window]],
-    ) -> Iterator[jax.Array]:
-        """SR of each batch of windows, whose computation goes on."""
+    ) -> Iterator[np.ndarray]:
+        """Computes SR of each batch of windows, two batches at once.
+
+        XLA's convolutions on a CPU are divided into strips of 64 columns, so that one
+        batch of narrow windows leaves cores idle. JAX computes programs that are called
+        in one thread one after another, hence the threads.
+        """
+        inputs = self._inputs(images, plan, windows)
+        first = next(inputs)
+        fixed = self._network, self._reaches, self._border
+        # JAX's contexts, such as the default device, are those of the calling thread.
+        program = _upscale.lower(*fixed, *first, cell=plan.cell).compile()
+
+        def compute(arguments: Any) -> np.ndarray:
+            return np.asarray(program(*arguments))
+
+        with ThreadPoolExecutor(max_workers=2) as threads:
+            before = threads.submit(compute, first)
+            for arguments in inputs:
+                after = threads.submit(compute, arguments)
+                yield before.result()
+                before = after
+            yield before.result()
+
+    def _inputs(
+        self,
+        images: np.ndarray,
+        plan: tiles.Plan,
+        windows: list[tuple[int, tiles.Window]],
+    ) -> Iterator[tuple[Any, ...]]:
+        """The dynamic arguments of `_upscale` for each batch of windows."""
         (height, width), border = plan.sides, self._border
         margins = [(0, 0), *[(border, border)] * 2, *[(0, 0)] * (images.ndim - 3)]
         images = np.pad(images, margins, mode="symmetric")
@@ -188,17 +216,7 @@ class Upscaler:
             listed = plan.cells([window for _, window in batch])
             cells = np.zeros((plan.most_cells, 3), np.int32)
             cells[: len(listed)] = listed
-            yield _upscale(
-                self._network,
-                self._reaches,
-                self._border,
-                self._variables,
-                lr,
-                size,
-                cells,
-                len(listed),
-                cell=plan.cell,
-            )
+            yield self._variables, lr, size, cells, len(listed)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "reaches", "border", "cell"))
@@ -280,15 +298,3 @@ def _dtype_name(dtype: jax.typing.DTypeLike) -> str:
         return jnp.dtype(dtype).name
     except TypeError:
         return str(dtype)
-
-
-def _one_ahead(items: Iterator) -> Iterator:
-    """Yields each item only after the next one is requested, to keep the device busy.
-
-    The device computes the next batch while the caller copies the current one.
-    """
-    before = next(items)
-    for item in items:
-        yield before
-        before = item
-    yield before
