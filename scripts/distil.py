@@ -1,76 +1,159 @@
-"""Writes training pairs whose HR is a generator's own output without its artefacts.
+"""Trains a generator on its own output without artefacts.
 
-    python scripts/distil.py GENERATOR PHOTOGRAPHS OUT
+    python scripts/distil.py GENERATOR PHOTOGRAPHS OUT [--steps 1000]
 
-GENERATOR is a catalog name or a file, PHOTOGRAPHS a folder. A generator that is then
-trained on `pairs:OUT` with the L1 loss and graded patches (`data.graded`) keeps the
-textures of GENERATOR and loses what OUT does not have: colour shifts, and grids in
-smooth areas. For each photograph, OUT gets
+GENERATOR is a catalog name or a file, PHOTOGRAPHS a source as `folder:PATH`, and OUT
+the file of the new generator. It keeps GENERATOR's textures, and loses grids in smooth
+areas, errors on images of one colour, and shifts of colours.
 
-- `*_LR.png`, its LR (MATLAB's bicubic), and `*_HR.png`, the generator's SR plus the
-  enlarged difference between LR and the SR's own LR. This is one step of iterative
-  back-projection (Irani and Peleg 1991); it removes differences in low frequencies,
-  such as shifts of colour;
-- for every third photograph, a pair of it with a Gaussian blur, as
-  `*-smooth_HR.png` and `*-smooth_LR.png`. Its HR is the blurred photograph itself.
+A third of each batch are crops of photographs. Their target is GENERATOR's SR plus the
+enlarged difference between LR and SR's own LR: one step of iterative back-projection
+(Irani and Peleg 1991), which corrects low frequencies. The target of the others is HR:
+flat and graded patches (`data.graded`), and crops with a Gaussian blur.
+
+The loss is L1 on pixels, plus, for smooth crops, on the mean error of the pixels with
+equal position within an LR pixel. Batch normalisation uses the running statistics, as
+in upscaling: with a batch's own statistics SR varies from batch to batch, and the L1
+loss would blur it.
 """
 
 import argparse
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import PIL.Image
+import optax
 from rich.progress import track
 from scipy import ndimage
 
-import srgan_jax
-from srgan_jax.data import pairs
+from srgan_jax.data import augment, sources
+from srgan_jax.data.pipeline import training_batches
 from srgan_jax.data.resize import imresize, resize_matrix
+from srgan_jax.models import registry
+from srgan_jax.models.generator import Generator
+from srgan_jax.training.steps import paper_ranges
+from srgan_jax.weights import store
 
-SMOOTH = 3  # one photograph of so many is also written with a blur
-BLUR = 12.0  # standard deviation in HR pixels
+CROP = 96  # HR pixels
+THIRD = 4  # crops of each of the three kinds in a batch
+BLUR = (6.0, 16.0)  # range of the blur's standard deviation in HR pixels
+GRID = 4.0  # weight of the loss on systematic errors of smooth crops
+LEARNING_RATE = 7e-5  # of Adam, after a warm-up; it falls to 0 as a cosine
+
+Batch = dict[str, np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("generator")
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("photographs")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
-    if arguments.out.exists():
-        parser.error(f"{arguments.out} exists; name a new folder or remove it")
-    upscaler = srgan_jax.load(arguments.generator)
-    scale = upscaler.scale
-    arguments.out.mkdir(parents=True)
-    for i, files in enumerate(track(pairs.find_pairs(arguments.photographs))):
-        pair = pairs.read_pair(files, scale=scale)
-        hr = back_projected(upscaler(pair.lr), pair.lr)
-        save(arguments.out, pair.name, hr, pair.lr)
-        if i % SMOOTH == 0:
-            hr = ndimage.gaussian_filter(pair.hr, (BLUR, BLUR, 0))
-            lr = imresize(hr, Fraction(1, scale))
-            save(arguments.out, f"{pair.name}-smooth", hr, lr)
+    settings, variables = store.load_generator(arguments.generator)
+    network = registry.create("generator", settings)
+    photographs = sources.open_source(arguments.photographs, minimum_size=CROP)
+    crops = training_batches(
+        photographs,
+        batch_size=3 * THIRD,
+        crop=CROP,
+        scale=network.scale,
+        seed=0,
+        flips=True,
+        exposure=1.0,
+    )
+    batches = (
+        with_smooth(crop, network.scale, step) for step, crop in enumerate(crops)
+    )
+    steps = arguments.steps
+    rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 20, steps)
+    optimizer = optax.adam(rate)
+    variables = distilled(network, variables, batches, steps, optimizer)
+    store.save_generator(arguments.out, settings, variables)
 
 
-def back_projected(sr: np.ndarray, lr: np.ndarray) -> np.ndarray:
-    """Adds what LR has and the LR of SR does not have; uint8 in and out."""
-    scale = len(sr) // len(lr)
-    missing = lr - resize(sr.astype(np.float64), Fraction(1, scale))
-    return np.clip(sr + resize(missing, scale) + 0.5, 0, 255).astype(np.uint8)
+def distilled(
+    network: Generator,
+    variables: dict,
+    batches: Iterator[Batch],
+    steps: int,
+    optimizer: optax.GradientTransformation,
+) -> dict:
+    """Trains the parameters for `steps` batches, and keeps the batch statistics."""
+    apply = network.apply
+
+    def upscale(variables: dict, lr: jax.Array) -> jax.Array:
+        # Not network.apply, whose form for inference is slow to differentiate.
+        return apply(variables, lr, method=lambda g, x: g.reconstruct(g.features(x)))
+
+    @jax.jit
+    def update(params: dict, moments: optax.OptState, batch: Batch) -> tuple:
+        lr, hr = paper_ranges(batch)
+        photographs = lr[:THIRD]
+        target = back_projected(upscale(variables, photographs), 2 * photographs - 1)
+        target = jnp.concatenate([target, hr[THIRD:]])
+
+        def loss(params: dict) -> jax.Array:
+            error = upscale(variables | {"params": params}, lr) - target
+            systematic = phase_means(error[THIRD:], network.scale)
+            return jnp.mean(jnp.abs(error)) + GRID * jnp.mean(jnp.abs(systematic))
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, moments = optimizer.update(gradient, moments)
+        return optax.apply_updates(params, updates), moments, value
+
+    params = variables["params"]
+    moments = optimizer.init(params)
+    for step, batch in zip(track(range(steps)), batches, strict=False):
+        params, moments, value = update(params, moments, batch)
+        if step % 50 == 0 or step == steps - 1:
+            print(f"{step + 1}/{steps}  l1 {value:.4f}")
+    return variables | {"params": params}
 
 
-def resize(image: np.ndarray, scale: Fraction | int) -> np.ndarray:
-    """`imresize` without rounding and clipping."""
-    for _ in range(2):  # rows, then columns
-        matrix = resize_matrix(len(image), scale)
-        image = np.tensordot(matrix, image, 1).swapaxes(0, 1)
-    return image
+def with_smooth(batch: Batch, scale: int, step: int) -> Batch:
+    """Replaces the second and third thirds of a batch by smooth crops."""
+    lr, hr = np.array(batch["lr"]), batch["hr"].astype(np.float32)
+    random = np.random.default_rng(step)
+    for i in range(THIRD, 2 * THIRD):
+        hr[i] = augment.graded_patch(CROP, int(random.integers(augment.WORDS)))
+    for i in range(2 * THIRD, 3 * THIRD):
+        sigma = random.uniform(*BLUR)
+        hr[i] = ndimage.gaussian_filter(hr[i], (sigma, sigma, 0))
+    for i in range(THIRD, 3 * THIRD):
+        lr[i] = imresize(hr[i].round().astype(np.uint8), Fraction(1, scale))
+    return {"lr": lr, "hr": hr}
 
 
-def save(folder: Path, name: str, hr: np.ndarray, lr: np.ndarray) -> None:
-    for kind, image in (("HR", hr), ("LR", lr)):
-        PIL.Image.fromarray(image).save(folder / f"{name}_{kind}.png", compress_level=1)
+def phase_means(images: jax.Array, scale: int) -> jax.Array:
+    """Means over the pixels of equal position within an LR pixel.
+
+    Args:
+      images: `[n, h, w, c]`.
+      scale: HR size over LR size.
+
+    Returns:
+      `[n, scale, scale, c]`. A shift of colour gives equal means, a grid unequal ones.
+    """
+    n, h, w, c = images.shape
+    cells = images.reshape(n, h // scale, scale, w // scale, scale, c)
+    return cells.mean((1, 3))
+
+
+def back_projected(sr: jax.Array, lr: jax.Array) -> jax.Array:
+    """Adds what LR has and the LR of SR does not have; `[n, h, w, 3]` of one range."""
+    side, scale = sr.shape[1], sr.shape[1] // lr.shape[1]
+    shrink = resize_matrix(side, Fraction(1, scale))
+    enlarge = resize_matrix(side // scale, scale)
+    missing = lr - _resize(shrink, sr)
+    return jnp.clip(sr + _resize(enlarge, missing), -1, 1)
+
+
+def _resize(matrix: np.ndarray, images: jax.Array) -> jax.Array:
+    return jnp.einsum("yh,xw,nhwc->nyxc", matrix, matrix, images)
 
 
 if __name__ == "__main__":
