@@ -109,24 +109,22 @@ class _Box(NamedTuple):
 
 
 def _place_label(x: float, y: float, width: float, taken: Sequence[_Box]) -> _Box:
-    """Finds free space for a point's label; beside the point if none is free."""
-    half = width / 2
-    candidates = [
-        _Box(left, middle - 8, left + width, middle + 8)
-        for left, middle in (
-            (x + 9, y),
-            (x - 9 - width, y),
-            (x - half, y - 16),
-            (x - half, y + 16),
-            (x + 9, y + 14),
-            (x + 9, y - 14),
-        )
-    ]
-    for box in candidates:
-        inside = box.left > LEFT and box.right < WIDTH and box.bottom < HEIGHT - BOTTOM
-        if inside and not any(box.meets(other) for other in taken):
+    """Finds the free space nearest to a point for its label.
+
+    If there is none, the label covers others.
+    """
+    half, end = width / 2, WIDTH - width
+    candidates = [(x + 9, y), (x - 9 - width, y)]
+    for distance in (15, 30, 45):
+        for middle in (y - distance, y + distance):
+            candidates += [(x - half, middle), (x + 9, middle), (x - 9 - width, middle)]
+    boxes = [_Box(left, y - 8, left + width, y + 8) for left, y in candidates]
+    for box in boxes:
+        across = box.left > LEFT and box.right < WIDTH
+        up = box.top > 0 and box.bottom < HEIGHT - BOTTOM
+        if across and up and not any(box.meets(other) for other in taken):
             return box
-    return candidates[0]
+    return boxes[0]._replace(left=min(x + 9, end), right=min(x + 9, end) + width)
 
 
 class _Axes(NamedTuple):
@@ -140,7 +138,7 @@ class _Axes(NamedTuple):
         low, high = [], []
         for values in zip(*points, strict=True):
             first, last = min(values), max(values)
-            margin = 0.08 * (last - first) or abs(first) * 0.05 or 1.0
+            margin = 0.1 * (last - first) or abs(first) * 0.05 or 1.0
             low.append(first - margin)
             high.append(last + margin)
         return cls((low[0], low[1]), (high[0], high[1]))
