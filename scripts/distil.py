@@ -21,6 +21,7 @@ import argparse
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ BLUR = (6.0, 16.0)  # range of the blur's standard deviation in HR pixels
 GRID = 4.0  # weight of the loss on systematic errors of smooth crops
 LEARNING_RATE = 7e-5  # of Adam, after a warm-up; it falls to 0 as a cosine
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays `lr` and `hr`, see training_batches
 
 
 def main() -> None:
@@ -85,7 +86,7 @@ def distilled(
     """Trains the parameters for `steps` batches, and keeps the batch statistics."""
     apply = network.apply
 
-    def upscale(variables: dict, lr: jax.Array) -> jax.Array:
+    def upscale(variables: dict, lr: jax.Array) -> Any:
         # Not network.apply, whose form for inference is slow to differentiate.
         return apply(variables, lr, method=lambda g, x: g.reconstruct(g.features(x)))
 
