@@ -143,6 +143,14 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             settings=_OWN,
             set5=(30.25, 0.8534, 0.0769),
         ),
+        "srgan-photo": included(
+            "srgan-photo",
+            "SRGAN for photographs with visible JPEG artefacts; see docs/models.md",
+            size=3_130_254,
+            sha256="e008ee22dd8d7d482108e77bdeb32ecb086b4815d5a5bcb8c93a39848f688198",
+            settings=_OWN,
+            set5=(29.61, 0.8414, 0.2121),
+        ),
         "srresnet": included(
             "srresnet",
             "SRResNet-MSE; see docs/models.md",

@@ -48,7 +48,7 @@ def test_the_quickstart_works_with_a_tiny_setting(tmp_path):
     bicubic, start = summary["scores"]["bicubic"], summary["scores"]["start"]
     # The pretrained SRResNet's score on the held-out photograph.
     assert bicubic["psnr"] == pytest.approx(26.83, abs=0.01)
-    assert start["psnr"] == pytest.approx(30.19, abs=0.02)
+    assert start["psnr"] == pytest.approx(30.24, abs=0.02)
     assert abs(summary["scores"]["adversarial"]["psnr"] - start["psnr"]) > 1e-3
     for name in ("start", "adversarial"):
         assert name in done.stdout
