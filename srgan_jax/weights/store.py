@@ -193,7 +193,9 @@ def _entry(name: str) -> Entry:
 
 def _known(name: str, names: Iterable[str]) -> str:
     """The end of an error message: the closest name, and all names."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    parts = sorted(name.split("-"))  # in another order they are the same name
+    near = [known for known in names if sorted(known.split("-")) == parts]
+    near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     meant = f" (did you mean {near[0]}?)" if near else ""
     return f"{meant}; expected one of {', '.join(names)}"
 
