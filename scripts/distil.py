@@ -54,6 +54,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
+    if arguments.steps < 1:
+        parser.error(f"--steps is {arguments.steps}; expected at least 1")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     settings, variables = store.load_generator(arguments.generator)
     network = registry.create("generator", settings)
     photographs = sources.open_source(arguments.photographs, minimum_size=CROP)
@@ -111,7 +114,7 @@ def distilled(
     for step, batch in zip(track(range(steps)), batches, strict=False):
         params, moments, value = update(params, moments, batch)
         if step % 50 == 0 or step == steps - 1:
-            print(f"{step + 1}/{steps}  l1 {value:.4f}")
+            print(f"{step + 1}/{steps}  loss {value:.4f}")
     return variables | {"params": params}
 
 

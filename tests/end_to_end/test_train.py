@@ -46,7 +46,7 @@ def test_the_quickstart_works_with_a_tiny_setting(tmp_path):
     for scores in summary["scores"].values():
         assert set(scores) == {"psnr", "ssim", "lpips"}
     bicubic, start = summary["scores"]["bicubic"], summary["scores"]["start"]
-    # The pretrained SRResNet's score on the held-out photograph.
+    # The included SRResNet's score on the held-out photograph.
     assert bicubic["psnr"] == pytest.approx(26.83, abs=0.01)
     assert start["psnr"] == pytest.approx(30.24, abs=0.02)
     assert abs(summary["scores"]["adversarial"]["psnr"] - start["psnr"]) > 1e-3
