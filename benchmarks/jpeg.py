@@ -9,17 +9,15 @@ photographs.
 """
 
 import argparse
-import io
 import json
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 from rich.console import Console
 from rich.table import Table
 
 import srgan_jax
-from srgan_jax.data import pairs
+from srgan_jax.data import degrade, pairs
 from srgan_jax.evaluation import lpips, metrics
 
 QUALITIES = (50, 70, 90, None)
@@ -39,7 +37,8 @@ def main() -> None:
         for files in pairs.find_pairs(arguments.folder):
             pair = pairs.read_pair(files, scale=upscaler.scale)
             for quality in QUALITIES:
-                sr = upscaler(pair.lr if quality is None else saved(pair.lr, quality))
+                lr = pair.lr if quality is None else degrade.jpeg(pair.lr, quality)
+                sr = upscaler(lr)
                 psnr = metrics.psnr(
                     sr, pair.hr, protocol="standard", scale=upscaler.scale
                 )
@@ -55,14 +54,6 @@ def main() -> None:
         cells = (f"{p:.2f} / {d:.4f}" for p, d in record["psnr_lpips"].values())
         table.add_row(record["weights"], *cells)
     Console().print(table)
-
-
-def saved(image: np.ndarray, quality: int) -> np.ndarray:
-    """Saves an image as JPEG and reads it."""
-    stream = io.BytesIO()
-    PIL.Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling=2)
-    with PIL.Image.open(stream) as opened:
-        return np.asarray(opened)
 
 
 if __name__ == "__main__":

@@ -87,11 +87,9 @@ def distilled(
     optimizer: optax.GradientTransformation,
 ) -> dict:
     """Trains the parameters for `steps` batches, and keeps the batch statistics."""
-    apply = network.apply
 
     def upscale(variables: dict, lr: jax.Array) -> Any:
-        # Not network.apply, whose form for inference is slow to differentiate.
-        return apply(variables, lr, method=lambda g, x: g.reconstruct(g.features(x)))
+        return network.apply(variables, lr, method=_sr)
 
     @jax.jit
     def update(params: dict, moments: optax.OptState, batch: Batch) -> tuple:
@@ -116,6 +114,11 @@ def distilled(
         if step % 50 == 0 or step == steps - 1:
             print(f"{step + 1}/{steps}  loss {value:.4f}")
     return variables | {"params": params}
+
+
+def _sr(network: Generator, lr: jax.Array) -> Any:
+    """A generator's SR without its form for inference, whose gradient is slow."""
+    return network.reconstruct(network.features(lr))
 
 
 def with_smooth(batch: Batch, scale: int, step: int) -> Batch:

@@ -98,8 +98,12 @@ def add_noise(image: Image, random: np.random.Generator) -> Image:
 
 def compress(image: Image, random: np.random.Generator) -> Image:
     """Encodes as JPEG of random quality with 4:2:0 chroma, and decodes it again."""
+    return jpeg(image, int(random.integers(40, 96)))
+
+
+def jpeg(image: Image, quality: int) -> Image:
+    """Encodes as JPEG of Pillow's `quality` with 4:2:0 chroma, and decodes it again."""
     stream = io.BytesIO()
-    quality = int(random.integers(40, 96))
     PIL.Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling=2)
     with PIL.Image.open(stream) as decoded:
         return np.asarray(decoded)
