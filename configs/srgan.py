@@ -107,6 +107,9 @@ def base() -> ConfigDict:
             },
             # per_replica, as in the PyTorch reference, or synchronised over all devices
             "batch_norm": "per_replica",
+            # Keep G's running statistics from `init_from` and normalise by them, as in
+            # upscaling. Batch statistics vary with small batches.
+            "freeze_statistics": False,
             "content": {
                 "weights": "vgg19",  # catalog name (the Caffe weights) or file
                 "feature_scale": 1 / 12.75,  # sec. 3.2, for the Caffe weights

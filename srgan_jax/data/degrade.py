@@ -8,11 +8,11 @@ range unless noted:
     stage      here                                Real-ESRGAN
     blur       Gaussian, each axis's sigma         7 kernel shapes, sigma 0.2 to 3
                0.1 to 0.5 scale HR pixels, any     HR pixels, any angle
-               angle; none in 1 of 4 examples
+               angle; none in 1 of 2 examples
     resize     to LR: box, bilinear, bicubic or    by 0.15 to 1.5 with area, bilinear
                Lanczos, all antialiased            or bicubic; to LR at the very end
     noise      Gaussian, sigma 0 to 8 levels;      Gaussian, sigma 1 to 30 levels, or
-               grey in 2 of 5 examples             Poisson; grey in 2 of 5 examples
+               grey in 2 of 5, none in 1 of 2      Poisson; grey in 2 of 5 examples
     JPEG       quality 40 to 95, chroma halved     quality 30 to 95
 
 Real-ESRGAN's second order (the same stages again, then sinc filters) is omitted.
@@ -61,13 +61,13 @@ def photo(hr: Image, scale: int, random: np.random.Generator) -> Image:
 
 
 def blur(image: Image, scale: int, random: np.random.Generator) -> Image:
-    """Blurs with a Gaussian of random widths and orientation, in 3 of 4 cases.
+    """Blurs with a Gaussian of random widths and orientation, in 1 of 2 cases.
 
     The convolution is periodic, so that opposite edges mix; the margin absorbs this.
     """
     sigmas = random.uniform(0.1, 0.5 * scale, 2)
     angle = random.uniform(0, np.pi)
-    if random.random() < 0.25:
+    if random.random() < 0.5:
         return image
     height, width = image.shape[:2]
     y, x = fft.fftfreq(height)[:, None], fft.rfftfreq(width)
@@ -89,8 +89,8 @@ def resize(image: Image, scale: int, random: np.random.Generator) -> Image:
 
 
 def add_noise(image: Image, random: np.random.Generator) -> Image:
-    """Adds Gaussian noise of random strength, either grey or separate per channel."""
-    sigma = random.uniform(0, 8)
+    """Adds Gaussian noise of random strength, grey or coloured, in 1 of 2 cases."""
+    sigma = random.uniform(0, 8) if random.random() < 0.5 else 0.0
     channels = 1 if random.random() < 0.4 else 3
     noise = random.normal(0, sigma, (*image.shape[:2], channels))
     return np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)

@@ -15,12 +15,13 @@ from srgan_jax.evaluation import metrics
 
 # A distance with an optional decimal weight, such as "vgg54" or "0.05 * l1".
 CONTENT_TERM = re.compile(
-    r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+) *\* *)?(?P<name>mse|l1|colour|vgg\d\d)"
+    r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+) *\* *)?(?P<name>mse|l1|colour|grid|vgg\d\d)"
 )
 # Fields added after version 0.1, with the values that reproduce version 0.1.
 SINCE_VERSION_0_1: Mapping[str, Any] = {
     "init_discriminator_from": None,
     "accumulate": 1,
+    "freeze_statistics": False,
     "deterministic": False,
     "learning_rate_scaling": "none",
     "warmup_steps": 0,
@@ -124,6 +125,7 @@ class Config:
     generator: Mapping[str, Any]
     discriminator: Mapping[str, Any]
     batch_norm: str
+    freeze_statistics: bool
     content: Content
     adversarial: Adversarial
     optimizer: Adam
@@ -177,8 +179,8 @@ def content_terms(content: str) -> dict[str, float]:
         found = CONTENT_TERM.fullmatch(term.strip())
         if found is None or found["name"] in terms:
             raise ConfigError(
-                f"a stage's content is {content!r}; expected 'mse', 'l1', 'colour', a "
-                "layer such as 'vgg54', or a weighted sum of these, each once, such as "
+                f"a stage's content is {content!r}; expected 'mse', 'l1', 'colour', "
+                "'grid', a layer such as 'vgg54', or a weighted sum of these, each once, such as "
                 "'vgg54 + 0.05 * l1'"
             )
         terms[found["name"]] = float(found["weight"] or 1)

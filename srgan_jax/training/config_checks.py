@@ -141,6 +141,11 @@ def check(config: Config) -> None:
             f"{config.adversarial.order!r} updates D on its whole batch before G's "
             "gradients; use 'generator_first' or accumulate=1"
         )
+    if config.freeze_statistics and config.init_from is None:
+        raise ConfigError(
+            "freeze_statistics is true, but a new generator has no running statistics "
+            "yet; name a trained one with init_from"
+        )
     scale = config.generator.get("scale")
     if not isinstance(scale, int) or scale < 1:
         raise ConfigError(f"generator.scale is {scale!r}; expected 2, 4 or 8")

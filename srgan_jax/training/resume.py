@@ -30,7 +30,7 @@ FREE = re.compile(
 )
 EVALUATION = re.compile(r"evaluation\.(?!every)")
 ALLOWED_EXPLICITLY = re.compile(
-    r"batch_size|accumulate|learning_rate_scaling|warmup_steps|deterministic|ema_decay|"
+    r"batch_size|accumulate|freeze_statistics|learning_rate_scaling|warmup_steps|deterministic|ema_decay|"
     r"adversarial\.weight|content\.feature_scale|"
     r"stages\.[^.]+\.(learning_rate|decay_at|decay_factor|tv_weight|content)"
 )

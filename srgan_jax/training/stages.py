@@ -121,6 +121,7 @@ def make_recipe(
         order=config.adversarial.order,
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
+        freeze_statistics=config.freeze_statistics,
     )
 
 

@@ -39,8 +39,8 @@ class ContentTerm:
     """One weighted distance between SR and HR in the content loss.
 
     Attributes:
-      name: 'mse' (eq. 4), 'l1' or 'colour' for a distance between images, or a layer
-        of VGG19 such as 'vgg54' for the squared distance between its features (eq. 5).
+      name: 'mse' (eq. 4), 'l1', 'colour' or 'grid' for a distance between images, or a
+        layer of VGG19 such as 'vgg54' for the squared distance between its features (eq. 5).
       weight: weight of this distance in the content loss.
       vgg: the network that computes the features; None for a distance between images.
     """
@@ -75,6 +75,8 @@ class Recipe:
         state.warmed_up_decay.
       accumulate: number of micro-batches that a device's batch is split into. More than
         one requires the order 'generator_first'.
+      freeze_statistics: True if G's batch normalisation uses its running statistics,
+        which do not change, as in inference. G must have been trained before.
     """
 
     generator: Any
@@ -92,6 +94,7 @@ class Recipe:
     order: str = "generator_first"
     ema_decay: float = 0.999
     accumulate: int = 1
+    freeze_statistics: bool = False
 
 
 class Gradients(NamedTuple):
@@ -129,7 +132,7 @@ def pretrain_gradients(
 ) -> tuple[Gradients, TrainState]:
     """Returns G's gradient, and the state with new running statistics."""
     lr, hr = paper_ranges(batch)
-    sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
+    sr, generator_vjp, stats = forward_generator(recipe, state.generator, lr)
     metrics, sr_gradient = image_losses(recipe, vgg_params, sr, hr)
     gradient, _ = generator_vjp(sr_gradient)
     generator = dataclasses.replace(state.generator, batch_stats=stats)
@@ -155,7 +158,7 @@ def adversarial_gradients(
 ) -> tuple[Gradients, TrainState]:
     """Returns gradients of G and D, and the state with new running statistics."""
     lr, hr = paper_ranges(batch)
-    sr, generator_vjp, stats = forward(recipe.generator, state.generator, lr)
+    sr, generator_vjp, stats = forward_generator(recipe, state.generator, lr)
 
     # D's loss on HR and SR, and its gradient.
     before = state.discriminator
@@ -253,6 +256,25 @@ def forward(
     return jax.vjp(apply, network.params, images, has_aux=True)
 
 
+def forward_generator(
+    recipe: Recipe, network: Network, lr: jax.Array
+) -> tuple[jax.Array, Any, Any]:
+    """Runs G as `forward` does, or with frozen statistics."""
+    if not recipe.freeze_statistics:
+        return forward(recipe.generator, network, lr)
+
+    def apply(params: Any, lr: jax.Array) -> jax.Array:
+        variables = {"params": params, "batch_stats": network.batch_stats}
+        return recipe.generator.apply(variables, lr, method=with_running_statistics)
+
+    return *jax.vjp(apply, network.params, lr), network.batch_stats
+
+
+def with_running_statistics(generator: Any, lr: jax.Array) -> jax.Array:
+    """SR as in inference, but from layers whose gradient is fast."""
+    return generator.reconstruct(generator.features(lr))
+
+
 def average_over_devices(tree: Any) -> Any:
     """Averages over the mapped axis.
 
@@ -307,6 +329,8 @@ def content_distance(
         )
     if term.name == "colour":
         return losses.colour_distance(a, b, recipe.reduction)
+    if term.name == "grid":
+        return losses.grid_distance(a, b, recipe.generator.scale, recipe.reduction)
     if term.name == "l1":
         return losses.absolute_distance(a, b, recipe.reduction)
     return losses.squared_distance(a, b, recipe.reduction)
