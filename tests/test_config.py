@@ -184,6 +184,15 @@ def test_accumulation_requires_the_order_generator_first():
         resolve_config(config)
 
 
+def test_frozen_statistics_require_a_trained_generator():
+    config = srgan.get_config()
+    config.freeze_statistics = True
+    with pytest.raises(configuration.ConfigError, match="name a trained one with init"):
+        resolve_config(config)
+    config.init_from = "srresnet"
+    assert resolve_config(config).freeze_statistics
+
+
 @pytest.mark.parametrize("stage", [0, 1])
 @pytest.mark.parametrize(
     ("field", "value", "message"),

@@ -237,6 +237,7 @@ def test_content_loss_is_the_weighted_sum_of_its_terms():
         *tiny.vgg_content(),
         steps.ContentTerm("l1", 0.05),
         steps.ContentTerm("colour", 0.5),
+        steps.ContentTerm("grid", 2.0),
     )
     recipe = tiny.recipe(optimizer=DESCENT, content=terms)
     state, batch = tiny.state(recipe, adversarial=False), tiny.batch(4)
@@ -250,15 +251,44 @@ def test_content_loss_is_the_weighted_sum_of_its_terms():
         vgg = jnp.mean((features[0] - features[1]) ** 2)
         l1 = jnp.mean(jnp.abs(sr - hr))
         colour = losses.colour_distance(sr, hr)
-        return vgg + 0.05 * l1 + 0.5 * colour, (vgg, l1, colour)
+        grid = losses.grid_distance(sr, hr, tiny.SCALE)
+        parts = {"_vgg12": vgg, "_l1": l1, "_colour": colour, "_grid": grid}
+        return vgg + 0.05 * l1 + 0.5 * colour + 2 * grid, parts
 
-    (content, (vgg, l1, colour)), gradient = jax.value_and_grad(loss, has_aux=True)(
+    (content, parts), gradient = jax.value_and_grad(loss, has_aux=True)(
         state.generator.params
     )
-    parts = {"": content, "_vgg12": vgg, "_l1": l1, "_colour": colour}
-    for name, value in parts.items():
+    for name, value in (parts | {"": content}).items():
         np.testing.assert_allclose(metrics[f"content{name}"], value, rtol=1e-5)
     assert_close(moved(state.generator, after.generator), gradient)
+
+
+@pytest.mark.parametrize("name", ["pretrain_step", "adversarial_step"])
+def test_frozen_statistics_normalise_as_in_inference_and_remain(name):
+    recipe = tiny.recipe(optimizer=DESCENT, freeze_statistics=True)
+    state = tiny.state(recipe, adversarial=name == "adversarial_step")
+    batch = tiny.batch(4)
+    stats = jax.tree.map(lambda x: x + 0.5, state.generator.batch_stats)
+    state = state.replace(generator=state.generator.replace(batch_stats=stats))
+    after, metrics = run(getattr(steps, name), recipe, state, batch)
+    lr, hr = batch["lr"] / 255.0, batch["hr"] / 127.5 - 1.0
+
+    def loss(params):
+        sr = recipe.generator.apply({"params": params, "batch_stats": stats}, lr)
+        content = jnp.mean((sr - hr) ** 2)
+        if state.discriminator is None:
+            return content, content
+        logits, _ = recipe.discriminator.apply(
+            state.discriminator.variables, sr, True, mutable=["batch_stats"]
+        )
+        return content + 1e-3 * losses.adversarial_loss(logits), content
+
+    (_, content), gradient = jax.value_and_grad(loss, has_aux=True)(
+        state.generator.params
+    )
+    np.testing.assert_allclose(metrics["content"], content, rtol=1e-5)
+    assert_close(moved(state.generator, after.generator), gradient, rtol=1e-3)
+    jax.tree.map(np.testing.assert_array_equal, after.generator.batch_stats, stats)
 
 
 def test_running_statistics_of_d_are_updated_by_sr_hr_and_sr():

@@ -180,8 +180,8 @@ def content_terms(content: str) -> dict[str, float]:
         if found is None or found["name"] in terms:
             raise ConfigError(
                 f"a stage's content is {content!r}; expected 'mse', 'l1', 'colour', "
-                "'grid', a layer such as 'vgg54', or a weighted sum of these, each once, such as "
-                "'vgg54 + 0.05 * l1'"
+                "'grid', a layer such as 'vgg54', or a weighted sum of these, each "
+                "once, such as 'vgg54 + 0.05 * l1'"
             )
         terms[found["name"]] = float(found["weight"] or 1)
     return terms
