@@ -3,7 +3,7 @@
 This is the first-order degradation of Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833,
 sec. 3.2, with the settings of its published training), but in milder ranges, because
 most photographs that people keep are of good quality. Each parameter is uniform in its
-range unless noted:
+range unless noted; u is uniform in [0, 1]:
 
     stage      here                                Real-ESRGAN
     blur       Gaussian, each axis's sigma         7 kernel shapes, sigma 0.2 to 3
@@ -11,9 +11,10 @@ range unless noted:
                angle; none in 1 of 2 examples
     resize     to LR: box, bilinear, bicubic or    by 0.15 to 1.5 with area, bilinear
                Lanczos, all antialiased            or bicubic; to LR at the very end
-    noise      Gaussian, sigma 0 to 8 levels;      Gaussian, sigma 1 to 30 levels, or
-               grey in 2 of 5, none in 1 of 2      Poisson; grey in 2 of 5 examples
-    JPEG       quality 40 to 95, chroma halved     quality 30 to 95
+    noise      Gaussian, sigma 8 u^2 levels;       Gaussian, sigma 1 to 30 levels, or
+               grey in 2 of 5 examples             Poisson; grey in 2 of 5 examples
+    JPEG       quality 95 - 55 u^2, chroma         quality 30 to 95
+               halved
 
 Real-ESRGAN's second order (the same stages again, then sinc filters) is omitted.
 Benchmarks never use this model: their LR is MATLAB's bicubic or comes from files.
@@ -89,8 +90,8 @@ def resize(image: Image, scale: int, random: np.random.Generator) -> Image:
 
 
 def add_noise(image: Image, random: np.random.Generator) -> Image:
-    """Adds Gaussian noise of random strength, grey or coloured, in 1 of 2 cases."""
-    sigma = random.uniform(0, 8) if random.random() < 0.5 else 0.0
+    """Adds Gaussian noise of random strength, grey or coloured."""
+    sigma = 8 * random.random() ** 2
     channels = 1 if random.random() < 0.4 else 3
     noise = random.normal(0, sigma, (*image.shape[:2], channels))
     return np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
@@ -98,7 +99,7 @@ def add_noise(image: Image, random: np.random.Generator) -> Image:
 
 def compress(image: Image, random: np.random.Generator) -> Image:
     """Encodes as JPEG of random quality with 4:2:0 chroma, and decodes it again."""
-    return jpeg(image, int(random.integers(40, 96)))
+    return jpeg(image, round(95 - 55 * random.random() ** 2))
 
 
 def jpeg(image: Image, quality: int) -> Image:
