@@ -20,7 +20,7 @@ import srgan_jax
 from srgan_jax.data import degrade, pairs
 from srgan_jax.evaluation import lpips, metrics
 
-QUALITIES = (50, 70, 90, None)
+QUALITIES = {"JPEG 50": 50, "JPEG 70": 70, "JPEG 90": 90, "no JPEG": None}
 
 
 def main() -> None:
@@ -33,23 +33,22 @@ def main() -> None:
     records = []
     for name in arguments.generators:
         upscaler = srgan_jax.load(name)
-        scores: dict[str, list] = {str(quality): [] for quality in QUALITIES}
+        scores: dict[str, list] = {case: [] for case in QUALITIES}
         for files in pairs.find_pairs(arguments.folder):
             pair = pairs.read_pair(files, scale=upscaler.scale)
-            for quality in QUALITIES:
+            for case, quality in QUALITIES.items():
                 lr = pair.lr if quality is None else degrade.jpeg(pair.lr, quality)
                 sr = upscaler(lr)
                 psnr = metrics.psnr(
                     sr, pair.hr, protocol="standard", scale=upscaler.scale
                 )
-                scores[str(quality)].append((psnr, distance(sr, pair.hr)))
+                scores[case].append((psnr, distance(sr, pair.hr)))
         means = {key: np.mean(of, axis=0).tolist() for key, of in scores.items()}
         records.append({"weights": name, "psnr_lpips": means})
     if arguments.json:
         print(json.dumps(records, indent=2))
         return
-    columns = (f"JPEG {q}" if q else "no JPEG" for q in QUALITIES)
-    table = Table("weights", *columns, title="PSNR / LPIPS")
+    table = Table("weights", *QUALITIES, title="PSNR / LPIPS")
     for record in records:
         cells = (f"{p:.2f} / {d:.4f}" for p, d in record["psnr_lpips"].values())
         table.add_row(record["weights"], *cells)
