@@ -160,14 +160,13 @@ def _check_stages(config: Config) -> None:
     if not config.stages:
         raise ConfigError("stages is empty; expected at least one stage to train")
     for index, stage in enumerate(config.stages):
-        if (
-            "colour" in content_terms(stage.content)
-            and config.data.crop < losses.COLOUR_BLOCK
-        ):
+        if {"colour", "smooth"} & content_terms(
+            stage.content
+        ).keys() and config.data.crop < losses.BLOCK:
             raise ConfigError(
                 f"data.crop is {config.data.crop}, but the content {stage.content!r} "
-                f"compares means of {losses.COLOUR_BLOCK}x{losses.COLOUR_BLOCK} "
-                "pixels; choose a larger crop"
+                f"compares blocks of {losses.BLOCK}x{losses.BLOCK} pixels; choose a "
+                "larger crop"
             )
         _check_ranges(dataclasses.asdict(stage), STAGE_RANGES, f"stages[{index}].")
         if any(step < 0 for step in stage.decay_at):

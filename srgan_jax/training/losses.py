@@ -13,7 +13,8 @@ from srgan_jax.choices import one_of
 
 REDUCTIONS = ("mean", "sum_channels")
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")
-COLOUR_BLOCK = 8  # pixels
+BLOCK = 8  # side of the blocks of `colour` and `smooth` in pixels
+SMOOTH = 3 / 127.5  # largest standard deviation of a smooth block: 3 of 255 levels
 
 
 def squared_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.Array:
@@ -56,29 +57,33 @@ def colour_distance(a: jax.Array, b: jax.Array, reduction: str = "mean") -> jax.
     between pixels, this distance does not object to invented texture. Rows and columns
     after the last whole block do not count.
     """
-    block = (COLOUR_BLOCK, COLOUR_BLOCK)
-    a, b = (nn.avg_pool(images, block, strides=block) for images in (a, b))
-    return absolute_distance(a, b, reduction)
+    return absolute_distance(block_means(a), block_means(b), reduction)
 
 
-def grid_distance(
-    a: jax.Array, b: jax.Array, scale: int, reduction: str = "mean"
-) -> jax.Array:
-    """The L1 between means over the pixels with equal position within an LR pixel.
+def block_means(images: jax.Array) -> jax.Array:
+    """Means over whole blocks, `[batch, height // BLOCK, width // BLOCK, channels]`."""
+    return nn.avg_pool(images, (BLOCK, BLOCK), strides=(BLOCK, BLOCK))
 
-    It is not in the paper. Sub-pixel convolutions may repeat a pattern of `scale` x
-    `scale` pixels over the whole image; unlike textures, it remains in these means.
+
+def smooth_distance(sr: jax.Array, hr: jax.Array, reduction: str = "mean") -> jax.Array:
+    """The L1 within blocks of 8x8 pixels where HR is smooth, and 0 in all others.
+
+    It is not in the paper. The human eye sees a grid or a wrong colour best in smooth
+    areas. They have no texture to invent, so that this distance may have a large
+    weight. A block is smooth if no channel's standard deviation exceeds `SMOOTH`. The
+    mean is over all pixels; rows and columns after the last whole block do not count.
 
     Args:
-      a: images `[batch, height, width, channels]`.
-      b: images of the same shape.
-      scale: HR size over LR size.
+      sr: images `[batch, height, width, channels]` in [-1, 1].
+      hr: images of the same shape and range.
       reduction: 'mean' or 'sum_channels'.
     """
-    batch, height, width, channels = a.shape
-    cells = (batch, height // scale, scale, width // scale, scale, channels)
-    means = (a - b).reshape(cells).mean((1, 3))
-    return absolute_distance(means, jnp.zeros_like(means), reduction)
+    variance = block_means(hr**2) - block_means(hr) ** 2
+    smooth = jnp.all(variance <= SMOOTH**2, axis=-1, keepdims=True)
+    smooth = jnp.repeat(jnp.repeat(smooth, BLOCK, axis=1), BLOCK, axis=2)
+    height, width = smooth.shape[1:3]
+    sr, hr = (jnp.where(smooth, x[:, :height, :width], 0) for x in (sr, hr))
+    return absolute_distance(sr, hr, reduction)
 
 
 def adversarial_loss(logits: jax.Array, form: str = "non_saturating") -> jax.Array:

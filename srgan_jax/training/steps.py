@@ -39,7 +39,7 @@ class ContentTerm:
     """One weighted distance between SR and HR in the content loss.
 
     Attributes:
-      name: 'mse' (eq. 4), 'l1', 'colour' or 'grid' for a distance between images, or a
+      name: 'mse' (eq. 4), 'l1', 'colour' or 'smooth' for a distance of images, or a
         layer of VGG19 such as 'vgg54' for the squared distance between its features
         (eq. 5).
       weight: weight of this distance in the content loss.
@@ -319,8 +319,8 @@ def content_distance(
     recipe: Recipe, term: ContentTerm, vgg_params: Any, sr: jax.Array, hr: jax.Array
 ) -> jax.Array:
     """Returns one term of the content loss, without its weight."""
+    scale = 1.0 if recipe.pixel_range == "symmetric" else 0.5
     if term.vgg is None:
-        scale = 1.0 if recipe.pixel_range == "symmetric" else 0.5
         a, b = scale * sr, scale * hr
     else:
         variables = {"params": vgg_params}
@@ -330,8 +330,8 @@ def content_distance(
         )
     if term.name == "colour":
         return losses.colour_distance(a, b, recipe.reduction)
-    if term.name == "grid":
-        return losses.grid_distance(a, b, recipe.generator.scale, recipe.reduction)
+    if term.name == "smooth":
+        return scale * losses.smooth_distance(sr, hr, recipe.reduction)
     if term.name == "l1":
         return losses.absolute_distance(a, b, recipe.reduction)
     return losses.squared_distance(a, b, recipe.reduction)
