@@ -268,10 +268,11 @@ def test_an_unknown_content_loss_is_refused(content):
         resolve_config(config)
 
 
-def test_a_colour_loss_needs_a_whole_block():
+@pytest.mark.parametrize("term", ["colour", "smooth"])
+def test_a_loss_on_blocks_needs_a_whole_block(term):
     config = srgan.get_config()
     config.data.crop = 4
-    config.stages[1].content = "vgg54 + colour"
+    config.stages[1].content = f"vgg54 + {term}"
     with pytest.raises(configuration.ConfigError, match=r"crop is 4.* larger crop"):
         resolve_config(config)
 

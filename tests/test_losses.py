@@ -50,21 +50,25 @@ def test_colour_distance_ignores_texture_that_keeps_the_mean():
 
 
 @pytest.mark.parametrize(("reduction", "factor"), [("mean", 1), ("sum_channels", 3)])
-def test_grid_distance_compares_means_of_pixels_at_equal_positions(reduction, factor):
-    a, b = RNG.normal(size=(2, 2, 8, 12, 3)).astype(np.float32)
-    error = a - b
-    means = [error[:, i::4, j::4].mean((1, 2)) for i in range(4) for j in range(4)]
-    ours = losses.grid_distance(a, b, 4, reduction)
-    np.testing.assert_allclose(ours, factor * np.mean(np.abs(means)), rtol=1e-5)
+def test_smooth_distance_counts_only_blocks_where_hr_is_smooth(reduction, factor):
+    hr = np.zeros((1, 17, 24, 3), np.float32)  # two rows of three blocks, and a rest
+    hr[:, :8, :8] = np.linspace(-0.03, 0.03, 8)[:, None]  # a gradient of 8 levels
+    hr[:, :8, 8:16, 1] = RNG.normal(0, 0.1, (8, 8))  # texture in a single channel
+    hr[:, 8:16, 16:] = RNG.normal(0, 0.1, (8, 8, 3))
+    sr = hr + RNG.normal(size=hr.shape).astype(np.float32)
+    counts = np.ones((16, 24, 1))
+    counts[:8, 8:16] = counts[8:, 16:] = 0
+    expected = factor * np.mean(np.abs(sr - hr)[0, :16] * counts)
+    ours = losses.smooth_distance(sr, hr, reduction)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
-def test_grid_distance_sees_a_repeated_pattern_but_no_single_detail():
-    flat = np.zeros((1, 8, 8, 3), np.float32)
-    pattern, detail = flat.copy(), flat.copy()
-    pattern[:, ::4, ::4], pattern[:, 2::4, 2::4] = 1, -1
-    detail[:, :4, :4], detail[:, :4, 4:] = 1, -1
-    assert losses.grid_distance(pattern, flat, 4) > 0.1
-    assert losses.grid_distance(detail, flat, 4) == 0
+def test_smooth_distance_has_no_gradient_in_textured_blocks():
+    hr = RNG.normal(size=(1, 8, 16, 3)).astype(np.float32)
+    hr[:, :, :8] = 0.5
+    gradient = jax.grad(losses.smooth_distance)(hr + 0.1, hr)
+    assert np.all(gradient[:, :, :8] > 0)
+    assert np.all(gradient[:, :, 8:] == 0)
 
 
 def test_an_unknown_reduction_is_named():
