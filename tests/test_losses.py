@@ -71,6 +71,24 @@ def test_smooth_distance_has_no_gradient_in_textured_blocks():
     assert np.all(gradient[:, :, 8:] == 0)
 
 
+@pytest.mark.parametrize(("reduction", "factor"), [("mean", 1), ("sum_channels", 3)])
+def test_grid_distance_compares_means_of_pixels_at_equal_positions(reduction, factor):
+    a, b = RNG.normal(size=(2, 2, 8, 12, 3)).astype(np.float32)
+    error = a - b
+    means = [error[:, i::4, j::4].mean((1, 2)) for i in range(4) for j in range(4)]
+    ours = losses.grid_distance(a, b, 4, reduction)
+    np.testing.assert_allclose(ours, factor * np.mean(np.abs(means)), rtol=1e-5)
+
+
+def test_grid_distance_sees_a_repeated_pattern_but_no_single_detail():
+    flat = np.zeros((1, 8, 8, 3), np.float32)
+    pattern, detail = flat.copy(), flat.copy()
+    pattern[:, ::4, ::4], pattern[:, 2::4, 2::4] = 1, -1
+    detail[:, :4, :4], detail[:, :4, 4:] = 1, -1
+    assert losses.grid_distance(pattern, flat, 4) > 0.1
+    assert losses.grid_distance(detail, flat, 4) == 0
+
+
 def test_an_unknown_reduction_is_named():
     with pytest.raises(ValueError, match=r"content\.reduction is 'max'"):
         losses.squared_distance(jnp.ones((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)), "max")

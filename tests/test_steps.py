@@ -238,6 +238,7 @@ def test_content_loss_is_the_weighted_sum_of_its_terms():
         steps.ContentTerm("l1", 0.05),
         steps.ContentTerm("colour", 0.5),
         steps.ContentTerm("smooth", 2.0),
+        steps.ContentTerm("grid", 3.0),
     )
     recipe = tiny.recipe(optimizer=DESCENT, content=terms)
     state, batch = tiny.state(recipe, adversarial=False), tiny.batch(4)
@@ -253,8 +254,10 @@ def test_content_loss_is_the_weighted_sum_of_its_terms():
         l1 = jnp.mean(jnp.abs(sr - hr))
         colour = losses.colour_distance(sr, hr)
         smooth = losses.smooth_distance(sr, hr)
-        parts = {"_vgg12": vgg, "_l1": l1, "_colour": colour, "_smooth": smooth}
-        return vgg + 0.05 * l1 + 0.5 * colour + 2 * smooth, parts
+        grid = losses.grid_distance(sr, hr, tiny.SCALE)
+        total = vgg + 0.05 * l1 + 0.5 * colour + 2 * smooth + 3 * grid
+        parts = {"_l1": l1, "_colour": colour, "_smooth": smooth, "_grid": grid}
+        return total, parts | {"_vgg12": vgg}
 
     (content, parts), gradient = jax.value_and_grad(loss, has_aux=True)(
         state.generator.params

@@ -86,6 +86,26 @@ def smooth_distance(sr: jax.Array, hr: jax.Array, reduction: str = "mean") -> ja
     return absolute_distance(sr, hr, reduction)
 
 
+def grid_distance(
+    a: jax.Array, b: jax.Array, scale: int, reduction: str = "mean"
+) -> jax.Array:
+    """The L1 between means over the pixels with equal position within an LR pixel.
+
+    It is not in the paper. Sub-pixel convolutions may repeat a pattern of `scale` x
+    `scale` pixels over the whole image; unlike textures, it remains in these means.
+
+    Args:
+      a: images `[batch, height, width, channels]`.
+      b: images of the same shape.
+      scale: HR size over LR size.
+      reduction: 'mean' or 'sum_channels'.
+    """
+    batch, height, width, channels = a.shape
+    cells = (batch, height // scale, scale, width // scale, scale, channels)
+    means = (a - b).reshape(cells).mean((1, 3))
+    return absolute_distance(means, jnp.zeros_like(means), reduction)
+
+
 def adversarial_loss(logits: jax.Array, form: str = "non_saturating") -> jax.Array:
     """-log D(G(z)) averaged over the batch (eq. 6), from D's logits `[batch]`.
 

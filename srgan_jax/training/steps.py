@@ -39,8 +39,8 @@ class ContentTerm:
     """One weighted distance between SR and HR in the content loss.
 
     Attributes:
-      name: 'mse' (eq. 4), 'l1', 'colour' or 'smooth' for a distance of images, or a
-        layer of VGG19 such as 'vgg54' for the squared distance between its features
+      name: 'mse' (eq. 4), 'l1', 'colour', 'smooth' or 'grid' for a distance of images,
+        or a layer of VGG19 such as 'vgg54' for the squared distance between its features
         (eq. 5).
       weight: weight of this distance in the content loss.
       vgg: the network that computes the features; None for a distance between images.
@@ -332,6 +332,8 @@ def content_distance(
         return losses.colour_distance(a, b, recipe.reduction)
     if term.name == "smooth":
         return scale * losses.smooth_distance(sr, hr, recipe.reduction)
+    if term.name == "grid":
+        return losses.grid_distance(a, b, recipe.generator.scale, recipe.reduction)
     if term.name == "l1":
         return losses.absolute_distance(a, b, recipe.reduction)
     return losses.squared_distance(a, b, recipe.reduction)
