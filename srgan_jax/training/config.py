@@ -15,7 +15,8 @@ from srgan_jax.evaluation import metrics
 
 # A distance with an optional decimal weight, such as "vgg54" or "0.05 * l1".
 CONTENT_TERM = re.compile(
-    r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+) *\* *)?(?P<name>mse|l1|colour|smooth|grid|vgg\d\d)"
+    r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+) *\* *)?"
+    r"(?P<name>mse|l1|colour|smooth|grid|vgg\d\d)"
 )
 # Fields added after version 0.1, with the values that reproduce version 0.1.
 SINCE_VERSION_0_1: Mapping[str, Any] = {
@@ -180,8 +181,8 @@ def content_terms(content: str) -> dict[str, float]:
         if found is None or found["name"] in terms:
             raise ConfigError(
                 f"a stage's content is {content!r}; expected 'mse', 'l1', 'colour', "
-                "'smooth', 'grid', a layer such as 'vgg54', or a weighted sum of these, "
-                "each once, such as 'vgg54 + 0.05 * l1'"
+                "'smooth', 'grid', a layer such as 'vgg54', or a weighted sum of "
+                "these, each once, such as 'vgg54 + 0.05 * l1'"
             )
         terms[found["name"]] = float(found["weight"] or 1)
     return terms

@@ -40,8 +40,8 @@ class ContentTerm:
 
     Attributes:
       name: 'mse' (eq. 4), 'l1', 'colour', 'smooth' or 'grid' for a distance of images,
-        or a layer of VGG19 such as 'vgg54' for the squared distance between its features
-        (eq. 5).
+        or a layer of VGG19 such as 'vgg54' for the squared distance between its
+        features (eq. 5).
       weight: weight of this distance in the content loss.
       vgg: the network that computes the features; None for a distance between images.
     """
