@@ -11,10 +11,9 @@ enlarged difference between LR and SR's own LR: one step of iterative back-proje
 (Irani and Peleg 1991), which corrects low frequencies. The target of the others is HR:
 flat and graded patches (`data.graded`), and crops with a Gaussian blur.
 
-The loss is L1 on pixels, plus, for smooth crops, on the mean error of the pixels with
-equal position within an LR pixel. Batch normalisation uses the running statistics, as
-in upscaling: with a batch's own statistics SR varies from batch to batch, and the L1
-loss would blur it.
+The loss is L1 on pixels, and for smooth crops also on grids. Batch normalisation uses
+the running statistics, as in upscaling: with a batch's own statistics SR varies from
+batch to batch, and the L1 loss would blur it.
 """
 
 import argparse
@@ -35,13 +34,14 @@ from srgan_jax.data.pipeline import training_batches
 from srgan_jax.data.resize import imresize, resize_matrix
 from srgan_jax.models import registry
 from srgan_jax.models.generator import Generator
-from srgan_jax.training.steps import paper_ranges
+from srgan_jax.training import losses
+from srgan_jax.training.steps import paper_ranges, with_running_statistics
 from srgan_jax.weights import store
 
 CROP = 96  # HR pixels
 THIRD = 4  # crops of each of the three kinds in a batch
 BLUR = (6.0, 16.0)  # range of the blur's standard deviation in HR pixels
-GRID = 4.0  # weight of the loss on systematic errors of smooth crops
+GRID = 4.0  # weight of losses.grid_distance on smooth crops
 LEARNING_RATE = 7e-5  # of Adam, after a warm-up; it falls to 0 as a cosine
 
 Batch = dict[str, Any]  # arrays `lr` and `hr`, see training_batches
@@ -89,7 +89,7 @@ def distilled(
     """Trains the parameters for `steps` batches, and keeps the batch statistics."""
 
     def upscale(variables: dict, lr: jax.Array) -> Any:
-        return network.apply(variables, lr, method=_sr)
+        return network.apply(variables, lr, method=with_running_statistics)
 
     @jax.jit
     def update(params: dict, moments: optax.OptState, batch: Batch) -> tuple:
@@ -99,9 +99,9 @@ def distilled(
         target = jnp.concatenate([target, hr[THIRD:]])
 
         def loss(params: dict) -> jax.Array:
-            error = upscale(variables | {"params": params}, lr) - target
-            systematic = phase_means(error[THIRD:], network.scale)
-            return jnp.mean(jnp.abs(error)) + GRID * jnp.mean(jnp.abs(systematic))
+            sr = upscale(variables | {"params": params}, lr)
+            grid = losses.grid_distance(sr[THIRD:], target[THIRD:], network.scale)
+            return losses.absolute_distance(sr, target) + GRID * grid
 
         value, gradient = jax.value_and_grad(loss)(params)
         updates, moments = optimizer.update(gradient, moments)
@@ -116,11 +116,6 @@ def distilled(
     return variables | {"params": params}
 
 
-def _sr(network: Generator, lr: jax.Array) -> Any:
-    """A generator's SR without its form for inference, whose gradient is slow."""
-    return network.reconstruct(network.features(lr))
-
-
 def with_smooth(batch: Batch, scale: int, step: int) -> Batch:
     """Replaces the second and third thirds of a batch by smooth crops."""
     lr, hr = np.array(batch["lr"]), batch["hr"].astype(np.float32)
@@ -133,21 +128,6 @@ def with_smooth(batch: Batch, scale: int, step: int) -> Batch:
     for i in range(THIRD, 3 * THIRD):
         lr[i] = imresize(hr[i].round().astype(np.uint8), Fraction(1, scale))
     return {"lr": lr, "hr": hr}
-
-
-def phase_means(images: jax.Array, scale: int) -> jax.Array:
-    """Means over the pixels of equal position within an LR pixel.
-
-    Args:
-      images: `[n, h, w, c]`.
-      scale: HR size over LR size.
-
-    Returns:
-      `[n, scale, scale, c]`. A shift of colour gives equal means, a grid unequal ones.
-    """
-    n, h, w, c = images.shape
-    cells = images.reshape(n, h // scale, scale, w // scale, scale, c)
-    return cells.mean((1, 3))
 
 
 def back_projected(sr: jax.Array, lr: jax.Array) -> jax.Array:

@@ -34,15 +34,6 @@ def test_back_projection_removes_a_colour_shift_and_keeps_fine_detail(
     assert np.abs(result[0] * 255 - hr - detail).max() <= 2
 
 
-def test_phase_means_tell_a_grid_from_a_shift() -> None:
-    grid = np.zeros((1, 8, 12, 3))
-    grid[:, ::4, ::4] = 1
-    means = distil.phase_means(jnp.array(grid + 2), 4)
-    assert means.shape == (1, 4, 4, 3)
-    np.testing.assert_allclose(means[0, 0, 0], 3)
-    np.testing.assert_allclose(means[0, 1:], 2)
-
-
 def test_smooth_crops_replace_two_thirds_of_a_batch() -> None:
     random = np.random.default_rng(0)
     count = 3 * distil.THIRD
