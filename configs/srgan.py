@@ -107,8 +107,8 @@ def base() -> ConfigDict:
             },
             # per_replica, as in the PyTorch reference, or synchronised over all devices
             "batch_norm": "per_replica",
-            # Keep G's running statistics from `init_from` and normalise by them, as in
-            # upscaling. Batch statistics vary with small batches.
+            # Normalise G by the running statistics of `init_from`, as in upscaling. In
+            # small batches those of the batch vary much. See docs/training.md.
             "freeze_statistics": False,
             "content": {
                 "weights": "vgg19",  # catalog name (the Caffe weights) or file

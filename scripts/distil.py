@@ -11,9 +11,9 @@ enlarged difference between LR and SR's own LR: one step of iterative back-proje
 (Irani and Peleg 1991), which corrects low frequencies. The target of the others is HR:
 flat and graded patches (`data.graded`), and crops with a Gaussian blur.
 
-The loss is L1 on pixels, and for smooth crops also on grids. Batch normalisation uses
-the running statistics, as in upscaling: with a batch's own statistics SR varies from
-batch to batch, and the L1 loss would blur it.
+The loss is L1 on pixels and, for smooth crops, losses.grid_distance. Batch
+normalisation uses the running statistics, as in upscaling: with a batch's own
+statistics SR varies from batch to batch, and the L1 loss would blur it.
 """
 
 import argparse

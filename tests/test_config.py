@@ -190,7 +190,8 @@ def test_frozen_statistics_require_a_trained_generator():
     with pytest.raises(configuration.ConfigError, match="name a trained one with init"):
         resolve_config(config)
     config.init_from = "srresnet"
-    assert resolve_config(config).freeze_statistics
+    resolved = resolve_config(config)
+    assert stages.make_recipe(resolved, resolved.stages[0], "caffe").freeze_statistics
 
 
 @pytest.mark.parametrize("stage", [0, 1])
@@ -240,6 +241,7 @@ def test_unknown_missing_and_mistyped_fields_are_named():
         ("vgg54 + 0.05 * l1", {"vgg54": 1.0, "l1": 0.05}),
         (".5*vgg22+ 2 * mse +l1", {"vgg22": 0.5, "mse": 2.0, "l1": 1.0}),
         ("vgg54 + colour", {"vgg54": 1.0, "colour": 1.0}),
+        ("mse + 10 * smooth + 4 * grid", {"mse": 1.0, "smooth": 10.0, "grid": 4.0}),
     ],
 )
 def test_a_content_loss_is_a_weighted_sum(content, terms):

@@ -69,8 +69,16 @@ def test_noise_has_the_stated_strength_and_is_grey_in_two_of_five_examples():
     assert strengths.max() < 8.5
     assert abs(noisy.mean() - 128) < 0.05
     assert abs(strengths.mean() - 8 / 3) < 0.4
-    grey = (noisy == noisy[..., :1]).all(axis=(1, 2, 3)) & (strengths > 0.5)
-    assert 0.3 < grey.mean() < 0.5
+    grey = (noisy == noisy[..., :1]).all(axis=(1, 2, 3))
+    assert 0.33 < grey[strengths > 0.5].mean() < 0.47
+
+
+def test_jpeg_qualities_are_mostly_high(monkeypatch):
+    monkeypatch.setattr(degrade, "jpeg", lambda image, quality: quality)
+    qualities = [degrade.compress(crop(4), generator(key)) for key in range(400)]
+    assert 40 <= min(qualities) < 45
+    assert max(qualities) == 95
+    assert abs(np.mean(qualities) - (95 - 55 / 3)) < 2
 
 
 def test_jpeg_compression_has_many_qualities_and_changes_a_smooth_crop_little():

@@ -57,12 +57,14 @@ def variables():
     return jax.device_get(jax.jit(Toy().init)(jax.random.key(0), lr))
 
 
-def test_a_new_generator_trains_a_step(variables):
+@pytest.mark.parametrize("freeze_statistics", [False, True])
+def test_a_new_generator_trains_a_step(variables, freeze_statistics):
     recipe = steps.Recipe(
         generator=registry.create("generator", SETTINGS),
         discriminator=Discriminator(channels=2, hidden=4),
         optimizer=optax.sgd(1.0),
         learning_rate=optax.constant_schedule(1.0),
+        freeze_statistics=freeze_statistics,
     )
     hr = tiny.batch(2)["hr"]
     batch = {"lr": hr[:, ::2, ::2], "hr": hr}

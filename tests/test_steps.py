@@ -103,6 +103,20 @@ def test_content_loss_gives_every_generator_parameter_a_gradient(content):
     assert after.discriminator is None
 
 
+@pytest.mark.parametrize("name", ["l1", "colour", "smooth", "grid"])
+def test_absolute_distances_on_the_unit_range_are_half_of_those_in_symmetric(name):
+    sr, hr = np.random.default_rng(0).uniform(-1, 1, (2, 1, 8, 16, 3))
+    hr[:, :, :8] = 4 / 127.5 * (-1.0) ** np.indices((8, 8)).sum(0)[..., None]
+    hr[:, :, 8:] = 0.5
+    distances = [
+        steps.content_distance(
+            tiny.recipe(pixel_range=range), steps.ContentTerm(name), None, sr, hr
+        )
+        for range in ("unit", "symmetric")
+    ]
+    np.testing.assert_allclose(2 * distances[0], distances[1], rtol=1e-6)
+
+
 def test_mse_on_the_unit_range_is_a_quarter_of_the_paper_s():
     batch = tiny.batch(4)
     recipe = tiny.recipe()

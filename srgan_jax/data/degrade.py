@@ -8,7 +8,7 @@ range unless noted; u is uniform in [0, 1]:
     stage      here                                Real-ESRGAN
     blur       Gaussian, each axis's sigma         7 kernel shapes, sigma 0.2 to 3
                0.1 to 0.5 scale HR pixels, any     HR pixels, any angle
-               angle; none in 1 of 2 examples
+               angle; none in half the examples
     resize     to LR: box, bilinear, bicubic or    by 0.15 to 1.5 with area, bilinear
                Lanczos, all antialiased            or bicubic; to LR at the very end
     noise      Gaussian, sigma 8 u^2 levels;       Gaussian, sigma 1 to 30 levels, or
@@ -62,7 +62,7 @@ def photo(hr: Image, scale: int, random: np.random.Generator) -> Image:
 
 
 def blur(image: Image, scale: int, random: np.random.Generator) -> Image:
-    """Blurs with a Gaussian of random widths and orientation, in 1 of 2 cases.
+    """Blurs with a Gaussian of random widths and orientation, in half of all cases.
 
     The convolution is periodic, so that opposite edges mix; the margin absorbs this.
     """

@@ -5,7 +5,8 @@ except those in `EXECUTION`. Settings in a file or a configuration may name the 
 under 'network'; without it they belong to the first network of its kind.
 
 A generator must have an attribute `scale`, take LR and `train` when called, and have
-the methods `features` (LR to feature maps) and `reconstruct` (feature maps to SR).
+the methods `features` (LR to feature maps) and `reconstruct` (feature maps to SR),
+which use running statistics unless `train` is given.
 """
 
 from collections.abc import Mapping

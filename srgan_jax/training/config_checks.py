@@ -144,7 +144,8 @@ def check(config: Config) -> None:
     if config.freeze_statistics and config.init_from is None:
         raise ConfigError(
             "freeze_statistics is true, but a new generator has no running statistics "
-            "yet; name a trained one with init_from"
+            "yet; name a trained one with init_from, such as the generator.safetensors "
+            "of another run"
         )
     scale = config.generator.get("scale")
     if not isinstance(scale, int) or scale < 1:
@@ -160,9 +161,8 @@ def _check_stages(config: Config) -> None:
     if not config.stages:
         raise ConfigError("stages is empty; expected at least one stage to train")
     for index, stage in enumerate(config.stages):
-        if {"colour", "smooth"} & content_terms(
-            stage.content
-        ).keys() and config.data.crop < losses.BLOCK:
+        on_blocks = {"colour", "smooth"} & content_terms(stage.content).keys()
+        if on_blocks and config.data.crop < losses.BLOCK:
             raise ConfigError(
                 f"data.crop is {config.data.crop}, but the content {stage.content!r} "
                 f"compares blocks of {losses.BLOCK}x{losses.BLOCK} pixels; choose a "

@@ -92,7 +92,8 @@ def grid_distance(
     """The L1 between means over the pixels with equal position within an LR pixel.
 
     It is not in the paper. Sub-pixel convolutions may repeat a pattern of `scale` x
-    `scale` pixels over the whole image; unlike textures, it remains in these means.
+    `scale` pixels over the whole image; unlike textures, it remains in these means, and
+    so does a shift of colours.
 
     Args:
       a: images `[batch, height, width, channels]`.

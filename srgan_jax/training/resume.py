@@ -30,7 +30,7 @@ FREE = re.compile(
 )
 EVALUATION = re.compile(r"evaluation\.(?!every)")
 ALLOWED_EXPLICITLY = re.compile(
-    r"batch_size|accumulate|freeze_statistics|learning_rate_scaling|warmup_steps|deterministic|ema_decay|"
+    r"batch_size|accumulate|learning_rate_scaling|warmup_steps|deterministic|ema_decay|"
     r"adversarial\.weight|content\.feature_scale|"
     r"stages\.[^.]+\.(learning_rate|decay_at|decay_factor|tv_weight|content)"
 )
@@ -77,13 +77,14 @@ def recorded_config(workdir: AnyPath) -> dict[str, Any] | None:
         if not file_of(workdir, "generator").exists():
             return None
         saved = {}
+    copy = saved.get("config")
     try:
         return with_later_fields(json.loads(path.read_text()))
     except FileNotFoundError:
-        return saved.get("config")
+        return copy and with_later_fields(copy)
     except (ValueError, TypeError) as error:
-        if "config" in saved:
-            return saved["config"]
+        if copy:
+            return with_later_fields(copy)
         raise ConfigError(
             f"{path} is damaged ({error}) and the checkpoints have no copy of it; move "
             "it away and run the same command, whose configuration the run then takes"

@@ -330,7 +330,7 @@ def content_distance(
         )
     if term.name == "colour":
         return losses.colour_distance(a, b, recipe.reduction)
-    if term.name == "smooth":
+    if term.name == "smooth":  # which blocks are smooth does not depend on the range
         return scale * losses.smooth_distance(sr, hr, recipe.reduction)
     if term.name == "grid":
         return losses.grid_distance(a, b, recipe.generator.scale, recipe.reduction)
