@@ -1,19 +1,16 @@
-"""Trains a generator on its own output without artefacts.
+"""Removes grids and wrong colours from a generator, without a discriminator.
 
     python scripts/distil.py GENERATOR PHOTOGRAPHS OUT [--steps 1000]
 
 GENERATOR is a catalog name or a file, PHOTOGRAPHS a source as `folder:PATH`, and OUT
-the file of the new generator. It keeps GENERATOR's textures, and loses grids in smooth
-areas, errors on images of one colour, and shifts of colours.
+the file of the new generator. Only the layers after the feature maps are trained
+(`reconstruct`), so that textures remain.
 
-A third of each batch are crops of photographs. Their target is GENERATOR's SR plus the
-enlarged difference between LR and SR's own LR: one step of iterative back-projection
-(Irani and Peleg 1991), which corrects low frequencies. The target of the others is HR:
-flat and graded patches (`data.graded`), and crops with a Gaussian blur.
-
-The loss is L1 on pixels and, for smooth crops, losses.grid_distance. Batch
-normalisation uses the running statistics, as in upscaling: with a batch's own
-statistics SR varies from batch to batch, and the L1 loss would blur it.
+A third of each batch are crops of photographs, whose target is GENERATOR's own SR. The
+others have HR as their target: flat and graded patches (`data.graded`), and crops with
+a Gaussian blur. The loss is the mean absolute error, weighted by PHOTOGRAPH and SMOOTH,
+and, for smooth crops, losses.grid_distance. LR is padded with its mirror image, as in
+upscaling: zeros at the border would change the features of the whole crop.
 """
 
 import argparse
@@ -31,18 +28,20 @@ from scipy import ndimage
 
 from srgan_jax.data import augment, sources
 from srgan_jax.data.pipeline import training_batches
-from srgan_jax.data.resize import imresize, resize_matrix
-from srgan_jax.models import registry
+from srgan_jax.data.resize import imresize
+from srgan_jax.inference.upscaler import MIRROR
+from srgan_jax.models import layers, registry
 from srgan_jax.models.generator import Generator
 from srgan_jax.training import losses
-from srgan_jax.training.steps import paper_ranges, with_running_statistics
+from srgan_jax.training.steps import paper_ranges
 from srgan_jax.weights import store
 
 CROP = 96  # HR pixels
 THIRD = 4  # crops of each of the three kinds in a batch
 BLUR = (6.0, 16.0)  # range of the blur's standard deviation in HR pixels
-GRID = 4.0  # weight of losses.grid_distance on smooth crops
-LEARNING_RATE = 7e-5  # of Adam, after a warm-up; it falls to 0 as a cosine
+PHOTOGRAPH, SMOOTH, GRID = 3.0, 4.0, 16.0  # weights of the losses
+LEARNING_RATE = 2e-4  # of Adam, after a warm-up; it falls to 0 as a cosine
+MARGIN = 4  # LR pixels around the feature maps, removed from SR
 
 Batch = dict[str, Any]  # arrays `lr` and `hr`, see training_batches
 
@@ -74,8 +73,7 @@ def main() -> None:
     )
     steps = arguments.steps
     rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, steps // 20, steps)
-    optimizer = optax.adam(rate)
-    variables = distilled(network, variables, batches, steps, optimizer)
+    variables = distilled(network, variables, batches, steps, optax.adam(rate))
     store.save_generator(arguments.out, settings, variables)
 
 
@@ -86,34 +84,48 @@ def distilled(
     steps: int,
     optimizer: optax.GradientTransformation,
 ) -> dict:
-    """Trains the parameters for `steps` batches, and keeps the batch statistics."""
+    """Trains the layers after the feature maps for `steps` batches."""
 
-    def upscale(variables: dict, lr: jax.Array) -> Any:
-        return network.apply(variables, lr, method=with_running_statistics)
+    def reconstruct(params: dict, features: jax.Array) -> jax.Array:
+        sr: Any = network.apply({"params": params}, features, method="reconstruct")
+        margin = MARGIN * network.scale
+        return sr[:, margin:-margin, margin:-margin]
+
+    def features_of(lr: jax.Array) -> jax.Array:
+        width = ((0, 0), (MIRROR, MIRROR), (MIRROR, MIRROR), (0, 0))
+        padded = jnp.pad(lr, width, mode="symmetric")
+        features: Any = network.apply(variables, padded, method="features")
+        rest = MIRROR - MARGIN
+        return layers.to_image(features)[:, rest:-rest, rest:-rest]
 
     @jax.jit
     def update(params: dict, moments: optax.OptState, batch: Batch) -> tuple:
         lr, hr = paper_ranges(batch)
-        photographs = lr[:THIRD]
-        target = back_projected(upscale(variables, photographs), 2 * photographs - 1)
-        target = jnp.concatenate([target, hr[THIRD:]])
+        features = features_of(lr)
+        target = reconstruct(variables["params"], features[:THIRD])
 
         def loss(params: dict) -> jax.Array:
-            sr = upscale(variables | {"params": params}, lr)
-            grid = losses.grid_distance(sr[THIRD:], target[THIRD:], network.scale)
-            return losses.absolute_distance(sr, target) + GRID * grid
+            sr = reconstruct(params, features)
+            photographs = losses.absolute_distance(sr[:THIRD], target)
+            smooth = losses.absolute_distance(sr[THIRD:], hr[THIRD:])
+            grid = losses.grid_distance(sr[THIRD:], hr[THIRD:], network.scale)
+            return PHOTOGRAPH * photographs + SMOOTH * smooth + GRID * grid
 
         value, gradient = jax.value_and_grad(loss)(params)
         updates, moments = optimizer.update(gradient, moments)
         return optax.apply_updates(params, updates), moments, value
 
-    params = variables["params"]
+    lr = next(batches)["lr"] / np.float32(255)
+    used = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), features_of(lr), method="reconstruct")
+    )
+    params = {name: variables["params"][name] for name in used["params"]}
     moments = optimizer.init(params)
     for step, batch in zip(track(range(steps)), batches, strict=False):
         params, moments, value = update(params, moments, batch)
         if step % 50 == 0 or step == steps - 1:
             print(f"{step + 1}/{steps}  loss {value:.4f}")
-    return variables | {"params": params}
+    return variables | {"params": variables["params"] | params}
 
 
 def with_smooth(batch: Batch, scale: int, step: int) -> Batch:
@@ -128,19 +140,6 @@ def with_smooth(batch: Batch, scale: int, step: int) -> Batch:
     for i in range(THIRD, 3 * THIRD):
         lr[i] = imresize(hr[i].round().astype(np.uint8), Fraction(1, scale))
     return {"lr": lr, "hr": hr}
-
-
-def back_projected(sr: jax.Array, lr: jax.Array) -> jax.Array:
-    """Adds what LR has and the LR of SR does not have; `[n, h, w, 3]` of one range."""
-    side, scale = sr.shape[1], sr.shape[1] // lr.shape[1]
-    shrink = resize_matrix(side, Fraction(1, scale))
-    enlarge = resize_matrix(side // scale, scale)
-    missing = lr - _resize(shrink, sr)
-    return jnp.clip(sr + _resize(enlarge, missing), -1, 1)
-
-
-def _resize(matrix: np.ndarray, images: jax.Array) -> jax.Array:
-    return jnp.einsum("yh,xw,nhwc->nyxc", matrix, matrix, images)
 
 
 if __name__ == "__main__":
