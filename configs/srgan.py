@@ -107,8 +107,8 @@ def base() -> ConfigDict:
             },
             # per_replica, as in the PyTorch reference, or synchronised over all devices
             "batch_norm": "per_replica",
-            # Normalise G by the running statistics of `init_from`, as in upscaling. In
-            # small batches those of the batch vary much. See docs/training.md.
+            # Normalise G by the running statistics of `init_from`, as in upscaling. The
+            # statistics of a small batch vary a lot. See docs/training.md.
             "freeze_statistics": False,
             "content": {
                 "weights": "vgg19",  # catalog name (the Caffe weights) or file

@@ -6,11 +6,12 @@ GENERATOR is a catalog name or a file, PHOTOGRAPHS a source as `folder:PATH`, an
 the file of the new generator. Only the layers after the feature maps are trained
 (`reconstruct`), so that textures remain.
 
-A third of each batch are crops of photographs, whose target is GENERATOR's own SR. The
-others have HR as their target: flat and graded patches (`data.graded`), and crops with
-a Gaussian blur. The loss is the mean absolute error, weighted by PHOTOGRAPH and SMOOTH,
-and, for smooth crops, losses.grid_distance. LR is padded with its mirror image, as in
-upscaling: zeros at the border would change the features of the whole crop.
+One third of each batch consists of crops of photographs, whose target is GENERATOR's
+own SR. The others have HR as their target: flat and graded patches (`data.graded`), and
+crops with a Gaussian blur. The loss is the mean absolute error, weighted by PHOTOGRAPH
+and SMOOTH, plus, for smooth crops, losses.grid_distance, weighted by GRID. LR is padded
+with its mirror image, as in upscaling: zeros at the border would change the features of
+the whole crop.
 """
 
 import argparse

@@ -137,7 +137,7 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
     {
         "srgan": included(
             "srgan",
-            "SRGAN-VGG54 with losses on pixels and colours; see docs/models.md",
+            "SRGAN-VGG54 with losses on pixels, colours and grids; see docs/models.md",
             size=3_130_254,
             sha256="90512cfb9464964c6ca7ae7694c3418683b6e4f1b5e6d7ed37f706a4e0f54e8f",
             settings=_OWN,
