@@ -384,3 +384,11 @@ def test_bfloat16_is_close_to_float32() -> None:
     half = Upscaler(tiny.settings_of(model), variables, dtype="bfloat16")
     image = photo(20, 20)
     assert np.abs(half(image).astype(int) - expected("paper", image)).mean() < 2
+
+
+def test_the_default_generator_keeps_flat_images_flat():
+    upscaler = srgan_jax.load()
+    saturated = itertools.product((0, 255), repeat=3)
+    for colour in [*saturated, (10, 5, 8), (128, 128, 128)]:  # dark, and grey
+        lr = np.broadcast_to(np.array(colour, np.uint8), (24, 32, 3))
+        assert np.abs(upscaler(lr).astype(int) - colour).max() <= 3
