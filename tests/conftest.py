@@ -82,3 +82,14 @@ def bucket(bucket_proxy, monkeypatch, request):
     # Those of other threads, and connections of failed requests, are left to the
     # garbage collector, which must not complain in a later test.
     gc.collect()
+
+
+@pytest.fixture
+def collect_garbage():
+    """Collects garbage at the end of a test, so that it cannot disturb a later one.
+
+    When Orbax fails, it leaves its other reads and writes unawaited. Python complains
+    about them when they are collected.
+    """
+    yield
+    gc.collect()

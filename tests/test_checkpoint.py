@@ -15,10 +15,10 @@ import tiny
 from srgan_jax.training import parallel
 from srgan_jax.training.checkpoint import CheckpointError, Checkpoints
 
-# When Orbax fails, it leaves its other reads and writes unawaited.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.usefixtures("collect_garbage"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")

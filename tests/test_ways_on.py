@@ -250,7 +250,7 @@ def files_of(workdir):
     )
 
 
-# When Orbax fails, it leaves its other reads unawaited.
+@pytest.mark.usefixtures("collect_garbage")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(
     max_examples=25,
