@@ -78,14 +78,18 @@ class Entry:
         return not self.mirrors
 
 
+# All generators of this project have this form.
+_OWN = IMPLEMENTATIONS["krasserm"]["generator"]
+
+
 def included(
     name: str,
     summary: str,
     *,
     size: int,
     sha256: str,
-    settings: Settings,
     set5: tuple[float, float, float],
+    settings: Settings = _OWN,
 ) -> Entry:
     """Makes the entry of a generator in `pretrained/NAME.safetensors`.
 
@@ -129,8 +133,6 @@ def _lpips(member: str) -> tuple[Package]:
     )
 
 
-# All generators of this project have this form.
-_OWN = IMPLEMENTATIONS["krasserm"]["generator"]
 _VGG19_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 CATALOG: Mapping[str, Entry] = MappingProxyType(
@@ -140,7 +142,6 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             "SRGAN-VGG54 with losses on pixels, colours and grids; see docs/models.md",
             size=3_130_254,
             sha256="90512cfb9464964c6ca7ae7694c3418683b6e4f1b5e6d7ed37f706a4e0f54e8f",
-            settings=_OWN,
             set5=(29.82, 0.8429, 0.0751),
         ),
         "srgan-photo": included(
@@ -148,7 +149,6 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             "SRGAN for photographs with noise or JPEG artefacts; see docs/models.md",
             size=3_130_246,
             sha256="6338d644ae0239a0fd00c7ab411f9a327915bef26a45d87e9b6734b790b7ee96",
-            settings=_OWN,
             set5=(29.70, 0.8425, 0.1521),
         ),
         "srresnet": included(
@@ -156,7 +156,6 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             "SRResNet-MSE; see docs/models.md",
             size=3_130_262,
             sha256="56d405da6342619a33fc54ce4183e85258665469619a68954ef41afa8db5b0f9",
-            settings=_OWN,
             set5=(32.01, 0.8921, 0.1772),
         ),
         "srresnet-vgg22": included(
@@ -164,7 +163,6 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             "SRResNet-VGG22 with the paper's losses; see docs/models.md",
             size=3_130_254,
             sha256="78dc6dfb6f85debfe2d4fdf73d3ef07ba2c08145974e46ec5dd50f32ca566382",
-            settings=_OWN,
             set5=(29.59, 0.8428, 0.1559),
         ),
         "srgan-mse": included(
@@ -172,7 +170,6 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             "SRGAN-MSE with the paper's losses; see docs/models.md",
             size=3_130_254,
             sha256="8f1f929b9e1b6748bf09f9a9313ef759a665ff10a3459e5aed8361429cfc0f03",
-            settings=_OWN,
             set5=(29.40, 0.8293, 0.1186),
         ),
         "srgan-vgg22": included(
@@ -180,7 +177,6 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             "SRGAN-VGG22 with the paper's losses; see docs/models.md",
             size=3_130_254,
             sha256="5dbed1162a8c74994c4fc00b4c4fc47fd0745b8bc8627b10e5458f84978a2501",
-            settings=_OWN,
             set5=(29.58, 0.8437, 0.1090),
         ),
         "srgan-vgg54": included(
@@ -188,7 +184,6 @@ CATALOG: Mapping[str, Entry] = MappingProxyType(
             "SRGAN-VGG54 with the paper's losses; see docs/models.md",
             size=3_130_254,
             sha256="e131e25947f05b70eef4e57b126f71cb14a82ba37f18604186c1edc01b69f5c7",
-            settings=_OWN,
             set5=(29.71, 0.8407, 0.0795),
         ),
         "krasserm-srgan": Entry(
