@@ -12,13 +12,19 @@ crops with a Gaussian blur. The loss is the mean absolute error, weighted by PHO
 and SMOOTH, plus, for smooth crops, losses.grid_distance, weighted by GRID. LR is padded
 with its mirror image, as in upscaling: zeros at the border would change the features of
 the whole crop.
+
+Each step also corrects PER_STEP of COLOURS images of one colour. Their feature maps are
+the same at each pixel and do not change in training, so one pixel stands for a whole
+image. The loss is the mean squared error, weighted by FLAT, since the worst colours
+matter most.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,11 +46,19 @@ from srgan_jax.weights import store
 CROP = 96  # HR pixels
 THIRD = 4  # crops of each of the three kinds in a batch
 BLUR = (6.0, 16.0)  # range of the blur's standard deviation in HR pixels
-PHOTOGRAPH, SMOOTH, GRID = 3.0, 4.0, 16.0  # weights of the losses
+COLOURS, PER_STEP = 2048, 64  # flat colours in all and in one step
+PHOTOGRAPH, SMOOTH, GRID, FLAT = 3.0, 4.0, 16.0, 1000.0  # weights of the losses
 LEARNING_RATE = 2e-4  # of Adam, after a warm-up; it falls to 0 as a cosine
-MARGIN = 4  # LR pixels around the feature maps, removed from SR
+MARGIN = 3  # LR pixels around the feature maps, removed from SR
 
 Batch = dict[str, Any]  # arrays `lr` and `hr`, see training_batches
+
+
+class Flat(NamedTuple):
+    """Images of one colour: their feature maps, and SR as it should be."""
+
+    features: Any
+    sr: Any
 
 
 def main() -> None:
@@ -86,33 +100,30 @@ def distilled(
     optimizer: optax.GradientTransformation,
 ) -> dict:
     """Trains the layers after the feature maps for `steps` batches."""
+    features_of = jax.jit(partial(mirrored_features, network, variables))
+    sr_of = partial(reconstruct, network)
 
-    def reconstruct(params: dict, features: jax.Array) -> jax.Array:
-        sr: Any = network.apply({"params": params}, features, method="reconstruct")
-        margin = MARGIN * network.scale
-        return sr[:, margin:-margin, margin:-margin]
-
-    def features_of(lr: jax.Array) -> jax.Array:
-        width = ((0, 0), (MIRROR, MIRROR), (MIRROR, MIRROR), (0, 0))
-        padded = jnp.pad(lr, width, mode="symmetric")
-        features: Any = network.apply(variables, padded, method="features")
-        rest = MIRROR - MARGIN
-        return layers.to_image(features)[:, rest:-rest, rest:-rest]
+    def loss(
+        params: dict, features: jax.Array, target: jax.Array, hr: jax.Array, flat: Flat
+    ) -> jax.Array:
+        sr, smooth = jnp.split(sr_of(params, features), [THIRD])
+        return (
+            PHOTOGRAPH * losses.absolute_distance(sr, target)
+            + SMOOTH * losses.absolute_distance(smooth, hr)
+            + GRID * losses.grid_distance(smooth, hr, network.scale)
+            + FLAT * losses.squared_distance(sr_of(params, flat.features), flat.sr)
+        )
 
     @jax.jit
-    def update(params: dict, moments: optax.OptState, batch: Batch) -> tuple:
+    def update(
+        params: dict, moments: optax.OptState, batch: Batch, flat: Flat
+    ) -> tuple:
         lr, hr = paper_ranges(batch)
         features = features_of(lr)
-        target = reconstruct(variables["params"], features[:THIRD])
-
-        def loss(params: dict) -> jax.Array:
-            sr = reconstruct(params, features)
-            photographs = losses.absolute_distance(sr[:THIRD], target)
-            smooth = losses.absolute_distance(sr[THIRD:], hr[THIRD:])
-            grid = losses.grid_distance(sr[THIRD:], hr[THIRD:], network.scale)
-            return PHOTOGRAPH * photographs + SMOOTH * smooth + GRID * grid
-
-        value, gradient = jax.value_and_grad(loss)(params)
+        target = sr_of(variables["params"], features[:THIRD])
+        value, gradient = jax.value_and_grad(loss)(
+            params, features, target, hr[THIRD:], flat
+        )
         updates, moments = optimizer.update(gradient, moments)
         return optax.apply_updates(params, updates), moments, value
 
@@ -122,11 +133,39 @@ def distilled(
     )
     params = {name: variables["params"][name] for name in used["params"]}
     moments = optimizer.init(params)
-    for step, batch in zip(track(range(steps)), batches, strict=False):
-        params, moments, value = update(params, moments, batch)
+    flats = flat_colours(features_of)
+    for step, batch, flat in zip(track(range(steps)), batches, flats, strict=False):
+        params, moments, value = update(params, moments, batch, flat)
         if step % 50 == 0 or step == steps - 1:
             print(f"{step + 1}/{steps}  loss {value:.4f}")
     return variables | {"params": variables["params"] | params}
+
+
+def mirrored_features(network: Generator, variables: dict, lr: jax.Array) -> jax.Array:
+    """The feature maps of `lr` and of MARGIN pixels around it."""
+    width = ((0, 0), (MIRROR, MIRROR), (MIRROR, MIRROR), (0, 0))
+    padded = jnp.pad(lr, width, mode="symmetric")
+    features: Any = network.apply(variables, padded, method="features")
+    rest = MIRROR - MARGIN
+    return layers.to_image(features)[:, rest:-rest, rest:-rest]
+
+
+def reconstruct(network: Generator, params: dict, features: jax.Array) -> jax.Array:
+    """SR without the margin."""
+    sr: Any = network.apply({"params": params}, features, method="reconstruct")
+    margin = MARGIN * network.scale
+    return sr[:, margin:-margin, margin:-margin]
+
+
+def flat_colours(features_of: Callable[[np.ndarray], jax.Array]) -> Iterator[Flat]:
+    """Yields random colours, of which a third of the channels are 0 or 255."""
+    random = np.random.default_rng(0)
+    colours = random.uniform(-64, 319, (COLOURS // PER_STEP, PER_STEP, 1, 1, 3))
+    colours = np.clip(colours, 0, 255).round().astype(np.float32)
+    features = [np.asarray(features_of(part / 255)) for part in colours]
+    while True:
+        for i in random.permutation(len(colours)):
+            yield Flat(features[i], colours[i] / np.float32(127.5) - 1)
 
 
 def with_smooth(batch: Batch, scale: int, step: int) -> Batch:
