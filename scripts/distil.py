@@ -13,10 +13,11 @@ and SMOOTH, plus, for smooth crops, losses.grid_distance, weighted by GRID. LR i
 with its mirror image, as in upscaling: zeros at the border would change the features of
 the whole crop.
 
-Each step also corrects PER_STEP of COLOURS images of one colour. Their feature maps are
-the same at each pixel and do not change in training, so one pixel stands for a whole
-image. The loss is the mean squared error, weighted by FLAT, since the worst colours
-matter most.
+Each step also trains on PER_STEP of COLOURS flat images, each of another random colour.
+All pixels of such an image have nearly the same feature maps, so one pixel stands for
+the image; the feature maps are not trained, so they are computed once. FLAT times the
+mean squared error is added to the loss; it is squared because the worst colours matter
+most.
 """
 
 import argparse
@@ -49,16 +50,21 @@ BLUR = (6.0, 16.0)  # range of the blur's standard deviation in HR pixels
 COLOURS, PER_STEP = 2048, 64  # flat colours in all and in one step
 PHOTOGRAPH, SMOOTH, GRID, FLAT = 3.0, 4.0, 16.0, 1000.0  # weights of the losses
 LEARNING_RATE = 2e-4  # of Adam, after a warm-up; it falls to 0 as a cosine
-MARGIN = 3  # LR pixels around the feature maps, removed from SR
+MARGIN = 3  # LR pixels around the feature maps that `reconstruct` reads
 
 Batch = dict[str, Any]  # arrays `lr` and `hr`, see training_batches
 
 
 class Flat(NamedTuple):
-    """Images of one colour: their feature maps, and SR as it should be."""
+    """Flat images of one LR pixel, in [-1, 1].
+
+    Attributes:
+      features: feature maps of the pixel and of MARGIN pixels around it.
+      hr: `[PER_STEP, 1, 1, 3]`, the colour of each image.
+    """
 
     features: Any
-    sr: Any
+    hr: Any
 
 
 def main() -> None:
@@ -106,12 +112,12 @@ def distilled(
     def loss(
         params: dict, features: jax.Array, target: jax.Array, hr: jax.Array, flat: Flat
     ) -> jax.Array:
-        sr, smooth = jnp.split(sr_of(params, features), [THIRD])
+        photographs, smooth = jnp.split(sr_of(params, features), [THIRD])
         return (
-            PHOTOGRAPH * losses.absolute_distance(sr, target)
+            PHOTOGRAPH * losses.absolute_distance(photographs, target)
             + SMOOTH * losses.absolute_distance(smooth, hr)
             + GRID * losses.grid_distance(smooth, hr, network.scale)
-            + FLAT * losses.squared_distance(sr_of(params, flat.features), flat.sr)
+            + FLAT * losses.squared_distance(sr_of(params, flat.features), flat.hr)
         )
 
     @jax.jit
@@ -127,11 +133,7 @@ def distilled(
         updates, moments = optimizer.update(gradient, moments)
         return optax.apply_updates(params, updates), moments, value
 
-    lr = next(batches)["lr"] / np.float32(255)
-    used = jax.eval_shape(
-        lambda: network.init(jax.random.key(0), features_of(lr), method="reconstruct")
-    )
-    params = {name: variables["params"][name] for name in used["params"]}
+    params = trained_layers(network, variables, features_of)
     moments = optimizer.init(params)
     flats = flat_colours(features_of)
     for step, batch, flat in zip(track(range(steps)), batches, flats, strict=False):
@@ -139,6 +141,17 @@ def distilled(
         if step % 50 == 0 or step == steps - 1:
             print(f"{step + 1}/{steps}  loss {value:.4f}")
     return variables | {"params": variables["params"] | params}
+
+
+def trained_layers(
+    network: Generator, variables: dict, features_of: Callable[[jax.Array], jax.Array]
+) -> dict:
+    """The parameters of the layers after the feature maps."""
+    pixel = jax.ShapeDtypeStruct((1, 1, 1, 3), np.float32)
+    features = jax.eval_shape(features_of, pixel)
+    init = partial(network.init, method="reconstruct")
+    layers = jax.eval_shape(init, jax.random.key(0), features)["params"]
+    return {name: variables["params"][name] for name in layers}
 
 
 def mirrored_features(network: Generator, variables: dict, lr: jax.Array) -> jax.Array:
@@ -158,7 +171,7 @@ def reconstruct(network: Generator, params: dict, features: jax.Array) -> jax.Ar
 
 
 def flat_colours(features_of: Callable[[np.ndarray], jax.Array]) -> Iterator[Flat]:
-    """Yields random colours, of which a third of the channels are 0 or 255."""
+    """Yields flat images without end; a third of their channels are 0 or 255."""
     random = np.random.default_rng(0)
     colours = random.uniform(-64, 319, (COLOURS // PER_STEP, PER_STEP, 1, 1, 3))
     colours = np.clip(colours, 0, 255).round().astype(np.float32)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -32,28 +33,69 @@ def test_smooth_crops_replace_two_thirds_of_a_batch() -> None:
     )
 
 
-def test_training_corrects_flat_images_and_keeps_the_feature_maps() -> None:
-    network = Generator(blocks=1, channels=4)
+def test_feature_maps_and_reconstruction_equal_the_upscaler() -> None:
+    network = Generator(blocks=9, channels=4)  # sees further than MIRROR
     variables = tiny.initialise(network, 8)
+    lr = np.random.default_rng(2).random((1, 12, 12, 3)).astype(np.float32)
+    features = distil.mirrored_features(network, variables, jnp.asarray(lr))
+    sr = distil.reconstruct(network, variables["params"], features)[0]
+    upscaler = Upscaler(tiny.settings_of(network), variables, padding="symmetric")
+    np.testing.assert_allclose(np.clip((sr + 1) / 2, 0, 1), upscaler(lr[0]), atol=1e-6)
+
+
+NETWORK = Generator(blocks=1, channels=4)
+WEIGHTS = ("PHOTOGRAPH", "SMOOTH", "GRID", "FLAT")
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, variables: dict, **weights: float) -> dict:
+    """Trains on flat crops with these weights of losses; the others are 0."""
+    monkeypatch.setattr(distil, "COLOURS", 2 * distil.PER_STEP)
+    for name in WEIGHTS:
+        monkeypatch.setattr(distil, name, weights.get(name, 0.0))
     hr = np.full((3 * distil.THIRD, 32, 32, 3), 200, np.float32)
-    batch = {"hr": hr, "lr": hr[:, ::4, ::4].astype(np.uint8)}
-    optimizer = optax.adam(1e-2)
-    batches = itertools.repeat(batch)
-    trained = distil.distilled(network, variables, batches, 30, optimizer)
-    colours = np.random.default_rng(1).integers(0, 256, (8, 1, 1, 3))
-    flat = np.broadcast_to(colours, (8, 8, 8, 3)).astype(np.uint8)
+    batches = itertools.repeat({"hr": hr, "lr": hr[:, ::4, ::4].astype(np.uint8)})
+    return distil.distilled(NETWORK, variables, batches, 30, optax.adam(1e-2))
 
-    def error(variables: dict) -> float:
-        settings = tiny.settings_of(network)
-        upscaler = Upscaler(settings, variables, padding="symmetric")
-        return np.abs(upscaler(flat).astype(float) - colours).mean()
 
-    assert error(trained) < 0.8 * error(variables)
-    kept = {name: trained["params"][name] for name in ("conv_in", "block_0", "bn_mid")}
-    before = {name: variables["params"][name] for name in kept}
-    jax.tree.map(np.testing.assert_array_equal, kept, before)
+def upscaled(variables: dict, colour: int) -> np.ndarray:
+    settings = tiny.settings_of(NETWORK)
+    upscaler = Upscaler(settings, variables, padding="symmetric")
+    return upscaler(np.full((8, 8, 3), colour, np.uint8)).astype(float)
+
+
+@pytest.mark.parametrize("loss", ["SMOOTH", "GRID", "FLAT"])
+def test_each_loss_on_smooth_images_corrects_colours(
+    loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tiny.initialise(NETWORK, 8)
+    after = trained(monkeypatch, before, **{loss: 1.0})
+    errors = [np.abs(upscaled(v, 200) - 200).mean() for v in (before, after)]
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_the_loss_on_photographs_keeps_their_sr(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = tiny.initialise(NETWORK, 8)
+    changes = [
+        np.abs(
+            upscaled(trained(monkeypatch, before, FLAT=1.0, PHOTOGRAPH=weight), 200)
+            - upscaled(before, 200)
+        ).mean()
+        for weight in (0.0, 100.0)
+    ]
+    assert changes[1] < 0.2 * changes[0]
+
+
+def test_training_keeps_the_feature_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tiny.initialise(NETWORK, 8)
+    after = trained(monkeypatch, before, SMOOTH=1.0)
+    for name in ("conv_in", "block_0", "bn_mid"):
+        jax.tree.map(
+            np.testing.assert_array_equal, after["params"][name], before["params"][name]
+        )
     jax.tree.map(
-        np.testing.assert_array_equal, trained["batch_stats"], variables["batch_stats"]
+        np.testing.assert_array_equal, after["batch_stats"], before["batch_stats"]
     )
 
 
