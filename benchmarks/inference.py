@@ -2,12 +2,12 @@
 
     python benchmarks/inference.py [--rounds 5] [--images 24] [--peak] [--many]
 
-All programs map uint8 images to uint8 images and pad with zeros. They take turns, and
-ratios are taken within a round, since the machine may be busy with other work. CPU
-seconds are the sum over all threads. `--peak` adds the peak memory at two sizes,
-without the output image, each in a separate process. `--many` adds the seconds and CPU
-seconds of a batch of 400 images of 160x120 divided by those of one of 3200x2400. Prints
-one line of JSON per size.
+All programs map uint8 images to uint8 images and pad with zeros, except that `--many`
+also measures mirrored borders. They take turns, and ratios are taken within a round,
+since the machine may be busy with other work. CPU seconds are the sum over all threads.
+`--peak` adds the peak memory at two sizes, without the output image, each in a separate
+process. `--many` adds the seconds and CPU seconds of a batch of 400 images of 160x120
+divided by those of one of 3200x2400. Prints one line of JSON per size.
 Needs srgan-jax[parity].
 """
 

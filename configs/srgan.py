@@ -196,7 +196,7 @@ def quickstart() -> ConfigDict:
     config = base()
     config.variant = "quickstart"
     config.init_from = "srresnet"
-    # Without the last two losses, so short a run leaves a visible grid.
+    # Without the last two losses, a run this short leaves a faint grid.
     stage = adversarial("vgg54 + 0.15 * l1 + colour + 2 * smooth + 2 * grid")
     stage.steps = 420
     stage.decay_at = (330,)

@@ -2,9 +2,9 @@
 
     python scripts/distil.py GENERATOR PHOTOGRAPHS OUT [--steps 1000]
 
-GENERATOR is a catalog name or a file, PHOTOGRAPHS a source as `folder:PATH`, and OUT
-the file of the new generator. Only the layers after the feature maps are trained
-(`reconstruct`), so that textures remain.
+GENERATOR is a catalog name or a file, PHOTOGRAPHS is a source such as `folder:PATH`,
+and OUT is the file to write. Only the layers after the feature maps (`reconstruct`) are
+trained, so that textures remain.
 
 One third of each batch consists of crops of photographs, whose target is GENERATOR's
 own SR. The others have HR as their target: flat and graded patches (`data.graded`), and
@@ -13,11 +13,11 @@ and SMOOTH, plus, for smooth crops, losses.grid_distance, weighted by GRID. LR i
 with its mirror image, as in upscaling: zeros at the border would change the features of
 the whole crop.
 
-Each step also trains on PER_STEP of COLOURS flat images, each of another random colour.
-All pixels of such an image have nearly the same feature maps, so one pixel stands for
-the image; the feature maps are not trained, so they are computed once. FLAT times the
-mean squared error is added to the loss; it is squared because the worst colours matter
-most.
+Each step also trains on 64 (PER_STEP) of 2048 (COLOURS) flat images, which have random
+colours. All pixels of a flat image have nearly the same feature maps, so one pixel
+stands for the image. The feature maps are not trained, so they are computed once. The
+loss is the mean squared error, weighted by FLAT: squaring gives the worst colours more
+weight.
 """
 
 import argparse
