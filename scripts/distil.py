@@ -150,8 +150,8 @@ def trained_layers(
     pixel = jax.ShapeDtypeStruct((1, 1, 1, 3), np.float32)
     features = jax.eval_shape(features_of, pixel)
     init = partial(network.init, method="reconstruct")
-    layers = jax.eval_shape(init, jax.random.key(0), features)["params"]
-    return {name: variables["params"][name] for name in layers}
+    trained = jax.eval_shape(init, jax.random.key(0), features)["params"]
+    return {name: variables["params"][name] for name in trained}
 
 
 def mirrored_features(network: Generator, variables: dict, lr: jax.Array) -> jax.Array:
