@@ -22,7 +22,7 @@ this code.
 Expected duration:
   vgg54: 1,200,000 steps. The TPU compiler estimates 2.56 ms for a step of SRResNet and
     8.45 ms for one of SRGAN on a v5e chip (docs/performance.md).
-  quickstart: 9 min on two CPU cores (AMD EPYC with AVX-512).
+  quickstart: 10 min on two CPU cores (AMD EPYC with AVX-512).
 
 Section numbers refer to arXiv 1609.04802v5. "Not stated" marks choices of ours for
 which the paper gives no value.
