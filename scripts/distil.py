@@ -56,15 +56,15 @@ Batch = dict[str, Any]  # arrays `lr` and `hr`, see training_batches
 
 
 class Flat(NamedTuple):
-    """Flat images of one LR pixel, in [-1, 1].
+    """Flat images of one LR pixel.
 
     Attributes:
       features: feature maps of the pixel and of MARGIN pixels around it.
-      hr: `[PER_STEP, 1, 1, 3]`, the colour of each image.
+      hr: `[PER_STEP, 1, 1, 3]`, the colour of each image in [-1, 1].
     """
 
-    features: Any
-    hr: Any
+    features: jax.Array
+    hr: jax.Array
 
 
 def main() -> None:
@@ -135,7 +135,7 @@ def distilled(
 
     params = trained_layers(network, variables, features_of)
     moments = optimizer.init(params)
-    flats = flat_colours(features_of)
+    flats = flat_images(features_of)
     for step, batch, flat in zip(track(range(steps)), batches, flats, strict=False):
         params, moments, value = update(params, moments, batch, flat)
         if step % 50 == 0 or step == steps - 1:
@@ -170,15 +170,19 @@ def reconstruct(network: Generator, params: dict, features: jax.Array) -> jax.Ar
     return sr[:, margin:-margin, margin:-margin]
 
 
-def flat_colours(features_of: Callable[[np.ndarray], jax.Array]) -> Iterator[Flat]:
-    """Yields flat images without end; a third of their channels are 0 or 255."""
+def flat_images(features_of: Callable[[jax.Array], jax.Array]) -> Iterator[Flat]:
+    """Yields flat images without end; each is one pixel of a flat `graded_patch`."""
     random = np.random.default_rng(0)
-    colours = random.uniform(-64, 319, (COLOURS // PER_STEP, PER_STEP, 1, 1, 3))
-    colours = np.clip(colours, 0, 255).round().astype(np.float32)
-    features = [np.asarray(features_of(part / 255)) for part in colours]
+    words = 2 * random.integers(augment.WORDS // 2, size=COLOURS)  # even: one colour
+    pixels = [augment.graded_patch(1, int(word)) for word in words]
+    parts = [
+        paper_ranges({"lr": part, "hr": part})
+        for part in jnp.split(jnp.array(pixels, np.float32), COLOURS // PER_STEP)
+    ]
+    flats = [Flat(features_of(lr), hr) for lr, hr in parts]
     while True:
-        for i in random.permutation(len(colours)):
-            yield Flat(features[i], colours[i] / np.float32(127.5) - 1)
+        for i in random.permutation(len(flats)):
+            yield flats[i]
 
 
 def with_smooth(batch: Batch, scale: int, step: int) -> Batch:
